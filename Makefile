@@ -1,0 +1,57 @@
+# `make test` and `make demo` are all that a fresh clone needs: each builds .venv first, from PyPI, without root.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Newer than pyproject.toml once .venv holds what that file asks for.
+STAMP  := $(VENV)/.installed
+# Everything of ours that ruff reads; mypy has its list in pyproject.toml.
+SOURCES := $(wildcard gatewayd gatectl tests)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run demo test test-all lint format bench completions clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Build .venv with gatewayd, gatectl and what the tests need
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: gatewayd needs Python 3.11 or later; try make PYTHON=python3.11" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+run: $(STAMP) ## Keep a gateway on 127.0.0.1:8080 in front of two example APIs, until Ctrl-C
+	@exec $(BIN)/python -m tests.playground
+
+demo: $(STAMP) ## Show every gatectl command at work on real traffic, then clean up
+	@exec $(BIN)/python -m tests.demo
+
+test: $(STAMP) ## Run the tests (ARGS="-k name" for some of them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(STAMP) ## Run the tests, the slow ones too
+	@$(BIN)/python -m pytest -m '' $(ARGS)
+
+lint: $(STAMP) ## Check format, style and types
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(STAMP) ## Format the code, and mend what ruff can
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(STAMP) ## Measure against nginx (ARGS="--cases all --json FILE"); needs wrk and nginx
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+completions: $(STAMP) ## Write completions/ for bash, zsh and fish anew
+	$(BIN)/gatectl completion bash > completions/gatectl.bash
+	$(BIN)/gatectl completion zsh > completions/_gatectl
+	$(BIN)/gatectl completion fish > completions/gatectl.fish
+
+clean: ## Remove what make built: .venv, .demo, caches
+	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find gatewayd gatectl tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,23 @@
+"""The console script. Answers `--version` before anything is imported: typer alone costs 4.5 times `python -c pass`."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    if sys.argv[1:] == ["--version"] and sys.stdout is not None:
+        from gatectl import __version__
+
+        sys.stdout.write(f"gatectl {__version__}\n")
+        return
+    try:
+        from gatectl.app import run
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while importing; `run` answers for the rest
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""gatectl as a whole: the list of its nouns, and the one place where failures become a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import typer
+from typer.main import get_command
+
+from gatectl import __version__
+from gatectl.errors import BROKEN_PIPE, EXIT_CODES, FAILED, INTERRUPTED, OK, GatectlError, MisuseError
+from gatectl.grammar import NounGroup
+
+# Set by the scripts in completions/ (`completion`).
+COMPLETE_VARIABLE = "_GATECTL_COMPLETE"
+
+
+class Noun(NamedTuple):
+    """A file in `commands`, imported when it is needed."""
+
+    name: str
+    summary: str
+
+
+# `status` is a verb that needs no noun. In the order of an operator's day, which is the order of `gatectl --help`.
+NOUNS = (
+    Noun("status", "How the gateway is: workers, journal, database, problems."),
+    Noun("service", "APIs behind the gateway and where they are."),
+    Noun("plan", "Rate limits, quotas and prices under one name."),
+    Noun("key", "API keys: create, limit, revoke."),
+    Noun("usage", "Who called what, how often and how fast."),
+    Noun("billing", "What it costs them, this month or any other."),
+    Noun("tenant", "Organisations that own services, plans and keys."),
+    Noun("audit", "Who changed what, and when."),
+)
+
+_BY_NAME = {noun.name: noun for noun in NOUNS}
+_PLURALS = {"statuses": "status", "usages": "usage", "audits": "audit", "bill": "billing", "bills": "billing"}
+
+
+class Nouns(NounGroup):
+    """The root. A noun's module is imported when the noun is used: the seven others would cost 0.4 `python -c pass`."""
+
+    kind = "noun"
+    usage_of_rest = "NOUN VERB [ARGS] [OPTIONS]"
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_BY_NAME)
+
+    def canonical(self, name: str) -> str:
+        return _PLURALS.get(name) or (name[:-1] if name[:-1] in _BY_NAME else name)
+
+    def habit(self, name: str) -> str | None:
+        return None
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        noun = _BY_NAME.get(cmd_name)
+        if noun is None:
+            return None
+        return import_module(f"gatectl.commands.{noun.name}").command
+
+    def summary_of(self, ctx: Any, name: str) -> str:
+        return _BY_NAME[name].summary
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"gatectl {__version__}\n")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Operate an API gateway: services, plans, keys, usage and bills."""
+
+
+app = typer.Typer(
+    cls=Nouns,
+    callback=_root,
+    add_completion=False,
+    rich_markup_mode=None,
+    epilog="gatectl service add orders http://127.0.0.1:8001\n"
+    "gatectl key create --service orders\n"
+    "gatectl usage show --since 24h --by key --plot",
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Follow a command line; the exit code. Everything that goes wrong below ends here, as one line on stderr."""
+    root: Any = get_command(app)
+    if question := os.environ.get(COMPLETE_VARIABLE):
+        from gatectl import completion  # a terminal waits for every import
+
+        return completion.answer(root, question)
+    try:
+        if sys.stdout is None:
+            raise GatectlError("standard output is closed")
+        # What a terminal's encoding lacks is shown by its number: better than no answer at all.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        with root.make_context("gatectl", list(arguments) or ["--help"]) as ctx:
+            root.invoke(ctx)
+        sys.stdout.flush()
+    except typer.Exit as exit_:
+        return _flushed(exit_.exit_code)
+    except (KeyboardInterrupt, EOFError, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    except GatectlError as error:
+        return _explain(error)
+    except typer.TyperException as error:
+        return _explain(_as_misuse(error))
+    except OSError as error:
+        return _explain(GatectlError(f"cannot write the answer: {error.strerror or error}"))
+    except Exception as error:
+        if os.environ.get("GATECTL_DEBUG"):
+            raise
+        what = f"this should not have happened: {type(error).__name__}: {error}"
+        return _explain(GatectlError(what, "GATECTL_DEBUG=1 shows where; please report it"))
+    return OK
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_gone()
+    return code
+
+
+def _explain(error: GatectlError) -> int:
+    if sys.stderr is not None:
+        # Names from the gateway are quoted in errors, and a line is promised.
+        line = "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in f"gatectl: {error}")
+        sys.stderr.write(line + "\n")
+    return EXIT_CODES.get(type(error), FAILED)
+
+
+def _as_misuse(error: typer.TyperException) -> GatectlError:
+    """typer's own complaint (an unknown option, a missing argument, a bad number) in our form."""
+    what = error.format_message().partition(" (Possible options")[0].rstrip(".")
+    near = getattr(error, "possibilities", None)
+    path = ctx.command_path if (ctx := getattr(error, "ctx", None)) else "gatectl"
+    return MisuseError(what[:1].lower() + what[1:], f"did you mean {near[0]!r}?" if near else f"see '{path} --help'")
+
+
+def _reader_gone() -> int:
+    """Quietly, as for any program in a pipe. The interpreter flushes stdout once more at exit: let it go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

@@ -1,0 +1,175 @@
+"""HTTP over the admin socket.
+
+A blocking client of our own, because start-up is what a terminal waits for: in units of `python -c pass` (CPU),
+importing httpx costs 12, http.client 3.7, this file's `socket` and httptools 1.1 on top of typer; the bar for all of
+`gatectl service list` is 12. There is little to write: one request a connection (a connect to a Unix socket takes
+50 µs, and a connection kept while a person thinks about a confirmation would have been closed by the other side),
+never a redirect, never a proxy; httptools knows how an answer ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httptools
+
+from gatectl.errors import GatectlError, MisuseError, NotPermittedError, UnreachableError, from_problem
+
+# Longer than control may take to catch up with the journals of a busy gateway, shorter than a person's patience.
+ANSWER_TIMEOUT_S = 30.0
+_READ_BYTES = 65536
+
+
+def default_socket() -> str:
+    """/run/gatewayd/admin.sock for root, else below $XDG_RUNTIME_DIR, else in the default state folder.
+
+    gatewayd's `settings.default_admin_socket` says the same; a test compares the two.
+    """
+    if os.geteuid() == 0:
+        return "/run/gatewayd/admin.sock"
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return f"{runtime}/gatewayd/admin.sock"
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return f"{given.split(':')[0]}/admin.sock"
+    state_home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 (a str is all)
+    return f"{state_home}/gatewayd/admin.sock"
+
+
+def path_of(*parts: str) -> str:
+    """`/v1/services/orders` from its parts, each escaped: a name is never a path."""
+    if not all(parts):
+        raise MisuseError("a name is empty")
+    # A byte of argv that is no UTF-8 arrives as a surrogate, and leaves as the byte it was.
+    return "/v1/" + "/".join(quote(part, safe="", errors="surrogateescape") for part in parts)
+
+
+class Gateway:
+    """The gateway behind a socket: four methods, each one request, each answer decoded JSON or a GatectlError."""
+
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self.socket_path}>"
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        return self._ask("GET", path, query)
+
+    def post(self, path: str, body: Any, query: Mapping[str, Any] | None = None) -> Any:
+        return self._ask("POST", path, query, body)
+
+    def patch(self, path: str, body: Any, query: Mapping[str, Any] | None = None) -> Any:
+        return self._ask("PATCH", path, query, body)
+
+    def delete(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        return self._ask("DELETE", path, query)
+
+    def _ask(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any = None) -> Any:
+        reply = self._exchange(_request(method, path, query, body))
+        try:
+            answer = json.loads(reply.body) if reply.body else None
+        except ValueError:
+            answer = None
+        if reply.status >= 400:
+            raise from_problem(reply.status, answer)
+        if answer is None and reply.status != 204:
+            raise GatectlError(f"what answers at {self.socket_path} does not speak the admin API")
+        return answer
+
+    def _exchange(self, request: bytes) -> _Reply:
+        deadline = monotonic() + ANSWER_TIMEOUT_S
+        with self._connect() as connection:
+            try:
+                connection.sendall(request)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it may have answered before it read everything: a refusal is worth reading
+            except TimeoutError:
+                raise self._silent() from None
+            return self._read(connection, deadline)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(ANSWER_TIMEOUT_S)
+        try:
+            connection.connect(self.socket_path)
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise self._unconnected(error) from None
+        return connection
+
+    def _read(self, connection: socket.socket, deadline: float) -> _Reply:
+        reply = _Reply()
+        parser = httptools.HttpResponseParser(reply)
+        try:
+            while not reply.complete:
+                connection.settimeout(max(deadline - monotonic(), 0.001))
+                received = connection.recv(_READ_BYTES)
+                if not received:
+                    raise ConnectionResetError
+                parser.feed_data(received)
+        except TimeoutError:
+            raise self._silent() from None
+        except OSError:
+            hint = "see what it says on stderr; a change may or may not have been made"
+            raise UnreachableError("the gateway closed the connection before it had answered", hint) from None
+        except httptools.HttpParserError:
+            raise UnreachableError(f"what listens at {self.socket_path} is no gateway", _NAME_SOCKET) from None
+        reply.status = parser.get_status_code()
+        return reply
+
+    def _silent(self) -> UnreachableError:
+        return UnreachableError(
+            f"the gateway did not answer within {ANSWER_TIMEOUT_S:g} s",
+            "is it stopped or overloaded? a change may or may not have been made",
+        )
+
+    def _unconnected(self, error: OSError | ValueError) -> GatectlError:
+        path = self.socket_path
+        match error:
+            case FileNotFoundError() | NotADirectoryError():
+                return UnreachableError(f"no gateway at {path}", f"start gatewayd or {_NAME_SOCKET}")
+            case ConnectionRefusedError():
+                return UnreachableError(f"nothing listens at {path}", f"start gatewayd or {_NAME_SOCKET}")
+            case PermissionError():
+                hint = "run it as root, as the user of gatewayd, or as a member of the socket's group"
+                return NotPermittedError(f"no permission to use {path}", hint)
+            case TimeoutError() | BlockingIOError():
+                return UnreachableError(f"the gateway at {path} takes no connections", "try again in a moment")
+            case OSError(strerror=str(reason)):
+                return UnreachableError(f"cannot connect to {path}: {reason}", _NAME_SOCKET)
+        # Too long, or with a NUL: the interpreter refuses before the system is asked.
+        return MisuseError(f"{path!r} cannot be the path of a socket: {error}", _NAME_SOCKET)
+
+
+_NAME_SOCKET = "name its socket with --socket or GATECTL_SOCKET"
+
+
+class _Reply:
+    """Collects an answer; httptools calls it."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = b""
+        self.complete = False
+
+    def on_body(self, part: bytes) -> None:
+        self.body += part
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def _request(method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> bytes:
+    given = {name: value for name, value in (query or {}).items() if value is not None}
+    target = f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
+    content = b"" if body is None else json.dumps(body).encode()
+    head = [f"{method} {target} HTTP/1.1", "Host: gatewayd", "Accept: application/json", "Connection: close"]
+    if body is not None:
+        head += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
+    return ("\r\n".join(head) + "\r\n\r\n").encode("ascii") + content

@@ -1,0 +1,98 @@
+"""What can go wrong, and the exit codes that scripts rely on (frozen; SPEC 5).
+
+    GatectlError           1  failed
+    ├── MisuseError             2  the command line is wrong, or a confirmation is missing
+    ├── NotFoundError           3
+    ├── RejectedError           4  conflict or invalid
+    ├── NotPermittedError       5
+    └── UnreachableError        6  the daemon is
+
+Some codes are results, not errors: 9 of `status` says degraded. 130 is Ctrl-C, 141 what a shell shows for a program
+whose reader went away (`gatectl key list --all | head`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+OK, FAILED, DEGRADED, INTERRUPTED, BROKEN_PIPE = 0, 1, 9, 130, 141
+
+
+class GatectlError(Exception):
+    """One line for stderr: what is wrong and why; then, after a semicolon, what to type next."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.code = ""  # of the problem that it was, if it came from the gateway
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.hint}" if self.hint else self.what
+
+
+class MisuseError(GatectlError):
+    """The command line cannot be followed as it was typed."""
+
+
+class NotFoundError(GatectlError):
+    """The gateway knows nothing of that name."""
+
+
+class RejectedError(GatectlError):
+    """The gateway refuses a value, or it contradicts what exists."""
+
+
+class NotPermittedError(GatectlError):
+    """This user may not."""
+
+
+class UnreachableError(GatectlError):
+    """No answer from the gateway."""
+
+
+EXIT_CODES: Mapping[type[GatectlError], int] = {
+    GatectlError: FAILED,
+    MisuseError: 2,
+    NotFoundError: 3,
+    RejectedError: 4,
+    NotPermittedError: 5,
+    UnreachableError: 6,
+}
+
+# Codes of the admin API's problems; one that is not here is a failure like any other (exit 1).
+PROBLEMS: Mapping[str, type[GatectlError]] = {
+    "not_found": NotFoundError,
+    "conflict": RejectedError,
+    "invalid": RejectedError,
+    "malformed": RejectedError,
+    "not_permitted": NotPermittedError,
+    "unavailable": UnreachableError,
+}
+
+_NAMED_THINGS = ("tenant", "service", "plan", "key")
+
+
+def from_problem(status: int, problem: Any) -> GatectlError:
+    """The error that an answer of 4xx or 5xx stands for."""
+    if not isinstance(problem, dict) or "code" not in problem:
+        return GatectlError(f"the gateway answered {status}", "is its version the same as 'gatectl --version'?")
+    kind = PROBLEMS.get(str(problem["code"]), GatectlError)
+    detail = str(problem.get("detail") or problem.get("title") or f"the gateway answered {status}").rstrip(".")
+    error = kind(detail, _hint(kind, detail, problem))
+    error.code = str(problem["code"])
+    return error
+
+
+def _hint(kind: type[GatectlError], detail: str, problem: Mapping[str, Any]) -> str:
+    if near := problem.get("did_you_mean"):
+        return f"did you mean {near!r}?"
+    if kind is NotFoundError:
+        named = min(_NAMED_THINGS, key=lambda noun: detail.find(noun) % (len(detail) + 1))
+        return f"'gatectl {named} list' shows what there is" if named in detail else ""
+    if kind is NotPermittedError:
+        return "run it as root, as the user of gatewayd, or as a member of the socket's group"
+    if kind is UnreachableError:
+        return "try again in a moment"
+    return ""

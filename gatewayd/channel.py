@@ -1,0 +1,238 @@
+"""What control and a worker say to each other, and how it is framed.
+
+A worker connects to control's Unix socket and says Hello; control answers with Welcome and from then on keeps it
+abreast. Both directions are streams of frames: length u32, then one message in MessagePack. The order of frames is the
+order of events, which is what makes revocation safe: control answers a key look-up from the database and announces
+changes on the same stream, so a worker can never learn an old state after a new one. A worker that loses the channel
+serves on with what it has, and on reconnecting forgets every cached key.
+
+A Changed carries a number; the worker answers Applied with it once the change is in force. The admin API waits for
+these before it answers, so when `gatectl key revoke` returns the key is already refused everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+_LENGTH = struct.Struct("<I")
+MAX_FRAME_BYTES = 256 << 20  # a snapshot of a hundred thousand services is far below; beyond it is garbage
+
+
+class RateConf(msgspec.Struct, frozen=True, array_like=True):
+    """One window of a plan: `limit` per `window_s` seconds, refilled continuously, at most `burst` at once."""
+
+    name: str  # "minute", "second", ..., or "90s"
+    limit: int
+    window_s: int
+    burst: int
+
+
+class TargetConf(msgspec.Struct, frozen=True, array_like=True):
+    url: str  # http://host:port[/base]
+    weight: int
+
+
+class ServiceConf(msgspec.Struct, frozen=True):
+    """A service as the data plane needs it."""
+
+    id: int
+    public_id: str
+    tenant_id: int
+    tenant: str
+    slug: str
+    auth: str  # "key" or "none"
+    targets: tuple[TargetConf, ...]
+    paths: tuple[str, ...]  # prefixes of its own, beside the built-in addresses
+    preserve_host: bool
+    timeout_s: float  # first byte and overall
+    connect_timeout_s: float
+    body_limit_bytes: int | None
+    key_header: str
+
+
+class TenantConf(msgspec.Struct, frozen=True, array_like=True):
+    id: int
+    slug: str
+    suspended: bool
+
+
+class KeyConf(msgspec.Struct, frozen=True):
+    """A key as the data plane needs it. Its limits stay with the lessor: a worker spends leases."""
+
+    id: int
+    public_id: str
+    digest: bytes
+    tenant_id: int
+    services: frozenset[int] | None  # None: every service of the tenant
+    revoked: bool
+    expires_at: float | None  # seconds since 1970
+    rates: tuple[RateConf, ...]
+    quota: int | None  # admitted requests per calendar month, UTC
+    price_id: int
+
+
+# From a worker.
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker has of one key: tokens not yet spent, and admitted requests not yet on the journal."""
+
+    key_id: int
+    unspent: int
+    in_flight: int
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    worker_id: bytes
+    slot: int
+    pid: int
+    held: tuple[Held, ...]
+
+
+class FindKey(msgspec.Struct, frozen=True, tag="find_key"):
+    public_id: str
+
+
+class LeaseAsked(msgspec.Struct, frozen=True, tag="lease_asked"):
+    """`count` requests wait for a token of this key; `spent` tokens have gone since the last word of it."""
+
+    key_id: int
+    count: int
+    spent: int
+
+
+class LeaseReturned(msgspec.Struct, frozen=True, tag="lease_returned"):
+    """Tokens handed back: `returned` of an idle surplus, `unused` whose request had gone when they came.
+
+    `in_flight`: admitted requests of this key whose record is still to come.
+    """
+
+    key_id: int
+    returned: int
+    unused: int
+    spent: int
+    in_flight: int
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied"):
+    change: int
+
+
+class WorkerStats(msgspec.Struct, frozen=True, tag="stats"):
+    """Once a second, for `status`."""
+
+    requests: int
+    in_flight: int
+    connections: int
+    cached_keys: int
+    journal_full: bool
+
+
+# From control.
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    tenants: tuple[TenantConf, ...]
+    services: tuple[ServiceConf, ...]
+
+
+class SnapshotChanged(msgspec.Struct, frozen=True, tag="snapshot_changed"):
+    change: int
+    tenants: tuple[TenantConf, ...]
+    services: tuple[ServiceConf, ...]
+
+
+class KeysChanged(msgspec.Struct, frozen=True, tag="keys_changed"):
+    """These keys are not what they were: forget them. None: forget all (a plan changed, a tenant went)."""
+
+    change: int
+    public_ids: tuple[str, ...] | None
+
+
+class KeyFound(msgspec.Struct, frozen=True, tag="key_found"):
+    public_id: str
+    key: KeyConf | None
+
+
+class Left(msgspec.Struct, frozen=True, array_like=True):
+    """What one limit has left after a grant, and when it next has more (seconds from now)."""
+
+    remaining: int
+    more_in_s: float
+
+
+class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
+    """`granted` tokens, of which `surplus` are beyond the requests that waited.
+
+    `left` in the order of the key's rates, then its quota if it has one.
+
+    Where fewer were granted than waited, `blocked_by` is the index in `left` of the limit that has none, and its
+    `more_in_s` is when to ask again.
+    """
+
+    key_id: int
+    granted: int
+    surplus: int
+    left: tuple[Left, ...]
+    blocked_by: int | None
+
+
+FromWorker = Hello | FindKey | LeaseAsked | LeaseReturned | Applied | WorkerStats
+FromControl = Welcome | SnapshotChanged | KeysChanged | KeyFound | LeaseGranted
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: FromWorker | FromControl) -> bytes:
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameProtocol(asyncio.Protocol):
+    """One end of the channel: bytes in, messages out. `on_message` is called for each, `on_lost` once at the end."""
+
+    def __init__(
+        self, expected: Any, on_message: Callable[[FrameProtocol, Any], None], on_lost: Callable[[FrameProtocol], None]
+    ) -> None:
+        self._decoder = msgspec.msgpack.Decoder(expected)
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._pending = bytearray()
+        self.transport: asyncio.Transport | None = None
+
+    def send(self, message: FromWorker | FromControl) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(frame(message))
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # uvloop's transports do not inherit from asyncio's
+
+    def data_received(self, data: bytes) -> None:
+        pending = self._pending
+        pending += data
+        offset = 0
+        while len(pending) - offset >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(pending, offset)
+            if length > MAX_FRAME_BYTES:
+                self.close()
+                return
+            end = offset + _LENGTH.size + length
+            if len(pending) < end:
+                break
+            message = self._decoder.decode(memoryview(pending)[offset + _LENGTH.size : end].tobytes())
+            offset = end
+            self._on_message(self, message)
+        del pending[:offset]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self._on_lost(self)

@@ -1,0 +1,83 @@
+"""The command line of the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gatewayd import __version__
+from gatewayd.boot import log_to_stderr
+from gatewayd.errors import StartupError
+from gatewayd.settings import Settings, load
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _described(name: str) -> str:
+    """What the setting says of itself: one text for `--help` and the README."""
+    return Settings.model_fields[name].description or ""
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help=_described("listen"))] = None,
+    state_dir: Annotated[Path | None, typer.Option(metavar="DIR", help=_described("state_dir"))] = None,
+    admin_socket: Annotated[Path | None, typer.Option(metavar="PATH", help=_described("admin_socket"))] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help=_described("workers"))] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings file (gatewayd.toml).")] = None,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """An API gateway in front of any HTTP API: keys, plans, rate limits, quotas, exact usage and bills.
+
+    Runs in the foreground until SIGTERM or Ctrl-C; operate it with gatectl. Settings come from these options, then from
+    GATEWAYD_* in the environment, then from gatewayd.toml.
+    """
+    if version:
+        typer.echo(f"gatewayd {__version__}")
+        return
+    flags = {"listen": listen, "state_dir": state_dir, "admin_socket": admin_socket, "workers": workers}
+    context.obj = (flags, config)
+    if context.invoked_subcommand is None:
+        _end_with(_serve, flags, config)
+
+
+@app.command()
+def check(context: typer.Context) -> None:
+    """Validate the settings and show what they come to. Starts nothing."""
+    flags, config = context.obj
+    _end_with(_check, flags, config)
+
+
+def _serve(settings: Settings) -> int:
+    from gatewayd.supervisor import Supervisor
+
+    log_to_stderr("supervisor")
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+    async def supervise() -> int:
+        return await Supervisor(settings).run()
+
+    return asyncio.run(supervise())
+
+
+def _check(settings: Settings) -> int:
+    for name, value in settings.model_dump(mode="json").items():
+        typer.echo(f"{name} = {value}")
+    return 0
+
+
+def _end_with(command: Any, flags: dict[str, Any], config: Path | None) -> None:
+    """Run a command on the settings; whatever keeps it from starting is one line and exit status 1."""
+    try:
+        settings = load({name: value for name, value in flags.items() if value is not None}, config)
+        status = command(settings)
+    except StartupError as error:
+        typer.echo(f"gatewayd: {error}", err=True)
+        status = 1
+    sys.exit(status)

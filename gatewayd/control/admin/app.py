@@ -1,0 +1,65 @@
+"""The admin API at a glance."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import OperationalError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from gatewayd.control.admin import audit, billing, keys, plans, services, status, tenants, usage
+from gatewayd.control.admin.peer import PeersOnly
+from gatewayd.control.admin.problems import (
+    NoTraceback,
+    answer_database_error,
+    answer_gateway_error,
+    answer_http_exception,
+)
+from gatewayd.control.admin.state import ControlState
+from gatewayd.errors import GatewayError
+
+ROUTES = [
+    Route("/healthz", status.healthz),
+    Route("/readyz", status.readyz),
+    Route("/v1/status", status.show),
+    Route("/v1/tenants", tenants.list_),
+    Route("/v1/tenants", tenants.add, methods=["POST"]),
+    Route("/v1/tenants/{ref}", tenants.get),
+    Route("/v1/tenants/{ref}", tenants.set_, methods=["PATCH"]),
+    Route("/v1/tenants/{ref}", tenants.remove, methods=["DELETE"]),
+    Route("/v1/services", services.list_),
+    Route("/v1/services", services.add, methods=["POST"]),
+    Route("/v1/services/{ref}", services.get),
+    Route("/v1/services/{ref}", services.set_, methods=["PATCH"]),
+    Route("/v1/services/{ref}", services.remove, methods=["DELETE"]),
+    Route("/v1/plans", plans.list_),
+    Route("/v1/plans", plans.add, methods=["POST"]),
+    Route("/v1/plans/{ref}", plans.get),
+    Route("/v1/plans/{ref}", plans.set_, methods=["PATCH"]),
+    Route("/v1/plans/{ref}", plans.remove, methods=["DELETE"]),
+    Route("/v1/keys", keys.list_),
+    Route("/v1/keys", keys.create, methods=["POST"]),
+    Route("/v1/keys/{ref}", keys.get),
+    Route("/v1/keys/{ref}", keys.set_, methods=["PATCH"]),
+    Route("/v1/keys/{ref}/revoke", keys.revoke, methods=["POST"]),
+    Route("/v1/usage", usage.show),
+    Route("/v1/billing", billing.show),
+    Route("/v1/billing/keys", billing.show_by_key),
+    Route("/v1/audit", audit.list_),
+]
+
+
+def build_app(control: ControlState) -> Starlette:
+    app = Starlette(
+        routes=ROUTES,
+        middleware=[Middleware(NoTraceback), Middleware(PeersOnly, control.settings.admin_socket)],
+        exception_handlers={
+            GatewayError: answer_gateway_error,
+            HTTPException: answer_http_exception,
+            OperationalError: answer_database_error,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.control = control
+    return app

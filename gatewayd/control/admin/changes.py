@@ -1,0 +1,56 @@
+"""A change: one transaction that holds the change and its line in the audit, so neither is there without the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlmodel import Session
+from starlette.requests import Request
+
+from gatewayd.control.admin.peer import actor_of
+from gatewayd.control.admin.state import control_of
+from gatewayd.control.tables import Audit
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An open transaction, who makes it and when."""
+
+    session: Session
+    actor: str
+    at: int
+
+    def note(self, action: str, tenant: str, subject: str, before: Any = None, after: Any = None) -> None:
+        """The audit line. `before` and `after` are what the API showed and will show of the subject."""
+        self.session.add(
+            Audit(
+                at=self.at,
+                actor=self.actor,
+                action=action,
+                tenant=tenant,
+                subject=subject,
+                before=_json(before),
+                after=_json(after),
+            )
+        )
+
+
+@contextmanager
+def change(request: Request) -> Iterator[Change]:
+    """Commits at the end, rolls back when anything is raised. Never await inside: the loop's only writer is held."""
+    with control_of(request).database.write() as session:
+        yield Change(session, actor_of(request), now_s())
+
+
+def now_s() -> int:
+    """The clock, read at the edge: whole seconds since 1970."""
+    return time.time_ns() // 1_000_000_000
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

@@ -1,0 +1,130 @@
+"""What a client sends: body and query, decoded into the Structs that a noun declares, with errors in plain words.
+
+A Struct says what is known and of what type; `checked` runs a parser of `policy` on one field and names the field when
+it complains.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+import msgspec
+from starlette.requests import Request
+
+from gatewayd.control.admin.problems import AdminError, invalid
+from gatewayd.errors import BODY_TOO_LARGE, MALFORMED
+from gatewayd.policy.addresses import DEFAULT_TENANT
+
+MAX_BODY_BYTES = 1 << 20
+_LONGEST_NAME = 200
+
+T = TypeVar("T")
+V = TypeVar("V")
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class InTenant(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The query of everything that lives in a tenant."""
+
+    tenant: str = DEFAULT_TENANT
+
+
+async def read_body(request: Request, expected: type[S]) -> S:
+    """The JSON body as a Struct."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise AdminError(BODY_TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
+    if not body:
+        raise AdminError(MALFORMED, "the body is empty; send a JSON object")
+    try:
+        return msgspec.json.decode(body, type=expected)
+    except msgspec.ValidationError as error:
+        raise _in_plain_words(str(error), expected) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AdminError(MALFORMED, f"the body is not JSON: {_first_lower(str(error))}") from None
+
+
+def read_query(request: Request, expected: type[S]) -> S:
+    """The query as a Struct. An unknown name is refused: a misspelt `tenant` must not act on the default one."""
+    names = request.query_params.multi_items()
+    values = dict(names)
+    if len(values) < len(names):
+        twice = next(name for name in values if len(request.query_params.getlist(name)) > 1)
+        raise invalid(twice, "is given twice")
+    try:
+        return msgspec.convert(values, type=expected, strict=False)
+    except msgspec.ValidationError as error:
+        raise _in_plain_words(str(error), expected) from None
+
+
+def checked(field: str, parse: Callable[[T], V], value: T) -> V:
+    """`parse(value)`; a ValueError becomes `invalid` with the field's name."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise invalid(field, str(error)) from None
+
+
+def check_display_name(name: str) -> str:
+    """A name for people: any characters that are visible."""
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"is longer than {_LONGEST_NAME} characters")
+    if not name.isprintable():
+        raise ValueError("holds a control character or a line break")
+    return name.strip()
+
+
+# msgspec's sentences and ours. Each takes the groups of its pattern; `at $.field[0]` was cut off before.
+_TYPES = {
+    "str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list",
+    "object": "an object", "null": "null",
+}  # fmt: skip
+_SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"Expected `(.*)` of length >= 1"), "must not be empty"),
+    (re.compile(r"Expected `(.*)` of length <= (\d+)"), "must not be longer than {1}"),
+    (re.compile(r"Expected `(.*)` >= (.*)"), "must be {1} or more"),
+    (re.compile(r"Expected `(.*)` <= (.*)"), "must be {1} or less"),
+    (re.compile(r"Expected `(.*)` > (.*)"), "must be more than {1}"),
+    (re.compile(r"Expected `(.*)`, got `(.*)`"), "must be {0}, not {1}"),
+    (re.compile(r"(?:Number|Integer value) out of range"), "is out of range"),
+)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_CHOICE = re.compile(r"Invalid enum value .*", re.DOTALL)
+_PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
+
+
+def _in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
+    place = _PLACE.search(message)
+    field, message = (place[1], message[: place.start()]) if place else ("", message)
+    fields = {f.encode_name: f for f in msgspec.structs.fields(expected)}
+    if unknown := _UNKNOWN.fullmatch(message):
+        known = ", ".join(fields)
+        return invalid(unknown[1][:60], f"{unknown[1][:60]!r} is not known here; known are {known}")
+    if missing := _MISSING.fullmatch(message):
+        return invalid(missing[1], f"{missing[1]} is missing")
+    field = field.partition("[")[0]  # of targets[0], it is targets that the client knows by name
+    if _CHOICE.fullmatch(message):
+        return invalid(field, f"{field} must be one of {', '.join(_choices(fields[field].type))}")
+    for pattern, sentence in _SENTENCES:
+        if match := pattern.fullmatch(message):
+            words = sentence.format(*(_type_words(group) for group in match.groups()))
+            return invalid(field, f"{field} {words}") if field else AdminError(MALFORMED, f"the body {words}")
+    return invalid(field, _first_lower(message))
+
+
+def _choices(kind: Any) -> list[str]:
+    """The strings of a Literal, also where it is one of a union."""
+    return [choice for arg in get_args(kind) for choice in ([arg] if isinstance(arg, str) else _choices(arg))]
+
+
+def _type_words(text: str) -> str:
+    return " or ".join(_TYPES.get(part, part.removesuffix(".0")) for part in text.split(" | "))
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,69 @@
+"""What every handler is given: the database, the settings, and a hand on the data plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+
+from gatewayd.control.database import Database
+from gatewayd.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker as `status` shows it."""
+
+    slot: int
+    pid: int
+    state: str  # "serving" or "gone"
+    requests: int
+    in_flight: int
+    connections: int
+    cached_keys: int
+    journal_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JournalView:
+    """The journals as `status` shows them: segments on disk, slots torn by accidents, whether one cannot be written."""
+
+    segments: int
+    torn: int
+    full: bool
+
+
+class Plane(Protocol):
+    """The data plane, as control reaches it. A change is committed first and then published."""
+
+    async def publish_snapshot(self) -> None:
+        """Tenants or services changed: compile, push to every worker, wait until it is in force."""
+
+    async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
+        """These keys changed (None: any may have): every worker forgets them, wait until it has."""
+
+    async def catch_up(self) -> None:
+        """Returns when every response that was complete at the call is in the rollups."""
+
+    def workers(self) -> list[WorkerView]: ...
+
+    def journal(self) -> JournalView: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ControlState:
+    """Set as `app.state.control`."""
+
+    database: Database
+    settings: Settings
+    plane: Plane
+    listen: str  # the address that is bound, HOST:PORT: settings may have asked for any free port
+    started_at: int
+
+
+def control_of(request: Request) -> ControlState:
+    control = request.app.state.control
+    assert isinstance(control, ControlState)
+    return control

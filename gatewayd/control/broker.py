@@ -1,0 +1,221 @@
+"""The broker: control's end of every channel. Tells workers what changed, answers their look-ups, hands out leases.
+
+Everything here runs on the event loop's thread and never waits between reading the database and sending, so what a
+worker hears comes in the order in which it became true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import bindparam, func, select
+
+from gatewayd.channel import (
+    Applied,
+    FindKey,
+    FrameProtocol,
+    FromControl,
+    FromWorker,
+    Hello,
+    KeyConf,
+    KeyFound,
+    KeysChanged,
+    LeaseAsked,
+    LeaseGranted,
+    LeaseReturned,
+    Left,
+    SnapshotChanged,
+    Welcome,
+    WorkerStats,
+)
+from gatewayd.control.admin.state import WorkerView
+from gatewayd.control.compile import find_key, find_key_by_id, snapshot
+from gatewayd.control.database import Database
+from gatewayd.control.tables import Rollup
+from gatewayd.policy.buckets import month_of
+from gatewayd.policy.leases import Lessor, Rate
+
+# A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
+APPLY_TIMEOUT_S = 2.0
+
+_rollup = Rollup.__table__  # type: ignore[attr-defined]
+_ADMITTED = select(func.coalesce(func.sum(_rollup.c.requests), 0)).where(
+    _rollup.c.key_id == bindparam("key_id"), _rollup.c.hour >= bindparam("since")
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Connected:
+    """A worker that has said Hello."""
+
+    channel: FrameProtocol
+    hello: Hello
+    stats: WorkerStats = field(default_factory=lambda: WorkerStats(0, 0, 0, 0, False))
+
+
+class Broker:
+    """Knows the workers that are connected. Times of limits are taken here, once per message."""
+
+    def __init__(self, database: Database, slots: int) -> None:
+        self._database = database
+        self._slots = slots
+        self._workers: dict[FrameProtocol, _Connected] = {}
+        self._changes = 0
+        self._unapplied: dict[int, tuple[set[FrameProtocol], asyncio.Event]] = {}
+        self._current: set[int] = set()  # keys whose limits at the lessor are as the database has them
+        self.lessor = Lessor()
+        self.lessor.workers = slots
+
+    def __repr__(self) -> str:
+        return f"<Broker {len(self._workers)} of {self._slots} workers, {self._changes} changes, {self.lessor}>"
+
+    def make_channel(self) -> FrameProtocol:
+        """For each connection that a worker opens."""
+        return FrameProtocol(FromWorker, self._on_message, self._on_lost)
+
+    # Changes.
+
+    async def publish_snapshot(self) -> None:
+        """Tenants or services changed: push, and wait until every worker serves from it."""
+        tenants, services = snapshot(self._database.lookup)
+        self._changes += 1
+        await self._publish(SnapshotChanged(self._changes, tenants, services))
+
+    async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
+        """These keys changed (None: any may have): wait until every worker has forgotten them."""
+        if public_ids is None:
+            self._current.clear()
+        else:
+            for public_id in public_ids:
+                key = find_key(self._database.lookup, public_id)
+                if key is not None:
+                    self._current.discard(key.id)
+        self._changes += 1
+        await self._publish(KeysChanged(self._changes, None if public_ids is None else tuple(public_ids)))
+
+    async def _publish(self, message: SnapshotChanged | KeysChanged) -> None:
+        if not self._workers:
+            return
+        applied = asyncio.Event()
+        self._unapplied[message.change] = (set(self._workers), applied)
+        for channel in self._workers:
+            channel.send(message)
+        try:
+            async with asyncio.timeout(APPLY_TIMEOUT_S):
+                await applied.wait()
+        except TimeoutError:
+            log.warning("change %d is not yet in force on every worker", message.change)
+        finally:
+            self._unapplied.pop(message.change, None)
+
+    def _settle(self, change: int, channel: FrameProtocol) -> None:
+        missing, applied = self._unapplied.get(change, (set(), None))
+        missing.discard(channel)
+        if applied is not None and not missing:
+            applied.set()
+
+    # Messages.
+
+    def _on_message(self, channel: FrameProtocol, message: Any) -> None:
+        if isinstance(message, Hello):
+            self._welcome(channel, message)
+            return
+        worker = self._workers.get(channel)
+        if worker is None:  # it spoke before it said who it is
+            channel.close()
+            return
+        match message:
+            case LeaseAsked():
+                channel.send(self._lease(worker.hello.worker_id, message))
+            case LeaseReturned():
+                self.lessor.give_back(
+                    worker.hello.worker_id,
+                    message.key_id,
+                    message.returned,
+                    message.unused,
+                    message.spent,
+                    time.monotonic_ns(),
+                )
+            case FindKey():
+                channel.send(self._find(message.public_id))
+            case Applied():
+                self._settle(message.change, channel)
+            case WorkerStats():
+                worker.stats = message
+
+    def _welcome(self, channel: FrameProtocol, hello: Hello) -> None:
+        self._workers[channel] = _Connected(channel, hello)
+        for held in hello.held:
+            if self._ensure_current(held.key_id):
+                self.lessor.resume(hello.worker_id, held.key_id, held.unspent, held.in_flight)
+        channel.send(Welcome(*snapshot(self._database.lookup)))
+        log.info("worker %d (pid %d) is connected", hello.slot, hello.pid)
+
+    def _find(self, public_id: str) -> FromControl:
+        return KeyFound(public_id, find_key(self._database.lookup, public_id))
+
+    def _lease(self, worker_id: bytes, message: LeaseAsked) -> LeaseGranted:
+        if not self._ensure_current(message.key_id):  # its limits were lifted while requests waited for them
+            return LeaseGranted(message.key_id, message.count, 0, (), None)
+        grant = self.lessor.ask(
+            worker_id, message.key_id, message.count, message.spent, time.monotonic_ns(), time.time_ns() / 1e9
+        )
+        left = tuple(Left(*limit) for limit in grant.left)
+        return LeaseGranted(message.key_id, grant.granted, grant.surplus, left, grant.blocked_by)
+
+    def _ensure_current(self, key_id: int) -> bool:
+        """The lessor has this key's limits as the database has them. False for a key that has none, or is gone."""
+        now_s = time.time_ns() / 1e9
+        if key_id in self._current and not self.lessor.month_passed(key_id, now_s):
+            return True
+        key = find_key_by_id(self._database.lookup, key_id)
+        if key is None or not (key.rates or key.quota is not None):
+            return False
+        rates = tuple(Rate(rate.limit, rate.window_s, rate.burst) for rate in key.rates)
+        self.lessor.load(key_id, rates, key.quota, self._admitted(key, now_s), time.monotonic_ns(), now_s)
+        self._current.add(key_id)
+        return True
+
+    def _admitted(self, key: KeyConf, now_s: float) -> int:
+        """Admitted requests of this month on the rollups. Only a quota needs it."""
+        if key.quota is None:
+            return 0
+        start, _ = month_of(now_s)
+        return int(self._database.lookup.execute(_ADMITTED, {"key_id": key.id, "since": start}).scalar_one())
+
+    def _on_lost(self, channel: FrameProtocol) -> None:
+        worker = self._workers.pop(channel, None)
+        for change in list(self._unapplied):
+            self._settle(change, channel)
+        if worker is not None:
+            self.lessor.channel_lost(worker.hello.worker_id)
+            log.info("worker %d (pid %d) has gone", worker.hello.slot, worker.hello.pid)
+
+    # For status.
+
+    def workers(self) -> list[WorkerView]:
+        """One view a slot: who serves it, or that nobody does."""
+        serving = {worker.hello.slot: worker for worker in self._workers.values()}
+        return [self._view(slot, serving.get(slot)) for slot in range(self._slots)]
+
+    def _view(self, slot: int, worker: _Connected | None) -> WorkerView:
+        if worker is None:
+            return WorkerView(slot, 0, "gone", 0, 0, 0, 0, False)
+        stats = worker.stats
+        return WorkerView(
+            slot,
+            worker.hello.pid,
+            "serving",
+            stats.requests,
+            stats.in_flight,
+            stats.connections,
+            stats.cached_keys,
+            stats.journal_full,
+        )

@@ -1,0 +1,116 @@
+"""The control process: opens the database, catches up with the journals, then serves workers and operators."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gatewayd.boot import announce_ready, drain_with_supervisor, log_to_stderr, receive_boot, settings_of
+from gatewayd.control.admin.app import build_app
+from gatewayd.control.admin.peer import PeerProtocol
+from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
+from gatewayd.control.broker import Broker
+from gatewayd.control.database import Database
+from gatewayd.control.ingest import Ingest
+from gatewayd.errors import StartupError
+from gatewayd.serving import DrainingServer, server_config
+from gatewayd.settings import Settings
+
+LOCK_WAIT_S = 10.0  # for the control process before us to end
+CANNOT_START = 78  # EX_CONFIG of sysexits.h: a restart would not help, so the supervisor gives up
+DRAIN_TIMEOUT_S = 5  # admin requests are short
+
+
+class Plane:
+    """What the admin API needs of the data plane: the broker's hand on workers and ingest's on journals."""
+
+    def __init__(self, broker: Broker, ingest: Ingest) -> None:
+        self._broker = broker
+        self._ingest = ingest
+
+    async def publish_snapshot(self) -> None:
+        await self._broker.publish_snapshot()
+
+    async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
+        await self._broker.publish_keys(public_ids)
+
+    async def catch_up(self) -> None:
+        await self._ingest.catch_up()
+
+    def workers(self) -> list[WorkerView]:
+        return self._broker.workers()
+
+    def journal(self) -> JournalView:
+        full = any(worker.journal_full for worker in self._broker.workers())
+        return JournalView(self._ingest.segments, self._ingest.torn, full)
+
+
+@contextlib.contextmanager
+def only_one(state_dir: Path) -> Iterator[None]:
+    """Hold the folder's lock: two writers would each hand out the whole of every limit. Raises StartupError."""
+    descriptor = os.open(state_dir / "control.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        give_up_at = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise StartupError(f"another gatewayd is using {state_dir}") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def serve(
+    settings: Settings, listen: str, channel: socket.socket, admin: socket.socket, supervisor: socket.socket
+) -> None:
+    loop = asyncio.get_running_loop()
+    database = Database.open(settings.state_dir)
+    journals = settings.state_dir / "journal"
+    broker = Broker(database, settings.workers)
+    ingest = Ingest(database, journals, broker.lessor.recorded, broker.lessor.worker_gone)
+    # Before the first lease: what was admitted must be on the rollups, or a quota would be handed out again.
+    await ingest.catch_up()
+    control = ControlState(database, settings, Plane(broker, ingest), listen, time.time_ns() // 1_000_000_000)
+    channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
+    config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)
+    server = DrainingServer(config)
+    drain_with_supervisor(supervisor)
+    ingesting = asyncio.create_task(ingest.run())
+    try:
+        announce_ready(supervisor)
+        await server.serve(sockets=[admin])
+    finally:
+        ingesting.cancel()
+        channel_server.close()
+        ingest.step()
+        database.close()
+
+
+def main() -> None:
+    import uvloop
+
+    boot, supervisor = receive_boot()
+    log_to_stderr("control")
+    settings = settings_of(boot)
+    channel, admin = (socket.socket(fileno=descriptor) for descriptor in boot.sockets)
+    try:
+        with only_one(settings.state_dir):
+            uvloop.run(serve(settings, boot.listen, channel, admin, supervisor))
+    except StartupError as error:
+        print(f"gatewayd: {error}", file=sys.stderr)  # noqa: T201  # before there is anything that could log
+        sys.exit(CANNOT_START)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Records summed into the rollup table, and into the billing cycle that each belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlmodel import Session
+
+from gatewayd.control.tables import Cycle, Rollup
+from gatewayd.policy.buckets import month_of
+from gatewayd.policy.histogram import Histogram
+from gatewayd.policy.pricing import is_billable
+from gatewayd.records import ADMITTED, UPSTREAM_BROKE, Record
+
+_rollup = Rollup.__table__  # type: ignore[attr-defined]
+_SUMS = ("requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out")
+_REMEMBERED = 20_000  # histograms of rows in use: an hour of as many keys
+
+_upsert = insert(_rollup)
+_UPSERT = _upsert.on_conflict_do_update(
+    index_elements=list(_rollup.primary_key.columns),
+    set_={name: _rollup.c[name] + _upsert.excluded[name] for name in _SUMS} | {"latency": _upsert.excluded.latency},
+)
+_LATENCY = select(_rollup.c.latency).where(
+    *(column == bindparam(column.name) for column in _rollup.primary_key.columns)
+)
+
+
+class _Dimensions(NamedTuple):
+    """The key of a rollup row but for its cycle, which follows from tenant and hour."""
+
+    tenant_id: int
+    hour: int
+    service_id: int
+    route_id: int
+    key_id: int
+    client_id: int
+    price_id: int
+    status_class: int
+
+
+class _Sums:
+    """What a group of records adds up to. One slot per column of the table."""
+
+    __slots__ = (*_SUMS, "latency")
+
+    def __init__(self) -> None:
+        self.requests = self.billable = self.errors = self.refused = self.units = self.bytes_in = self.bytes_out = 0
+        self.latency = Histogram()
+
+    def add(self, record: Record) -> None:
+        self.bytes_in += record.bytes_in
+        self.bytes_out += record.bytes_out
+        if not record.flags & ADMITTED:
+            self.refused += 1
+            return
+        self.requests += 1
+        self.units += record.units
+        if record.status >= 500 or record.flags & UPSTREAM_BROKE:
+            self.errors += 1
+        elif record.price and is_billable(record.status):
+            self.billable += 1
+        self.latency.add(record.gateway_us + record.upstream_us)
+
+
+class Rollups:
+    """Adds records within the caller's transaction. Remembers the histograms of rows in use: it alone writes them."""
+
+    def __init__(self) -> None:
+        self._latencies: dict[tuple[int, ...], Histogram] = {}
+        self._cycles: dict[tuple[int, int], int] = {}  # tenant and start of month
+
+    def forget(self) -> None:
+        """The transaction was rolled back: what is remembered may never have been stored."""
+        self._latencies.clear()
+        self._cycles.clear()
+
+    def add(self, session: Session, records: Iterable[Record]) -> None:
+        groups: dict[_Dimensions, _Sums] = {}
+        for record in records:
+            dimensions = _Dimensions(
+                record.tenant,
+                record.time_ns // 3_600_000_000_000 * 3600,
+                record.service,
+                record.route,
+                record.key,
+                record.client,
+                record.price,
+                record.status // 100,
+            )
+            sums = groups.get(dimensions)
+            if sums is None:
+                sums = groups[dimensions] = _Sums()
+            sums.add(record)
+        rows = [self._row(session, dimensions, sums) for dimensions, sums in groups.items()]
+        if rows:
+            session.connection().execute(_UPSERT, rows)
+        if len(self._latencies) > _REMEMBERED:
+            self._latencies.clear()
+
+    def _row(self, session: Session, dimensions: _Dimensions, sums: _Sums) -> dict[str, object]:
+        row: dict[str, object] = dimensions._asdict()
+        row["cycle_id"] = self._cycle_of(session, dimensions.tenant_id, dimensions.hour)
+        key = (*dimensions, row["cycle_id"])
+        latency = self._latencies.get(key)  # type: ignore[arg-type]
+        if latency is None:
+            packed = session.connection().execute(_LATENCY, row).scalar()
+            latency = self._latencies[key] = Histogram.unpack(packed or b"")  # type: ignore[index]
+        latency.merge(sums.latency)
+        row |= {name: getattr(sums, name) for name in _SUMS}
+        row["latency"] = latency.pack()
+        return row
+
+    def _cycle_of(self, session: Session, tenant_id: int, hour: int) -> int:
+        """The cycle of this hour: the tenant's calendar month, opened when its first record comes."""
+        start, end = month_of(hour)
+        cycle_id = self._cycles.get((tenant_id, start))
+        if cycle_id is None:
+            period = datetime.fromtimestamp(start, UTC).strftime("%Y-%m")
+            wanted = select(Cycle).where(Cycle.tenant_id == tenant_id, Cycle.period == period)  # type: ignore[arg-type]
+            cycle = session.execute(wanted).scalar_one_or_none()
+            if cycle is None:
+                cycle = Cycle(tenant_id=tenant_id, period=period, starts_at=start, ends_at=end)
+                session.add(cycle)
+                session.flush()
+            assert cycle.id is not None
+            cycle_id = self._cycles[tenant_id, start] = cycle.id
+        return cycle_id

@@ -1,0 +1,195 @@
+"""Every table of the database, and why it is shaped so.
+
+Rows that usage or a bill may name (tenants, services, plans, prices, keys) are never deleted: `removed_at` hides them,
+so a bill of last year still shows a name. A slug or name is unique among those that are not removed. Row numbers
+(`id`) stand in journal records and are never used again (AUTOINCREMENT); what a person or a script sees is `public_id`.
+Money is integer nanos: 10⁻⁹ of the tenant's currency. Times are whole seconds since 1970 UTC, except where a name ends
+in `_ns`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlmodel import Field, SQLModel
+
+_AUTOINCREMENT = {"sqlite_autoincrement": True}
+
+
+def _live_unique(name: str, *columns: str) -> Index:
+    """Unique among the rows that are not removed."""
+    live = text("removed_at IS NULL")
+    return Index(name, *columns, unique=True, sqlite_where=live, postgresql_where=live)
+
+
+class Tenant(SQLModel, table=True):
+    """An organisation. `default` is row 1 and cannot be removed."""
+
+    __tablename__ = "tenant"
+    __table_args__ = (_live_unique("tenant_slug_live", "slug"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    slug: str
+    name: str = ""
+    currency: str = "USD"
+    suspended: bool = False
+    created_at: int
+    removed_at: int | None = None
+
+
+class Service(SQLModel, table=True):
+    """An upstream API. `paths` is a JSON array of prefixes beside the built-in addresses."""
+
+    __tablename__ = "service"
+    __table_args__ = (_live_unique("service_slug_live", "tenant_id", "slug"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    slug: str
+    auth: str = "key"
+    paths: str = "[]"
+    preserve_host: bool = False
+    timeout_s: float = 30.0
+    connect_timeout_s: float = 10.0
+    body_limit_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
+    key_header: str = "X-API-Key"
+    created_at: int
+    removed_at: int | None = None
+
+
+class Target(SQLModel, table=True):
+    """One upstream base URL of a service."""
+
+    __tablename__ = "target"
+
+    id: int | None = Field(default=None, primary_key=True)
+    service_id: int = Field(foreign_key="service.id", index=True)
+    position: int
+    url: str
+    weight: int = 1
+
+
+class Price(SQLModel, table=True):
+    """What one billable request costs. Immutable: records name it, so old usage keeps the price it was made at."""
+
+    __tablename__ = "price"
+    __table_args__ = (_AUTOINCREMENT,)
+
+    id: int | None = Field(default=None, primary_key=True)
+    request_nanos: int = Field(sa_column=Column(BigInteger, nullable=False, unique=True))
+
+
+class Plan(SQLModel, table=True):
+    """Limits and a price under one name. `rates` is a JSON array of `RateConf`: [name, limit, window_s, burst]."""
+
+    __tablename__ = "plan"
+    __table_args__ = (_live_unique("plan_name_live", "tenant_id", "name"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    name: str
+    rates: str
+    quota: int | None = Field(default=None, sa_column=Column(BigInteger))
+    price_id: int = Field(foreign_key="price.id")
+    created_at: int
+    removed_at: int | None = None
+
+
+class Key(SQLModel, table=True):
+    """An API key. The key itself is not here: `digest` is its SHA-256. `service_ids` is a JSON array, null for all."""
+
+    __tablename__ = "key"
+    __table_args__ = (
+        Index("key_by_tenant", "tenant_id", "id"),
+        Index("key_by_name", "tenant_id", "name"),
+        _AUTOINCREMENT,
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    tenant_id: int = Field(foreign_key="tenant.id")
+    name: str = ""
+    service_ids: str | None = None
+    plan_id: int | None = Field(default=None, foreign_key="plan.id", index=True)
+    created_at: int
+    expires_at: int | None = None
+    revoked_at: int | None = None
+
+
+class Cycle(SQLModel, table=True):
+    """A billing period of a tenant, half-open; open while `closed_at` is null. `period` is its name, e.g. 2026-09."""
+
+    __tablename__ = "cycle"
+    __table_args__ = (Index("cycle_period", "tenant_id", "period", unique=True), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    period: str
+    starts_at: int
+    ends_at: int
+    closed_at: int | None = None
+
+
+class Rollup(SQLModel, table=True):
+    """Usage of one hour and one combination of dimensions: what usage and every bill are summed from.
+
+    `hour` is seconds since 1970 of the hour's start. `requests` were admitted, `billable` those that cost; `refused`
+    are beside them, counted in neither. 0 stands for "none" in a dimension. `latency` is a packed histogram
+    (`policy.histogram`) of gateway and upstream time together, of admitted requests. The primary key's order serves
+    "this tenant since then", which every view asks; rows lie in that order (WITHOUT ROWID), so an hour is read at once.
+    """
+
+    __tablename__ = "rollup"
+    __table_args__ = (
+        Index("rollup_by_key", "key_id", "hour"),
+        Index("rollup_by_cycle", "cycle_id"),
+        {"sqlite_with_rowid": False},
+    )
+
+    tenant_id: int = Field(primary_key=True)
+    hour: int = Field(sa_column=Column(Integer, primary_key=True))
+    cycle_id: int = Field(sa_column=Column(Integer, ForeignKey("cycle.id"), primary_key=True))
+    service_id: int = Field(primary_key=True)
+    route_id: int = Field(primary_key=True)
+    key_id: int = Field(primary_key=True)
+    client_id: int = Field(primary_key=True)
+    price_id: int = Field(primary_key=True)
+    status_class: int = Field(primary_key=True)  # 2 for 2xx and so on
+    requests: int = Field(sa_column=Column(BigInteger, nullable=False))
+    billable: int = Field(sa_column=Column(BigInteger, nullable=False))
+    errors: int = Field(sa_column=Column(BigInteger, nullable=False))
+    refused: int = Field(sa_column=Column(BigInteger, nullable=False))
+    units: int = Field(sa_column=Column(BigInteger, nullable=False))
+    bytes_in: int = Field(sa_column=Column(BigInteger, nullable=False))
+    bytes_out: int = Field(sa_column=Column(BigInteger, nullable=False))
+    latency: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Segment(SQLModel, table=True):
+    """How far each journal segment has been ingested. Moves in the same transaction as the rollups it fed."""
+
+    __tablename__ = "segment"
+
+    name: str = Field(primary_key=True)
+    position_bytes: int
+    records: int
+    torn: int = 0  # slots dropped because their checksum was wrong after their writer had died
+
+
+class Audit(SQLModel, table=True):
+    """Every change: who, when, what it was before and what it is after. Written in the change's own transaction."""
+
+    __tablename__ = "audit"
+    __table_args__ = (_AUTOINCREMENT,)
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: int
+    actor: str
+    action: str  # "service.add", "key.revoke", ...
+    tenant: str
+    subject: str  # public id
+    before: str | None = Field(default=None, sa_column=Column(Text))  # JSON
+    after: str | None = Field(default=None, sa_column=Column(Text))

@@ -1,0 +1,62 @@
+"""The format of an API key: `gw_` + 8-character public id + `_` + 22 characters of secret + 6 of checksum.
+
+    gw_ab12cd34_5Zt0kq8m2Y7nWb1RfXc9sd3JgHxVq4
+       `------' `--------------------'`----'
+       public   131 bits of secret    CRC-32 of all before it, in base 62
+
+The checksum lets a mistyped or made-up key be refused without a look-up, and lets a secret scanner tell a key from a
+string that resembles one (GitHub's tokens do the same). It is no protection against anyone: the secret is. What is
+stored is the SHA-256 of the whole key; with 131 random bits a slow hash would add cost and no strength.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import zlib
+
+PREFIX = "gw_"
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+# No vowels and no look-alikes (0/o, 1/l): public ids are read aloud and never spell a word.
+_PUBLIC_ALPHABET = "23456789bcdfghjkmnpqrstvwxyz"
+PUBLIC_LENGTH = 8
+_SECRET_LENGTH = 22  # log2(62) * 22 = 131 bits
+_CHECKSUM_LENGTH = 6  # 62**6 > 2**32
+KEY_LENGTH = len(PREFIX) + PUBLIC_LENGTH + 1 + _SECRET_LENGTH + _CHECKSUM_LENGTH
+
+_KEY = re.compile(rf"gw_([a-z0-9]{{{PUBLIC_LENGTH}}})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}".encode())
+
+
+def new_key() -> tuple[str, str]:
+    """A fresh key as `(public_id, key)`. The caller shows `key` once and stores `digest(key)`."""
+    public_id = new_public_id()
+    secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
+    body = f"{PREFIX}{public_id}_{secret}"
+    return public_id, body + _checksum(body.encode())
+
+
+def new_public_id() -> str:
+    """8 characters that name a thing in the admin API: of a key, or with a prefix such as `svc_` of another object."""
+    return "".join(secrets.choice(_PUBLIC_ALPHABET) for _ in range(PUBLIC_LENGTH))
+
+
+def public_id_of(key: bytes) -> str | None:
+    """The public id of a well-formed key with a right checksum, else None. Says nothing of whether the key exists."""
+    match = _KEY.fullmatch(key)
+    if match is None or _checksum(key[:-_CHECKSUM_LENGTH]).encode() != key[-_CHECKSUM_LENGTH:]:
+        return None
+    return match[1].decode()
+
+
+def digest(key: bytes) -> bytes:
+    """What is stored and compared: SHA-256 of the whole key, 32 bytes."""
+    return hashlib.sha256(key).digest()
+
+
+def _checksum(body: bytes) -> str:
+    number, digits = zlib.crc32(body), ""
+    for _ in range(_CHECKSUM_LENGTH):
+        number, digit = divmod(number, 62)
+        digits = _BASE62[digit] + digits
+    return digits

@@ -1,0 +1,148 @@
+"""The guards: everything that may refuse a request, in one order, as plain functions.
+
+A guard sees the facts of a request and the time. It answers None (pass), a Refusal, or NEED_KEY / NEED_LEASE: what it
+must know is not here yet. The worker then fetches that and asks the same guard again; guards themselves never wait.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from enum import Enum
+
+from gatewayd.errors import (
+    BODY_TOO_LARGE,
+    EXPIRED_KEY,
+    INVALID_KEY,
+    KEY_NOT_ALLOWED,
+    MISSING_KEY,
+    REVOKED_KEY,
+    TENANT_SUSPENDED,
+    Refusal,
+)
+from gatewayd.keys import digest, public_id_of
+from gatewayd.policy.snapshot import Service
+from gatewayd.policy.spending import ADMITTED, KeyEntry
+
+
+class Need(Enum):
+    """What a guard lacks before it can decide."""
+
+    KEY = "key"
+    LEASE = "lease"
+
+
+NEED_KEY = Need.KEY
+NEED_LEASE = Need.LEASE
+
+Answer = Refusal | Need | None
+
+
+class Facts:
+    """What guards decide on. `keys` is the worker's memory: public id to what is known of it, None for unknown keys."""
+
+    __slots__ = ("body_length", "credential", "key", "keys", "public_id", "service")
+
+    service: Service
+    body_length: int
+    credential: bytes | None
+    keys: dict[str, KeyEntry | None]
+    public_id: str
+    key: KeyEntry | None
+
+
+Guard = Callable[[Facts, float, float], Answer]  # facts, monotonic now, seconds since 1970
+
+_MISSING = Refusal(
+    MISSING_KEY,
+    "send your API key in the X-API-Key header or as Authorization: Bearer",
+    ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),),
+)
+_CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="gatewayd", error="invalid_token"'),)
+_INVALID = Refusal(INVALID_KEY, "this API key is not known here; check that it was copied whole", _CHALLENGE)
+_REVOKED = Refusal(REVOKED_KEY, "this API key has been revoked", _CHALLENGE)
+_EXPIRED = Refusal(EXPIRED_KEY, "this API key has expired", _CHALLENGE)
+_OTHER_SERVICE = Refusal(KEY_NOT_ALLOWED, "this API key is not for this service")
+_SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or the operator")
+
+
+def tenant_is_active(facts: Facts, now: float, now_s: float) -> Answer:
+    return _SUSPENDED if facts.service.tenant_suspended else None
+
+
+def body_fits(facts: Facts, now: float, now_s: float) -> Answer:
+    """A declared length over the limit is refused before a byte of it is read; chunks are counted as they come."""
+    limit = facts.service.body_limit_bytes
+    if limit is not None and facts.body_length > limit:
+        return Refusal(BODY_TOO_LARGE, f"the request body is longer than {limit} bytes")
+    return None
+
+
+def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
+    """The checksum refuses mistyped and made-up keys without a look-up; the digest decides."""
+    credential = facts.credential
+    if not credential:
+        return _MISSING
+    # The first 11 bytes name the key: one that is remembered is decided by its digest, whose cost hides the rest.
+    public_id = credential[3:11].decode("latin-1")
+    entry = facts.keys.get(public_id)
+    if entry is None:
+        if public_id_of(credential) is None or public_id in facts.keys:
+            return _INVALID
+        facts.public_id = public_id
+        return NEED_KEY
+    if not hmac.compare_digest(digest(credential), entry.conf.digest):
+        return _INVALID
+    entry.recently_used = True
+    facts.key = entry
+    return None
+
+
+def key_is_valid(facts: Facts, now: float, now_s: float) -> Answer:
+    assert facts.key is not None  # key_is_known has passed
+    conf = facts.key.conf
+    if conf.revoked:
+        return _REVOKED
+    if conf.expires_at is not None and now_s >= conf.expires_at:
+        return _EXPIRED
+    return None
+
+
+def key_is_for_service(facts: Facts, now: float, now_s: float) -> Answer:
+    assert facts.key is not None
+    conf = facts.key.conf
+    service = facts.service
+    if conf.tenant_id != service.tenant_id:
+        return _OTHER_SERVICE
+    if conf.services is not None and service.id not in conf.services:
+        return _OTHER_SERVICE
+    return None
+
+
+def key_has_tokens(facts: Facts, now: float, now_s: float) -> Answer:
+    assert facts.key is not None
+    lease = facts.key.lease
+    if lease is None:  # a plan without limits
+        return None
+    answer = lease.take(now)
+    if answer is ADMITTED:
+        return None
+    return NEED_LEASE if answer is None else answer
+
+
+# The order in which a request is judged. A tenant's suspension shows before its keys are looked at, so that a customer
+# of a suspended tenant is not told that the key is wrong; size comes before the key because it is the cheaper test.
+# Tokens come last: whatever is refused before them costs no quota.
+FOR_EVERYONE: tuple[Guard, ...] = (tenant_is_active, body_fits)
+FOR_KEYS: tuple[Guard, ...] = (
+    tenant_is_active,
+    body_fits,
+    key_is_known,
+    key_is_valid,
+    key_is_for_service,
+    key_has_tokens,
+)
+
+
+def guards_of(service: Service) -> tuple[Guard, ...]:
+    return FOR_KEYS if service.needs_key else FOR_EVERYONE

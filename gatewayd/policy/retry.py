@@ -1,0 +1,14 @@
+"""When a request may be sent a second time: only where nothing can happen twice."""
+
+from __future__ import annotations
+
+# RFC 9110 section 9.2.2. PATCH and POST are not in it, nor is any method we do not know.
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+
+
+def may_repeat(method: bytes, body_streamed: bool) -> bool:
+    """After a pooled connection died without a byte of a response: it may have died before it read the request.
+
+    A body that was streamed is gone: nobody holds it to be sent again.
+    """
+    return method in IDEMPOTENT and not body_streamed

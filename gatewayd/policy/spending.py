@@ -1,0 +1,133 @@
+"""The worker's side of a lease: tokens of one key that may be spent without asking, and what to say without any.
+
+See `leases` for the whole. Times here are monotonic seconds; CLOCK_MONOTONIC is one clock for all processes of a
+machine, but only intervals are ever sent.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from math import ceil
+
+from gatewayd.channel import KeyConf, LeaseGranted
+from gatewayd.errors import QUOTA_EXCEEDED, RATE_LIMITED, Refusal
+from gatewayd.policy.leases import RECHECK_S
+
+
+class Admission(Enum):
+    ADMITTED = 1
+
+
+ADMITTED = Admission.ADMITTED
+
+
+class KeyEntry:
+    """What a worker remembers of one key."""
+
+    __slots__ = ("conf", "in_flight", "lease", "recently_used")
+
+    def __init__(self, conf: KeyConf) -> None:
+        self.conf = conf
+        self.lease = KeyLease(conf) if conf.rates or conf.quota is not None else None
+        self.in_flight = 0  # admitted requests whose record is still to come
+        self.recently_used = True
+
+    def __repr__(self) -> str:
+        return f"<KeyEntry gw_{self.conf.public_id} {self.in_flight} in flight, {self.lease}>"
+
+
+class KeyLease:
+    """Tokens in hand and the last news of the limits."""
+
+    __slots__ = (
+        "_fields", "_names", "asked", "blocked_by", "blocked_until", "key_id", "limits", "low", "more_at", "remaining",
+        "spent", "surplus", "touched_at", "waiting_tokens",
+    )  # fmt: skip
+
+    def __init__(self, conf: KeyConf) -> None:
+        self.key_id = conf.id
+        self.surplus = 0  # tokens in hand
+        self.waiting_tokens = 0  # granted to requests that have not been woken yet
+        self.spent = 0  # of surpluses, since control was last told
+        self.low = 0  # ask for more when the surplus has fallen to this
+        self.asked = False  # an ask is on its way
+        self.blocked_until = 0.0
+        self.blocked_by = 0
+        self.touched_at = 0.0
+        names = [(rate.name, rate.limit, rate.window_s) for rate in conf.rates]
+        if conf.quota is not None:
+            names.append(("month", conf.quota, 0))
+        self.limits = tuple(limit for _, limit, _ in names)
+        self.remaining = [0] * len(names)
+        self.more_at = [0.0] * len(names)
+        self._names = tuple(name for name, _, _ in names)
+        self._fields = _policy_fields(names) + _limit_fields(names)
+
+    def __repr__(self) -> str:
+        return f"<KeyLease {self.surplus} in hand, {self.spent} spent, {'asked' if self.asked else 'quiet'}>"
+
+    def take(self, now: float) -> Admission | Refusal | None:
+        """Spend a token. A Refusal while a limit is known to be empty; None when control must be asked."""
+        if self.waiting_tokens:
+            self.waiting_tokens -= 1
+            return ADMITTED
+        if self.surplus:
+            self.surplus -= 1
+            self.spent += 1
+            return ADMITTED
+        return self.refusal(now) if now < self.blocked_until else None
+
+    def granted(self, grant: LeaseGranted, now: float) -> None:
+        """News from control. A grant of fewer than waited says which limit is empty and when it has more."""
+        self.asked = False
+        self.touched_at = now
+        self.surplus += grant.surplus
+        self.waiting_tokens += grant.granted - grant.surplus
+        self.low = self.surplus // 4
+        for index, (remaining, more_in_s) in enumerate((left.remaining, left.more_in_s) for left in grant.left):
+            self.remaining[index] = remaining
+            self.more_at[index] = now + more_in_s
+        if grant.blocked_by is not None:
+            self.blocked_by = grant.blocked_by
+            self.blocked_until = now + min(RECHECK_S, grant.left[grant.blocked_by].more_in_s)
+
+    def refusal(self, now: float) -> Refusal:
+        """The 429 for the limit that is empty, with a Retry-After that is never before its `t`."""
+        index = self.blocked_by
+        wait_s = max(1, ceil(self.more_at[index] - now))
+        name = self._names[index]
+        problem = QUOTA_EXCEEDED if name == "month" else RATE_LIMITED
+        detail = f"{self.limits[index]} requests per {name} are used up; more in {wait_s} s"
+        return Refusal(problem, detail, ((b"Retry-After", b"%d" % wait_s),))
+
+    def header_fields(self, now: float) -> bytes:
+        """RateLimit-Policy, RateLimit and X-RateLimit-*, each ending in CRLF, as of this moment.
+
+        `r` counts what the lessor has left and what is in hand here; `t` is when it next grows, in whole seconds.
+        X-RateLimit-* speaks of the limit that has the least left.
+        """
+        in_hand = self.surplus + self.waiting_tokens
+        if len(self.limits) == 1:
+            remaining = self.remaining[0] + in_hand
+            seconds = max(0, ceil(self.more_at[0] - now))
+            return self._fields % (remaining, seconds, self.limits[0], remaining, seconds)
+        values: list[int] = []
+        tightest, least = 0, -1
+        for index, count in enumerate(self.remaining):
+            remaining = count + in_hand
+            values += (remaining, max(0, ceil(self.more_at[index] - now)))
+            if least < 0 or remaining < least:
+                tightest, least = index, remaining
+        return self._fields % (*values, self.limits[tightest], least, values[2 * tightest + 1])
+
+
+def _policy_fields(names: list[tuple[str, int, int]]) -> bytes:
+    """RateLimit-Policy of draft-ietf-httpapi-ratelimit-headers-10. A calendar month has no fixed window: no `w`."""
+    items = [f'"{name}";q={limit}' + (f";w={window_s}" if window_s else "") for name, limit, window_s in names]
+    return f"RateLimit-Policy: {', '.join(items)}\r\n".encode()
+
+
+def _limit_fields(names: list[tuple[str, int, int]]) -> bytes:
+    items = ", ".join(f'"{name}";r=%d;t=%d' for name, _, _ in names)
+    older = "X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n"
+    return f"RateLimit: {items}\r\n{older}".encode()

@@ -1,0 +1,1 @@
+"""The data plane: a worker process and the wire on both its sides."""

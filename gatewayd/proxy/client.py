@@ -1,0 +1,343 @@
+"""The client side of the wire: the protocol class that uvicorn runs for every connection to the data plane.
+
+Bytes are gathered until a head is whole, judged by llhttp, read by `head`, and become an exchange. Only the head goes
+to llhttp: a body is framed by the length or the chunked coding that the head has declared, and what follows belongs to
+the next request, which waits until this one is answered. So there is one exchange at a time, pipelined requests are
+answered in their order, and a message's end is never a matter of opinion.
+
+After a response that ends before its request has, the rest of the request is read and dropped if it is short, else the
+connection is closed in two steps (write side first), since closing it at once could destroy the response on its way
+(RFC 9112 section 9.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+from gatewayd.errors import (
+    BAD_REQUEST,
+    HEAD_TOO_LARGE,
+    NOT_IMPLEMENTED,
+    REQUEST_TIMEOUT,
+    TARGET_TOO_LONG,
+    Problem,
+    Refusal,
+)
+from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
+from gatewayd.proxy.exchange import PENDING_LIMIT_BYTES, Exchange
+from gatewayd.proxy.head import CHUNKED, read_request
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
+
+    from gatewayd.proxy.worker import Worker
+
+# A request body of up to this much is read to its end after an early answer, to keep the connection.
+DROPPED_BODY_BYTES = 65536
+LINGER_S = 2.0
+_NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_TOKEN_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
+# reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours.
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
+
+
+class _State(Enum):
+    HEAD = auto()  # between messages or in a head
+    BODY = auto()  # a request's body is still coming
+    ANSWERING = auto()  # the request is whole, its response is not
+    LINGERING = auto()  # answered and closed for writing; what comes is dropped
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        config: Any,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        # Global state.
+        self.worker = worker
+        self._connections: set[Any] = server_state.connections
+        # Per connection.
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.reading_paused = False
+        self._peer = b""
+        self._forwarded_host = b""
+        self._forwarded_fields: bytes | None = None
+        self._keep_alive = True
+        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
+        self._buffer = b""  # bytes of a message that has not begun to be an exchange
+        self._waits_since = worker.now()  # for the head that is due
+        # Per request.
+        self._state = _State.HEAD
+        self.exchange: Exchange | None = None
+        self._body_left = 0
+        self._chunks: ChunkedReader | None = None
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self._peer.decode()} {self._state.name.lower()}>"
+
+    # asyncio's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._connections.add(self)
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0].encode() if isinstance(peer, tuple) else b"unknown"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_left()
+
+    def eof_received(self) -> bool:
+        """A client may close its side once its request is whole and still gets the answer (RFC 9112 section 9.6)."""
+        self._keep_alive = False
+        return self._state is _State.ANSWERING
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.pause_response()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.resume_response()
+
+    def data_received(self, data: bytes) -> None:
+        if self._state is _State.HEAD:
+            self._read_messages(self._buffer + data if self._buffer else data)
+        elif self._state is _State.BODY:
+            self._read_body(data)
+        elif self._state is _State.ANSWERING:
+            self._buffer += data
+            if len(self._buffer) > PENDING_LIMIT_BYTES:
+                self.pause_reading()
+
+    def shutdown(self) -> None:
+        """uvicorn drains: finish what is being answered, then close."""
+        self._keep_alive = False
+        if self._state is _State.HEAD and not self._buffer:
+            self.transport.close()
+
+    # Requests.
+
+    def _read_messages(self, data: bytes) -> None:
+        """Begin every request that these bytes hold the head of, as long as each is answered at once."""
+        while data and self._state is _State.HEAD:
+            if data[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is to be ignored
+                data = data[2:]
+                continue
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._await_rest_of_head(data)
+                return
+            self._buffer = b""
+            self._begin(data[: end + 4], data[end + 4 :])
+            data, self._buffer = self._buffer, b""
+        if self._state is not _State.HEAD and data:
+            self._buffer = data
+
+    def _await_rest_of_head(self, data: bytes) -> None:
+        if not self._buffer:
+            self._waits_since = self.worker.now()
+        self._buffer = data
+        settings = self.worker.settings
+        if _BARE_LF.search(data) or (_TOKEN_START.match(data) is None and data != b"\r"):
+            self._reject(BAD_REQUEST, "this is not an HTTP/1.1 request head")
+        elif len(data) > settings.target_limit_bytes + 32 and b"\r\n" not in data:
+            self._reject(TARGET_TOO_LONG, f"the request target is longer than {settings.target_limit_bytes} bytes")
+        elif len(data) > settings.head_limit_bytes:
+            self._reject(HEAD_TOO_LARGE, f"the request head is longer than {settings.head_limit_bytes} bytes")
+
+    def _begin(self, head: bytes, rest: bytes) -> None:
+        """Judge a whole head; `rest` is what followed it and goes to the body, or back to the buffer."""
+        worker = self.worker
+        if len(head) > worker.settings.head_limit_bytes:
+            return self._reject(
+                HEAD_TOO_LARGE, f"the request head is longer than {worker.settings.head_limit_bytes} bytes"
+            )
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)  # it will not go on; Upgrade itself is not passed
+        except httptools.HttpParserInvalidMethodError:
+            return self._reject(NOT_IMPLEMENTED, "this request method is not known")
+        except httptools.HttpParserError as error:
+            return self._reject(BAD_REQUEST, f"the request head is malformed ({error})")
+        request = read_request(head[:-4], worker.head_pattern, worker.settings.target_limit_bytes)
+        if isinstance(request, Refusal):
+            return self._reject(request.problem, request.detail)
+        if request.host != self._forwarded_host and _HOST.fullmatch(request.host) is None:
+            return self._reject(BAD_REQUEST, "the Host header is malformed")
+        if not request.keep_alive:
+            self._keep_alive = False
+        exchange = self.exchange = Exchange(worker, self, request)
+        if request.body_length == 0:
+            self._state = _State.ANSWERING
+            self._buffer = rest
+            exchange.start()
+            return None
+        # llhttp waits for the body that it will not be shown: the next head needs a parser at its start.
+        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
+        self._state = _State.BODY
+        self._body_left = request.body_length
+        self._chunks = ChunkedReader() if request.body_length == CHUNKED else None
+        exchange.start()
+        if rest and self._state is _State.BODY:
+            self._read_body(rest)
+        return None
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        chunks = self._chunks
+        rest = b""
+        if chunks is not None:
+            try:
+                data = chunks.feed(data)
+            except InvalidChunkError as error:
+                self._broken_body(str(error))
+                return
+            ended, rest = chunks.done, chunks.rest
+        elif len(data) < self._body_left:
+            self._body_left -= len(data)
+            ended = False
+        else:
+            data, rest = data[: self._body_left], data[self._body_left :]
+            ended = True
+        if data and exchange is not None:
+            exchange.request_body(data)
+            if self._state is not _State.BODY:
+                return
+        if ended:
+            self._chunks = None
+            self._body_left = 0
+            self._buffer = rest
+            if exchange is not None and self.exchange is exchange:
+                self._state = _State.ANSWERING
+                exchange.request_ended()
+            else:  # answered before its body had ended, and the body has now been dropped
+                self._state = _State.HEAD
+                self._next_message()
+
+    def _broken_body(self, why: str) -> None:
+        """The framing of the body is broken: nothing after it can be trusted, and the upstream's half is cut off."""
+        self._keep_alive = False
+        exchange = self.exchange
+        if exchange is None or exchange.done:
+            self.transport.close()
+        else:
+            exchange.give_up(Refusal(BAD_REQUEST, why))
+
+    def _reject(self, problem: Problem, detail: str) -> None:
+        """Answer a head that is no request. It belongs to no service, so there is nothing to record."""
+        self._keep_alive = False
+        self.worker.rejected += 1
+        self.write(self.worker.render_rejection(Refusal(problem, detail)))
+        self._linger()
+
+    # Responses.
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def will_stay(self, exchange: Exchange) -> bool:
+        """Whether the connection lives on after this exchange; what its response says in `Connection`."""
+        if not self._keep_alive or self.worker.draining:
+            return False
+        return self._state is not _State.BODY or 0 < self._body_left <= DROPPED_BODY_BYTES
+
+    def close_after(self, exchange: Exchange) -> None:
+        self._keep_alive = False
+
+    def exchange_ended(self, keep_alive: bool) -> None:
+        """The response has been written whole."""
+        self.exchange = None
+        self.resume_reading()
+        if not keep_alive:
+            if self._state is _State.BODY:
+                self._linger()
+            else:
+                self.transport.close()
+            return
+        if self._state is _State.BODY:
+            return  # what is left of the body is dropped as it comes
+        self._state = _State.HEAD
+        self._next_message()
+
+    def _next_message(self) -> None:
+        """The connection is free. Bytes of a next request that wait are read from the loop, not from this stack."""
+        self._waits_since = self.worker.now()
+        if self._buffer:
+            self.worker.loop.call_soon(self._read_waiting)
+
+    def _read_waiting(self) -> None:
+        if self._state is _State.HEAD and self._buffer and not self.transport.is_closing():
+            data, self._buffer = self._buffer, b""
+            self._read_messages(data)
+
+    def abort(self) -> None:
+        """End the connection so that the client cannot take what it has for a whole response."""
+        self.exchange = None
+        self.transport.abort()
+
+    def _linger(self) -> None:
+        self._state = _State.LINGERING
+        self._buffer = b""
+        self._waits_since = self.worker.now()
+        self.resume_reading()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    # Flow and time.
+
+    def pause_reading(self) -> None:
+        if not self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.reading_paused:
+            self.reading_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def check_time(self, now: float) -> None:
+        """Called about once a second: close what has waited too long for a request or its head."""
+        waited_s = now - self._waits_since
+        settings = self.worker.settings
+        if self._state is _State.LINGERING:
+            if waited_s > LINGER_S:
+                self.transport.abort()
+        elif self._state is _State.HEAD:
+            if self._buffer and waited_s > settings.head_timeout_s:
+                self._reject(REQUEST_TIMEOUT, "the request head did not arrive in time")
+            elif not self._buffer and waited_s > settings.keep_alive_s:
+                self.transport.close()
+        elif self._state is _State.BODY and self.exchange is None and waited_s > settings.head_timeout_s:
+            self.transport.abort()  # it trickles a body that nobody reads
+
+    def forwarded_fields(self, host: bytes) -> bytes:
+        """X-Forwarded-* and Forwarded (RFC 7239) of this connection, each line beginning with CRLF, for the upstream.
+
+        What the caller sent under these names was dropped: only a trusted proxy's word would be worth passing on.
+        """
+        if self._forwarded_fields is None or host != self._forwarded_host:
+            self._forwarded_host = host
+            node = b'"[%b]"' % self._peer if b":" in self._peer else self._peer
+            self._forwarded_fields = (
+                b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b"
+                b'\r\nForwarded: for=%b;host="%b";proto=http\r\n' % (self._peer, host, node, host)
+            )
+        return self._forwarded_fields

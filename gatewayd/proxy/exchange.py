@@ -1,0 +1,427 @@
+"""One request and its response on their way through a worker.
+
+An exchange is called from three sides: the client's connection (body, departure), the upstream's connection (response,
+death) and the sweeper (time). There is no task; each call does what there is to do now. The steps:
+
+    judged      guards in order; a guard that lacks a key or a token is asked again when it has come
+    forwarded   a pooled connection, or a connect; the head goes out, then the body as it arrives
+    answered    the response streams back; a whole one goes out in one write
+    recorded    one record on the journal, before the response's last byte is written; then nothing more happens
+
+`done` is set by the last step, and every entry point returns at once when it is set. Once a response has begun the
+only answer to trouble is to abort: the client must see a broken message, never a short one that looks whole.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gatewayd.errors import (
+    BODY_TOO_LARGE,
+    JOURNAL_FULL,
+    NO_ROUTE,
+    OVERLOADED,
+    REQUEST_TIMEOUT,
+    UPSTREAM_INVALID,
+    UPSTREAM_RESET,
+    UPSTREAM_TIMEOUT,
+    UPSTREAM_UNREACHABLE,
+    Refusal,
+)
+from gatewayd.policy.guards import NEED_KEY, NEED_LEASE, Facts, Guard, guards_of
+from gatewayd.policy.retry import may_repeat
+from gatewayd.policy.snapshot import Route, Service
+from gatewayd.proxy import chunked
+from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes
+from gatewayd.proxy.head import CHUNKED, RequestHead, ResponseHead
+from gatewayd.proxy.problems import render
+from gatewayd.records import ADMITTED, CLIENT_LEFT, UPSTREAM_BROKE, pack_record
+
+if TYPE_CHECKING:
+    from gatewayd.policy.spending import KeyEntry
+    from gatewayd.proxy.client import ClientConnection
+    from gatewayd.proxy.upstream import UpstreamConnection
+    from gatewayd.proxy.worker import Worker
+
+# Between the 4 KiB of a typical POST and what a caller may make us hold before it is admitted.
+PENDING_LIMIT_BYTES = 65536
+LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
+NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
+
+
+class Exchange:
+    """The state of one exchange, made for each request. Times are monotonic seconds."""
+
+    __slots__ = (
+        "_guards", "admitted", "body_sent", "body_streamed", "bytes_in", "bytes_out", "chunk_response", "client",
+        "connect_attempts", "deadline", "done", "entry", "facts", "forwarded_at", "head_only", "pending",
+        "pending_bytes", "request", "request_id", "request_received", "route", "service", "started_at",
+        "started_ns", "status", "upstream", "worker",
+    )  # fmt: skip
+
+    def __init__(self, worker: Worker, client: ClientConnection, request: RequestHead) -> None:
+        self.worker = worker
+        self.client = client
+        self.request = request
+        self.request_id = request.request_id or worker.new_request_id()
+        self.started_at = time.monotonic()
+        self.started_ns = time.time_ns()
+        self.deadline = self.started_at + LOOKUP_TIMEOUT_S
+        self.head_only = request.method == b"HEAD"
+        self.request_received = request.body_length == 0
+        self.done = self.admitted = self.body_sent = self.body_streamed = self.chunk_response = False
+        self.bytes_in = self.bytes_out = self.status = self.connect_attempts = 0
+        self.forwarded_at = 0.0
+        self.pending: list[bytes] | None = None  # body that came before there was a connection for it
+        self.pending_bytes = 0
+        self.route: Route | None = None
+        self.service: Service | None = None
+        self.entry: KeyEntry | None = None
+        self.upstream: UpstreamConnection | None = None
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else "answered" if self.status else "forwarded" if self.upstream else "judged"
+        return f"<Exchange {self.request_id.decode()} {self.request.method.decode()} {state}>"
+
+    # Judged.
+
+    def start(self) -> None:
+        worker = self.worker
+        route = worker.snapshot.match(self.request.path)
+        if route is None:
+            self.refuse(Refusal(NO_ROUTE, "no service has this address"))
+            return
+        self.route = route
+        service = self.service = route.service
+        worker.exchanges.add(self)
+        if not worker.has_journal_room():
+            self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
+            return
+        facts = self.facts = Facts()
+        facts.service = service
+        facts.body_length = self.request.body_length
+        facts.keys = worker.keys.entries
+        facts.key = None
+        facts.credential = credential_of(self.request, service) if service.needs_key else None
+        self._guards = guards_of(service)
+        self._judge(0)
+
+    def _judge(self, index: int) -> None:
+        """Ask the guards from this one on."""
+        guards: tuple[Guard, ...] = self._guards
+        facts, now, now_s = self.facts, self.started_at, self.started_ns / 1e9
+        for position in range(index, len(guards)):
+            answer = guards[position](facts, now, now_s)
+            if answer is None:
+                continue
+            if answer is NEED_KEY:
+                self.worker.keys.when_known(facts.public_id, partial(self._ask_again, position))
+            elif answer is NEED_LEASE:
+                assert facts.key is not None
+                self.worker.keys.when_leased(facts.key, partial(self._ask_again, position))
+            else:
+                assert isinstance(answer, Refusal)
+                self.entry = facts.key
+                self.refuse(answer)
+            return
+        self._admit()
+
+    def _ask_again(self, index: int) -> None:
+        if not self.done:
+            self._judge(index)
+
+    def _admit(self) -> None:
+        assert self.service is not None
+        self.admitted = True
+        entry = self.entry = self.facts.key
+        if entry is not None:
+            entry.in_flight += 1
+            lease = entry.lease
+            if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
+                self.worker.keys.ask_ahead(lease)
+        self.deadline = self.started_at + self.service.timeout_s
+        if self.request.expects_continue and not self.request_received:
+            self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._forward()
+
+    # Forwarded.
+
+    def _forward(self) -> None:
+        service = self.service
+        assert service is not None
+        pool = self.worker.pool_of(service.next_target())
+        connection = pool.take()
+        if connection is not None:
+            self.connected(connection)
+        else:
+            self.connect_attempts += 1
+            self.deadline = min(self.started_at + service.timeout_s, time.monotonic() + service.connect_timeout_s)
+            pool.connect(self)
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        """A connection is there: send the head and what there is of the body."""
+        service, route = self.service, self.route
+        assert service is not None and route is not None
+        self.deadline = self.started_at + service.timeout_s
+        self.upstream = connection
+        self.forwarded_at = time.monotonic()
+        head = request_bytes(self, route, connection.pool.target)
+        if self.pending is None:
+            self.body_sent = self.request_received
+            connection.begin(self, head)
+            return
+        pieces, self.pending = self.pending, None
+        self.pending_bytes = 0
+        self.body_streamed = True
+        connection.begin(self, head + self._framed(b"".join(pieces)))
+        if self.request_received:
+            self._end_request_body()
+        self.client.resume_reading()
+
+    def connect_failed(self, error: OSError) -> None:
+        """Refused before a byte was sent: another target may be tried, nothing can happen twice."""
+        if self.done or self.upstream is not None:
+            return
+        assert self.service is not None
+        if self.connect_attempts < len(set(self.service.targets)):
+            self._forward()
+            return
+        self.refuse(
+            Refusal(UPSTREAM_UNREACHABLE, f"the upstream refused the connection ({error.strerror or 'no address'})")
+        )
+
+    def request_body(self, data: bytes) -> None:
+        """Body data, unframed, as it came from the client."""
+        self.bytes_in += len(data)
+        if self.done:
+            return
+        limit = self.service.body_limit_bytes if self.service is not None else None
+        if limit is not None and self.bytes_in > limit:  # a chunked body, whose length nobody declared
+            self.give_up(Refusal(BODY_TOO_LARGE, f"the request body is longer than {limit} bytes"))
+        elif self.upstream is not None:
+            self.body_streamed = True
+            self.upstream.transport.write(self._framed(data))
+        else:
+            if self.pending is None:
+                self.pending = []
+            self.pending.append(data)
+            self.pending_bytes += len(data)
+            if self.pending_bytes > PENDING_LIMIT_BYTES:
+                self.client.pause_reading()
+
+    def request_ended(self) -> None:
+        self.request_received = True
+        if not self.done and self.upstream is not None:
+            self._end_request_body()
+
+    def _framed(self, data: bytes) -> bytes:
+        return chunked.encode(data) if self.request.body_length == CHUNKED else data
+
+    def _end_request_body(self) -> None:
+        assert self.upstream is not None
+        self.body_sent = True
+        if self.request.body_length == CHUNKED:
+            self.upstream.transport.write(chunked.LAST_CHUNK)
+
+    @property
+    def request_sent(self) -> bool:
+        """The whole request is with the upstream: its connection has no half of a message left to come."""
+        return self.body_sent
+
+    def pause_request(self) -> None:
+        self.client.pause_reading()
+
+    def resume_request(self) -> None:
+        self.client.resume_reading()
+
+    # Answered.
+
+    def response_whole(self, response: ResponseHead, body: bytes) -> None:
+        """Head and body together: the common case, one record and one write."""
+        self.upstream = None
+        if self.done:
+            return
+        self.status = response.status
+        self.bytes_out = len(body)
+        keep_alive = self.client.will_stay(self)
+        data = response_bytes(self, response, keep_alive) + body
+        self._record(response.status, 0, 0)
+        self.client.write(data)
+        self.client.exchange_ended(keep_alive)
+
+    def response_started(self, response: ResponseHead) -> None:
+        if self.done:
+            return
+        self.status = response.status
+        # Without a length, HTTP/1.1 gets chunks; to HTTP/1.0 the end of the connection is the end of the body.
+        unknown = response.body_length < 0
+        self.chunk_response = unknown and not self.request.http_1_0
+        if unknown and self.request.http_1_0:
+            self.client.close_after(self)
+        self.client.write(response_bytes(self, response, self.client.will_stay(self)))
+
+    def response_body(self, data: bytes) -> None:
+        if self.done:
+            return
+        self.bytes_out += len(data)
+        self.client.write(chunked.encode(data) if self.chunk_response else data)
+
+    def response_ended(self, last: bytes = b"") -> None:
+        """The upstream's message is whole. Its last bytes leave after the record is stored."""
+        self.upstream = None
+        if self.done:
+            return
+        self.bytes_out += len(last)
+        keep_alive = self.client.will_stay(self)
+        self._record(self.status, 0, 0)
+        if self.chunk_response:
+            last = chunked.encode(last) + chunked.LAST_CHUNK
+        if last:
+            self.client.write(last)
+        self.client.exchange_ended(keep_alive)
+
+    def pause_response(self) -> None:
+        if self.upstream is not None:
+            self.upstream.transport.pause_reading()
+
+    def resume_response(self) -> None:
+        if self.upstream is not None:
+            self.upstream.transport.resume_reading()
+
+    # Trouble.
+
+    def upstream_died(self, stale: bool) -> None:
+        """Closed without a byte of a response. `stale`: the connection had served before, so it may have been dying."""
+        self.upstream = None
+        if self.done:
+            return
+        if stale and may_repeat(self.request.method, self.body_streamed):
+            self._forward()
+        else:
+            self.refuse(Refusal(UPSTREAM_RESET, "the upstream closed the connection without an answer"))
+
+    def upstream_broke(self) -> None:
+        """Closed half-way through a response."""
+        self.upstream = None
+        if self.done:
+            return
+        if self.status:
+            self._abort(UPSTREAM_BROKE)
+        else:
+            self.refuse(
+                Refusal(UPSTREAM_RESET, "the upstream closed the connection in the middle of its answer's head")
+            )
+
+    def upstream_invalid(self, why: str) -> None:
+        self.upstream = None
+        if self.done:
+            return
+        if self.status:
+            self._abort(UPSTREAM_BROKE)
+        else:
+            self.refuse(Refusal(UPSTREAM_INVALID, f"the upstream's answer cannot be passed on: {why}"))
+
+    def client_left(self) -> None:
+        if self.done:
+            return
+        self._drop_upstream()
+        self._record(self.status or NO_RESPONSE, 0, CLIENT_LEFT)
+
+    def timed_out(self) -> None:
+        """The sweeper's word that the deadline has passed. Who kept whom waiting decides the answer."""
+        if self.done:
+            return
+        if self.status:
+            self._abort(UPSTREAM_BROKE)
+        elif not self.admitted:
+            self.give_up(
+                Refusal(OVERLOADED, "the gateway could not look up the key in time", ((b"Retry-After", b"1"),))
+            )
+        elif self.upstream is None:
+            self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
+        elif not self.request_received and not self.client.reading_paused:
+            self.give_up(Refusal(REQUEST_TIMEOUT, "the request body did not arrive in time"))
+        else:
+            self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not answer in time"))
+
+    def give_up(self, refusal: Refusal) -> None:
+        """Cut the upstream off and refuse, or abort where a response has begun."""
+        self._drop_upstream()
+        if self.status:
+            self._abort(0)
+        else:
+            self.refuse(refusal)
+
+    def _drop_upstream(self) -> None:
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.exchange = None
+            upstream.transport.abort()
+
+    def _abort(self, flags: int) -> None:
+        self._drop_upstream()
+        self._record(self.status, 0, flags)
+        self.client.abort()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with a problem of our own: a guard's refusal, or what went wrong before a response began."""
+        problem = refusal.problem
+        self.status = problem.status
+        keep_alive = self.client.will_stay(self)
+        data, self.bytes_out = render(
+            refusal, self.request_id, self.limit_fields(), head_only=self.head_only, close=not keep_alive
+        )
+        self._record(problem.status, problem.number, 0)
+        self.client.write(data)
+        self.client.exchange_ended(keep_alive)
+
+    # Recorded.
+
+    def limit_fields(self, response: ResponseHead | None = None) -> bytes:
+        """The rate-limit headers of the key, as of now; each ends in CRLF."""
+        lease = self.entry.lease if self.entry is not None else None
+        if lease is None:
+            return b"" if response is None else limit_fields_beside(response, b"", None)
+        fields = lease.header_fields(self.started_at)
+        if response is None or not response.fields:
+            return fields
+        return limit_fields_beside(response, fields, min(lease.remaining) + lease.surplus)
+
+    def _record(self, status: int, problem: int, flags: int) -> None:
+        self.done = True
+        worker = self.worker
+        worker.exchanges.discard(self)
+        worker.requests += 1
+        service = self.service
+        if service is None:
+            return  # no address of anybody's: nobody's usage
+        now = time.monotonic()
+        upstream_us = int((now - self.forwarded_at) * 1e6) if self.forwarded_at else 0
+        total_us = int((now - self.started_at) * 1e6)
+        key_id = price_id = 0
+        if self.admitted:
+            flags |= ADMITTED
+        entry = self.entry
+        if entry is not None:
+            key_id, price_id = entry.conf.id, entry.conf.price_id
+            if self.admitted:
+                entry.in_flight -= 1
+        worker.journal.append(
+            pack_record(
+                flags, self.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
+                self.bytes_in, self.bytes_out, max(0, total_us - upstream_us), upstream_us, self.request_id[:16],
+            )
+        )  # fmt: skip
+
+
+def credential_of(request: RequestHead, service: Service) -> bytes | None:
+    """The API key of a request: in the service's own header, else as a bearer token."""
+    value = request.value_of(service.key_header)
+    if value is not None:
+        return value
+    authorization = request.authorization
+    if authorization is not None and authorization[:7].lower() == b"bearer ":
+        return authorization[7:].strip()
+    return None

@@ -1,0 +1,101 @@
+"""What goes out on either side: the upstream's request head and the client's response head, as bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatewayd.policy.snapshot import Route, Target
+from gatewayd.proxy.head import CHUNKED, ResponseHead, without
+
+if TYPE_CHECKING:
+    from gatewayd.proxy.exchange import Exchange
+
+
+def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
+    """The request head for the upstream. Path and query are the caller's bytes, less the prefix that matched."""
+    request = exchange.request
+    service = route.service
+    kept = request.kept
+    if request.connection_named:
+        kept = without(kept, request.connection_named)
+    if request.fields:
+        kept += _passed_fields(exchange, route)
+    path = target.base + request.path[route.strip :] or b"/"
+    if path[:1] != b"/":
+        path = b"/" + path
+    host = request.host if service.conf.preserve_host and request.host else target.host_header
+    length = request.body_length
+    if length == 0:
+        # A POST without a body says so (RFC 9110 section 8.6); a GET without one says nothing.
+        framing = b"Content-Length: 0\r\n" if request.method in _EXPECT_BODY else b""
+    else:
+        framing = b"Transfer-Encoding: chunked\r\n" if length == CHUNKED else b"Content-Length: %d\r\n" % length
+    return b"%b %b%b HTTP/1.1\r\nHost: %b%b%bX-Request-Id: %b\r\n%b\r\n" % (
+        request.method,
+        path,
+        request.query,
+        host,
+        kept,
+        exchange.client.forwarded_fields(request.host),
+        exchange.request_id,
+        framing,
+    )
+
+
+_EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+
+
+def _passed_fields(exchange: Exchange, route: Route) -> bytes:
+    """Of the headers that were cut out, those that may pass: credentials that are the upstream's, not ours.
+
+    The header that a service reads keys from never passes, nor does any other that holds a gateway key.
+    """
+    service = route.service
+    ours = service.key_header if service.needs_key else b""
+    names = exchange.worker.credential_headers
+    passed = b""
+    fields = exchange.request.fields
+    for index in range(0, len(fields), 2):
+        name, value = fields[index].lower(), fields[index + 1]
+        if name in names and name != ours and b"gw_" not in value:
+            passed += b"\r\n%b: %b" % (fields[index], value)
+    return passed
+
+
+def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool) -> bytes:
+    """The response head for the client, framed anew."""
+    if response.bodiless:
+        framing = b""
+    elif response.body_length >= 0:
+        framing = b"Content-Length: %d\r\n" % response.body_length
+    else:
+        framing = b"Transfer-Encoding: chunked\r\n" if exchange.chunk_response else b""
+    if not keep_alive:
+        framing += b"Connection: close\r\n"
+    elif exchange.request.http_1_0:
+        framing += b"Connection: keep-alive\r\n"
+    return b"HTTP/1.1 %d %b%b\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
+        response.status,
+        response.reason,
+        response.kept,
+        exchange.limit_fields(response),
+        exchange.request_id,
+        framing,
+    )
+
+
+def limit_fields_beside(response: ResponseHead, ours: bytes, remaining: int | None) -> bytes:
+    """Our rate-limit fields and the upstream's own, which are never made more permissive.
+
+    RateLimit and RateLimit-Policy are lists: both stand. X-RateLimit-* has one voice: whoever has less left.
+    """
+    fields = response.fields
+    pairs = [(fields[index], fields[index + 1]) for index in range(0, len(fields), 2)]
+    older = [pair for pair in pairs if pair[0].lower().startswith(b"x-")]
+    theirs = {name.lower(): value for name, value in older}.get(b"x-ratelimit-remaining", b"")
+    if older and remaining is not None:
+        if theirs.isdigit() and int(theirs[:18]) < remaining:
+            ours = ours[: ours.index(b"X-RateLimit-Limit")]
+        else:
+            pairs = [pair for pair in pairs if pair not in older]
+    return b"".join(b"%b: %b\r\n" % pair for pair in pairs) + ours

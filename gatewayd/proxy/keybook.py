@@ -1,0 +1,168 @@
+"""What a worker knows of keys, and how it comes to know more.
+
+Keys are looked up at control on first use and remembered until control says that they changed, or until a newer key
+needs the place. Requests that wait for a key or for tokens of one queue here as callbacks; each is called once when the
+news has come and asks its guard again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gatewayd.channel import FindKey, FromWorker, Held, KeyFound, LeaseAsked, LeaseGranted, LeaseReturned
+from gatewayd.policy.spending import KeyEntry, KeyLease
+
+Wake = Callable[[], None]
+IDLE_RETURN_S = 1.0  # a surplus that no ask has touched for so long goes back
+
+
+class KeyBook:
+    """Entries by public id (None: control says there is no such key) and by row number; the queues."""
+
+    def __init__(self, send: Callable[[FromWorker], None], capacity: int) -> None:
+        self._send = send
+        self._capacity = capacity
+        self.entries: dict[str, KeyEntry | None] = {}
+        self._by_id: dict[int, KeyEntry] = {}
+        self._awaiting_key: dict[str, list[Wake]] = {}
+        self._awaiting_lease: dict[int, deque[Wake]] = {}
+        self._with_surplus: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<KeyBook {len(self.entries)} keys, {len(self._awaiting_lease)} queues>"
+
+    # Needs of requests.
+
+    def when_known(self, public_id: str, wake: Wake) -> None:
+        waiting = self._awaiting_key.get(public_id)
+        if waiting is None:
+            self._awaiting_key[public_id] = [wake]
+            self._send(FindKey(public_id))
+        else:
+            waiting.append(wake)
+
+    def when_leased(self, entry: KeyEntry, wake: Wake) -> None:
+        assert entry.lease is not None
+        self._awaiting_lease.setdefault(entry.conf.id, deque()).append(wake)
+        if not entry.lease.asked:
+            self._ask(entry.lease)
+
+    def ask_ahead(self, lease: KeyLease) -> None:
+        """The surplus runs low: ask for more before a request has to wait for it."""
+        self._ask(lease)
+
+    def _ask(self, lease: KeyLease) -> None:
+        lease.asked = True
+        spent, lease.spent = lease.spent, 0
+        self._send(LeaseAsked(lease.key_id, len(self._awaiting_lease.get(lease.key_id, ())), spent))
+
+    # News from control.
+
+    def found(self, message: KeyFound, now: float) -> None:
+        conf = message.key
+        if conf is None:
+            self._remember(message.public_id, None, now)
+        else:
+            entry = self._by_id.get(conf.id)
+            if entry is None:
+                entry = self._by_id[conf.id] = KeyEntry(conf)
+            else:
+                self._hand_back(entry)
+                self._renew(entry, KeyEntry(conf))
+            self._remember(message.public_id, entry, now)
+        for wake in self._awaiting_key.pop(message.public_id, ()):
+            wake()
+
+    def _renew(self, entry: KeyEntry, fresh: KeyEntry) -> None:
+        """The same key with other limits: requests in flight still refer to the entry, so it changes in place."""
+        entry.conf = fresh.conf
+        if entry.lease is None or fresh.lease is None or entry.lease.limits != fresh.lease.limits:
+            entry.lease = fresh.lease
+
+    def granted(self, message: LeaseGranted, now: float) -> None:
+        entry = self._by_id.get(message.key_id)
+        if entry is None or entry.lease is None:
+            self._send(LeaseReturned(message.key_id, message.surplus, message.granted - message.surplus, 0, 0))
+            return
+        lease = entry.lease
+        lease.granted(message, now)
+        if lease.surplus:
+            self._with_surplus.add(message.key_id)
+        for wake in self._awaiting_lease.pop(message.key_id, ()):
+            wake()
+        if lease.waiting_tokens:  # their requests have gone meanwhile
+            unused, lease.waiting_tokens = lease.waiting_tokens, 0
+            spent, lease.spent = lease.spent, 0
+            self._send(LeaseReturned(message.key_id, 0, unused, spent, entry.in_flight))
+
+    def forget(self, public_ids: tuple[str, ...] | None) -> None:
+        """These keys changed (None: any may have): the next request looks them up again. Surpluses go back."""
+        for public_id in list(self.entries) if public_ids is None else public_ids:
+            entry = self.entries.pop(public_id, None)
+            if entry is not None:
+                self._hand_back(entry)
+
+    def reconnected(self) -> list[Held]:
+        """Control is back and has forgotten what it leased: say what is held, and ask again for what is waited for."""
+        held = []
+        for entry in self._by_id.values():
+            lease = entry.lease
+            if lease is not None and (lease.surplus or entry.in_flight):
+                held.append(Held(entry.conf.id, lease.surplus, entry.in_flight))
+            if lease is not None:
+                lease.asked = False
+                lease.spent = 0
+        self.entries.clear()  # changes may have been missed; entries in use stay in `_by_id`
+        return held
+
+    def ask_again(self) -> None:
+        """After `reconnected` was told: repeat every look-up and ask that the old connection took with it."""
+        for public_id in self._awaiting_key:
+            self._send(FindKey(public_id))
+        for key_id in list(self._awaiting_lease):
+            lease = self._by_id[key_id].lease
+            if lease is not None:
+                self._ask(lease)
+
+    # Upkeep.
+
+    def return_idle(self, now: float) -> None:
+        """Surpluses that no ask has touched for a second go back; other workers may need them."""
+        for key_id in list(self._with_surplus):
+            entry = self._by_id.get(key_id)
+            if entry is None or entry.lease is None or (not entry.lease.surplus and not entry.lease.spent):
+                self._with_surplus.discard(key_id)
+            elif now - entry.lease.touched_at > IDLE_RETURN_S:
+                self._hand_back(entry)
+
+    def _hand_back(self, entry: KeyEntry) -> None:
+        lease = entry.lease
+        if lease is None or not (lease.surplus or lease.spent):
+            return
+        self._send(LeaseReturned(entry.conf.id, lease.surplus, 0, lease.spent, entry.in_flight))
+        lease.surplus = lease.spent = lease.low = 0
+        self._with_surplus.discard(entry.conf.id)
+
+    def _remember(self, public_id: str, entry: KeyEntry | None, now: float) -> None:
+        entries = self.entries
+        if public_id not in entries and len(entries) >= self._capacity:
+            self._make_room()
+        entries[public_id] = entry
+
+    def _make_room(self) -> None:
+        """Second chance (the clock algorithm): the oldest goes unless it was used since it last came round."""
+        entries = self.entries
+        for _ in range(len(entries)):
+            public_id = next(iter(entries))
+            entry = entries.pop(public_id)
+            if entry is None:
+                return
+            lease = entry.lease
+            busy = entry.in_flight or (lease is not None and (lease.asked or entry.conf.id in self._awaiting_lease))
+            if not busy and not entry.recently_used:
+                self._hand_back(entry)
+                self._by_id.pop(entry.conf.id, None)
+                return
+            entry.recently_used = False
+            entries[public_id] = entry

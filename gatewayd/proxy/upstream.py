@@ -1,0 +1,263 @@
+"""The upstream side of the wire: one connection to one target, and the pool of a target's connections.
+
+A connection serves one exchange at a time. It goes back to the pool only after an unambiguous end of a response: whole
+body read, nothing after it, both sides willing. In every other case it is closed, so that one caller's bytes can never
+become the next caller's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+from gatewayd.policy.snapshot import Target
+from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
+from gatewayd.proxy.head import CHUNKED, UNTIL_CLOSE, ResponseHead, read_response
+
+if TYPE_CHECKING:
+    from gatewayd.proxy.exchange import Exchange
+
+_NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
+HEAD_LIMIT_BYTES = 65536  # of a response; larger than a request's because upstreams set cookies
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One TCP connection to a target. While `exchange` is set, everything read belongs to its response."""
+
+    __slots__ = (
+        "_body_left", "_buffer", "_chunks", "_head", "_parser", "exchange", "idle_since", "pool", "served", "transport",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.served = 0  # requests sent on this connection: the first one finds it fresh, the others may find it stale
+        self.idle_since = 0.0
+        self.exchange: Exchange | None = None
+        self._parser: httptools.HttpResponseParser | None = None  # one that stands at the start of a message
+        self._buffer = b""
+        self._head: ResponseHead | None = None  # while the body is read
+        self._body_left = 0
+        self._chunks: ChunkedReader | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<UpstreamConnection {self.pool.target.url} {'busy' if self.exchange else 'idle'}, {self.served} served>"
+        )
+
+    def begin(self, exchange: Exchange, data: bytes) -> None:
+        """Send a request's head (and what there is of its body); the response will go to this exchange."""
+        self.exchange = exchange
+        self.served += 1
+        self.transport.write(data)
+
+    # asyncio's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:  # nobody asked: whatever it is, it must not become the next response
+            self.transport.abort()
+            return
+        if self._head is None:
+            self._read_head(exchange, self._buffer + data if self._buffer else data)
+        else:
+            self._read_body(exchange, data)
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes; connection_lost decides what it meant
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.lost(self)
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            return
+        if self._head is not None and self._body_left == UNTIL_CLOSE and exc is None:
+            exchange.response_ended()
+        elif self._head is None and not self._buffer:
+            exchange.upstream_died(self.served > 1)
+        else:
+            exchange.upstream_broke()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.pause_request()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.resume_request()
+
+    # The response.
+
+    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._buffer = data
+            if len(data) > HEAD_LIMIT_BYTES:
+                self._fail(exchange, "its response head is too large")
+            return None
+        self._buffer = b""
+        parser, self._parser = self._parser or httptools.HttpResponseParser(_NO_CALLBACKS), None
+        try:
+            parser.feed_data(data[: end + 4])
+        except httptools.HttpParserUpgrade:
+            return self._fail(exchange, "it switched protocols without being asked")
+        except httptools.HttpParserError as error:
+            return self._fail(exchange, f"its response head is malformed ({error})")
+        response = read_response(data[:end], exchange.head_only)
+        if isinstance(response, str):
+            return self._fail(exchange, response)
+        rest = data[end + 4 :]
+        if response.status < 200:
+            # 100 was answered by us and 103 is a hint: neither changes the exchange.
+            if rest:
+                self._read_head(exchange, rest)
+            return None
+        self._begin_body(exchange, response, rest, parser)
+        return None
+
+    def _begin_body(
+        self, exchange: Exchange, response: ResponseHead, rest: bytes, parser: httptools.HttpResponseParser
+    ) -> None:
+        length = response.body_length
+        if length >= 0 and len(rest) >= length:  # the whole response is here: one write, one record
+            if length and len(rest) == length:
+                # Fed the body too, the parser stands at the start of a message again; a new one would cost 1 µs.
+                parser.feed_data(rest)
+                self._parser = parser
+            self._finish(exchange, response, clean=len(rest) == length, head_and_body=rest[:length])
+            return
+        self._head = response
+        self._body_left = length
+        self._chunks = ChunkedReader() if length == CHUNKED else None
+        exchange.response_started(response)
+        if rest and self.exchange is exchange:
+            self._read_body(exchange, rest)
+
+    def _read_body(self, exchange: Exchange, data: bytes) -> None:
+        response = self._head
+        assert response is not None
+        if self._chunks is not None:
+            try:
+                piece = self._chunks.feed(data)
+            except InvalidChunkError as error:
+                return self._fail(exchange, str(error))
+            if self._chunks.done:
+                return self._finish(exchange, response, clean=not self._chunks.rest, last=piece)
+            if piece:
+                exchange.response_body(piece)
+        elif self._body_left == UNTIL_CLOSE:
+            exchange.response_body(data)
+        elif len(data) < self._body_left:
+            self._body_left -= len(data)
+            exchange.response_body(data)
+        else:
+            left = self._body_left
+            self._finish(exchange, response, clean=len(data) == left, last=data[:left])
+        return None
+
+    def _finish(
+        self,
+        exchange: Exchange,
+        response: ResponseHead,
+        *,
+        clean: bool,
+        head_and_body: bytes | None = None,
+        last: bytes = b"",
+    ) -> None:
+        """The response has ended. `clean`: nothing came after it, so the connection may serve again."""
+        self.exchange = self._head = self._chunks = None
+        self._body_left = 0
+        if clean and response.keep_alive and exchange.request_sent and not self.transport.is_closing():
+            self.pool.give_back(self)
+        else:
+            self.transport.close()
+        if head_and_body is not None:
+            exchange.response_whole(response, head_and_body)
+        else:
+            exchange.response_ended(last)
+
+    def _fail(self, exchange: Exchange, why: str) -> None:
+        self.exchange = None
+        self.transport.abort()
+        exchange.upstream_invalid(why)
+
+
+class Pool:
+    """The connections to one target. Idle ones are taken newest first, so that surplus ones grow old and are closed."""
+
+    def __init__(self, target: Target, loop: asyncio.AbstractEventLoop) -> None:
+        self.target = target
+        self._loop = loop
+        self._idle: dict[UpstreamConnection, None] = {}
+        self._open: set[UpstreamConnection] = set()
+        self._connecting: set[asyncio.Task[Any]] = set()
+        self._retired = False
+
+    def __repr__(self) -> str:
+        idle = len(self._idle)
+        return f"<Pool {self.target.url} {len(self._open) - idle} active, {idle} idle, {len(self._connecting)} waiting>"
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, or None: then `connect`."""
+        while self._idle:
+            connection, _ = self._idle.popitem()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    def connect(self, exchange: Exchange) -> None:
+        """Open a connection for this exchange. A task: a connect must wait."""
+        task = self._loop.create_task(self._connect(exchange))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, exchange: Exchange) -> None:
+        target = self.target
+        try:
+            _, connection = await self._loop.create_connection(
+                lambda: UpstreamConnection(self), target.host, target.port
+            )
+        except OSError as error:
+            exchange.connect_failed(error)
+            return
+        self._open.add(connection)
+        if exchange.done:  # timed out or left meanwhile: the next request can use it
+            self.give_back(connection)
+        else:
+            exchange.connected(connection)
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        if self._retired:
+            connection.transport.close()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle[connection] = None
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        self._idle.pop(connection, None)
+        self._open.discard(connection)
+
+    def close_idle(self, before: float) -> None:
+        """Close connections that have been idle since before this loop time. The oldest stand first."""
+        for connection in list(self._idle):
+            if connection.idle_since >= before:
+                break
+            self._idle.pop(connection, None)
+            connection.transport.close()
+
+    def retire(self) -> None:
+        """No service uses this target any more: idle connections close now, busy ones after their exchange."""
+        self._retired = True
+        for connection in list(self._idle):
+            connection.transport.close()
+
+    def close(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        for connection in list(self._open):
+            connection.transport.close()

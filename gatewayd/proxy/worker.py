@@ -1,0 +1,208 @@
+"""A worker: one process of the data plane. What it holds it can lose, but for the journal.
+
+uvicorn runs the server (accepting, signals, draining); this module gives it our protocol class and keeps what all
+connections share: the snapshot, the memory of keys, the pools, the journal, the link to control, and the sweeper, one
+timer that looks after every deadline, since a timer per request would cost more than most requests do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from functools import partial
+
+from gatewayd.boot import announce_ready, drain_with_supervisor, log_to_stderr, receive_boot, settings_of
+from gatewayd.channel import (
+    Applied,
+    FromControl,
+    Hello,
+    KeyFound,
+    KeysChanged,
+    LeaseGranted,
+    SnapshotChanged,
+    Welcome,
+    WorkerStats,
+)
+from gatewayd.errors import Refusal
+from gatewayd.policy.snapshot import EMPTY, Snapshot, Target, compile_snapshot
+from gatewayd.proxy.client import ClientConnection
+from gatewayd.proxy.exchange import Exchange
+from gatewayd.proxy.head import request_pattern
+from gatewayd.proxy.journal import Journal
+from gatewayd.proxy.keybook import KeyBook
+from gatewayd.proxy.link import Link
+from gatewayd.proxy.problems import render
+from gatewayd.proxy.upstream import Pool
+from gatewayd.serving import DrainingServer, server_config
+from gatewayd.settings import Settings
+
+SWEEP_S = 0.1  # how late a timeout may come
+TICKS_PER_SECOND = round(1 / SWEEP_S)
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """What all connections of this process share."""
+
+    def __init__(self, settings: Settings, slot: int, server_connections: set[ClientConnection]) -> None:
+        self.settings = settings
+        self.slot = slot
+        self.loop = asyncio.get_running_loop()
+        self.now = time.monotonic
+        self.connections = server_connections
+        self.id = secrets.token_bytes(16)
+        self.journal = Journal(settings.state_dir / "journal", self.id, time.time_ns())
+        self.link = Link(settings.state_dir, self._on_connected, self._on_message)
+        self.keys = KeyBook(self.link.send, settings.cached_keys)
+        self.snapshot: Snapshot = EMPTY
+        self.head_pattern = request_pattern(EMPTY.key_headers)
+        self.credential_headers: frozenset[bytes] = frozenset()
+        self.exchanges: set[Exchange] = set()
+        self.requests = 0
+        self.rejected = 0  # heads that were no requests
+        self.draining = False
+        self.welcomed = asyncio.Event()
+        self._pools: dict[Target, Pool] = {}
+        self._serves_unrecorded = settings.on_full == "serve"
+        # 16 characters, which is what a record keeps of an id: 8 for this worker's life, 8 that count.
+        self._request_id_prefix = secrets.token_hex(4).encode()
+        self._request_id_count = secrets.randbits(32)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Worker {self.slot} {self.snapshot} {len(self.exchanges)} in flight, {len(self.connections)} connections>"
+        )
+
+    # For exchanges.
+
+    def new_request_id(self) -> bytes:
+        self._request_id_count = (self._request_id_count + 1) & 0xFFFFFFFF
+        return b"%b%08x" % (self._request_id_prefix, self._request_id_count)
+
+    def has_journal_room(self) -> bool:
+        return self.journal.has_room(len(self.exchanges)) or self._serves_unrecorded
+
+    def pool_of(self, target: Target) -> Pool:
+        pool = self._pools.get(target)
+        if pool is None:
+            pool = self._pools[target] = Pool(target, self.loop)
+        return pool
+
+    def render_rejection(self, refusal: Refusal) -> bytes:
+        return render(refusal, self.new_request_id(), b"", head_only=False, close=True)[0]
+
+    # The channel.
+
+    def _on_connected(self) -> None:
+        self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(self.keys.reconnected())))
+
+    def _on_message(self, message: FromControl) -> None:
+        match message:
+            case LeaseGranted():
+                self.keys.granted(message, time.monotonic())
+            case KeyFound():
+                self.keys.found(message, time.monotonic())
+            case KeysChanged():
+                self.keys.forget(message.public_ids)
+                self.link.send(Applied(message.change))
+            case SnapshotChanged():
+                self._install(message)
+                self.link.send(Applied(message.change))
+            case Welcome():
+                self._install(message)
+                self.keys.ask_again()
+                self.welcomed.set()
+
+    def _install(self, message: Welcome | SnapshotChanged) -> None:
+        snapshot = compile_snapshot(
+            self.snapshot.version + 1, message.tenants, message.services, self.settings.body_limit_bytes
+        )
+        if snapshot.key_headers != self.snapshot.key_headers:
+            self.head_pattern = request_pattern(snapshot.key_headers)
+        self.credential_headers = frozenset(name.encode() for name in snapshot.key_headers) | {b"authorization"}
+        self.snapshot = snapshot
+        wanted = {target for service in snapshot.services.values() for target in service.targets}
+        for target in self._pools.keys() - wanted:
+            self._pools.pop(target).retire()
+
+    # Time.
+
+    async def sweep(self) -> None:
+        """Every deadline of this process, looked at ten times a second."""
+        tick = 0
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            tick += 1
+            now = time.monotonic()
+            for exchange in [exchange for exchange in self.exchanges if exchange.deadline <= now]:
+                exchange.timed_out()
+            self.journal.prepare()
+            self.keys.return_idle(now)
+            if tick % TICKS_PER_SECOND == 0:
+                self._sweep_slowly(now)
+
+    def _sweep_slowly(self, now: float) -> None:
+        for connection in list(self.connections):
+            connection.check_time(now)
+        for pool in self._pools.values():
+            pool.close_idle(self.loop.time() - self.settings.upstream_idle_s)
+        self.link.send(
+            WorkerStats(
+                self.requests,
+                len(self.exchanges),
+                len(self.connections),
+                len(self.keys.entries),
+                not self.has_journal_room(),
+            )
+        )
+
+    def drain(self) -> None:
+        """From now on responses say `Connection: close`."""
+        self.draining = True
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+        self.journal.close()
+
+
+async def serve(settings: Settings, slot: int, sockets: list[socket.socket], supervisor: socket.socket) -> None:
+    """Serve until told to stop, then until what is in flight has ended (at most `drain_timeout_s`)."""
+    config = server_config(_no_app, settings.drain_timeout_s, date_header=False, backlog=4096)
+    server = DrainingServer(config)
+    worker = Worker(settings, slot, server.server_state.connections)  # type: ignore[arg-type]
+    server.on_drain = worker.drain
+    config.load()
+    config.http_protocol_class = partial(ClientConnection, worker)  # type: ignore[assignment]
+    drain_with_supervisor(supervisor)
+    tasks = [asyncio.create_task(worker.link.run()), asyncio.create_task(worker.sweep())]
+    try:
+        await worker.welcomed.wait()
+        announce_ready(supervisor)
+        await server.serve(sockets=sockets)
+    finally:
+        for task in tasks:
+            task.cancel()
+        worker.close()
+
+
+async def _no_app(scope: object, receive: object, send: object) -> None:
+    raise AssertionError("the data plane's protocol class calls no ASGI app")
+
+
+def main() -> None:
+    import uvloop
+
+    boot, supervisor = receive_boot()
+    log_to_stderr(f"worker-{boot.slot}")
+    sockets = [socket.socket(fileno=descriptor) for descriptor in boot.sockets]
+    uvloop.run(serve(settings_of(boot), boot.slot, sockets, supervisor))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Settings of the daemon: flags, then `GATEWAYD_*`, then `gatewayd.toml`, then the defaults below.
+
+What an operator changes while it runs (services, plans, keys) is not here but in the database.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from gatewayd.errors import StartupError
+
+# sockaddr_un.sun_path holds 108 bytes with the closing NUL (unix(7)).
+MAX_SOCKET_PATH_BYTES = 107
+
+
+def default_state_dir() -> Path:
+    """`STATE_DIRECTORY` of systemd, /var/lib/gatewayd for root, else $XDG_STATE_HOME/gatewayd."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    if os.geteuid() == 0:
+        return Path("/var/lib/gatewayd")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "gatewayd"
+
+
+def default_admin_socket() -> Path:
+    """/run/gatewayd/admin.sock for root, else below $XDG_RUNTIME_DIR, else in the default state folder.
+
+    gatectl looks in the same places; it cannot import this, so its `client` says it again and a test compares the two.
+    """
+    if os.geteuid() == 0:
+        return Path("/run/gatewayd/admin.sock")
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "gatewayd" / "admin.sock"
+    return default_state_dir() / "admin.sock"
+
+
+def default_settings_file() -> Path:
+    """Where `gatewayd.toml` is looked for when none is named."""
+    if os.geteuid() == 0:
+        return Path("/etc/gatewayd/gatewayd.toml")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "gatewayd" / "gatewayd.toml"
+
+
+class Settings(BaseSettings):
+    """One field a setting; the description is what `gatewayd --help` and the README say of it."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAYD_", extra="forbid", frozen=True, validate_default=True)
+
+    listen: str = Field("127.0.0.1:8080", description="Address of the data plane, HOST:PORT; port 0 takes a free one.")
+    state_dir: Path = Field(default_factory=default_state_dir, description="Folder of the database and the journals.")
+    admin_socket: Path = Field(default_factory=default_admin_socket, description="Unix socket of the admin API.")
+    workers: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256, description="Worker processes."
+    )
+    on_full: Literal["refuse", "serve"] = Field(
+        "refuse", description="What to do with requests that cannot be recorded because the disk is full."
+    )
+    drain_timeout_s: int = Field(30, ge=0, le=3600, description="Longest wait for requests in flight on SIGTERM.")
+    head_timeout_s: int = Field(10, ge=1, le=600, description="Longest wait for a request's head.")
+    keep_alive_s: int = Field(75, ge=1, le=3600, description="How long an idle client connection is kept.")
+    upstream_idle_s: int = Field(30, ge=1, le=3600, description="How long an idle upstream connection is kept.")
+    head_limit_bytes: int = Field(32768, ge=1024, le=1 << 20, description="Largest request head (431 beyond).")
+    target_limit_bytes: int = Field(8192, ge=256, le=1 << 16, description="Longest request target (414 beyond).")
+    body_limit_bytes: int | None = Field(None, ge=0, description="Largest request body, unless a service has its own.")
+    cached_keys: int = Field(100_000, ge=16, description="Keys that a worker remembers.")
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_is_host_and_port(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @field_validator("admin_socket")
+    @classmethod
+    def _socket_path_is_short_enough(cls, value: Path) -> Path:
+        path = value.absolute()
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"path is longer than the {MAX_SOCKET_PATH_BYTES} bytes that a Unix socket's may have")
+        return path
+
+    @field_validator("state_dir")
+    @classmethod
+    def _state_dir_is_absolute(cls, value: Path) -> Path:
+        return value.absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        if _settings_file is not None:
+            sources += (TomlConfigSettingsSource(settings_cls, _settings_file),)
+        return sources
+
+
+# pydantic-settings asks the class, not the call, for its sources; `load` sets this for the duration of one call.
+_settings_file: Path | None = None
+
+
+def load(flags: dict[str, Any], file: Path | None = None) -> Settings:
+    """Settings from flags (those that were given), environment and file. Raises StartupError with one line."""
+    global _settings_file
+    if file is not None and not file.is_file():
+        raise StartupError(f"settings file {file} does not exist")
+    _settings_file = file or (default_settings_file() if default_settings_file().is_file() else None)
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        message = str(first["msg"]).removeprefix("Value error, ")
+        raise StartupError(f"setting {name}: {message[:1].lower()}{message[1:]} (got {first['input']!r})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StartupError(f"settings file {_settings_file}: {error}") from None
+    finally:
+        _settings_file = None
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[IPV6]:PORT` as a pair. Raises ValueError with a sentence."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:8080")
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"{port!r} is not a port between 0 and 65535")
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,0 +1,321 @@
+"""The supervisor: the `gatewayd` that was started. Binds sockets, starts control and workers, restarts what dies.
+
+It opens no database and no journal, so nothing it does can harm them. It binds every socket itself and keeps them for
+its whole life: while a worker or control restarts, connections wait in the socket's queue and none is refused. Each
+worker has a listening socket of its own (SO_REUSEPORT), which the kernel spreads connections over; a worker that is
+restarted gets the same one.
+
+It stops on SIGTERM or SIGINT: workers first, which drain, then control, which ingests what they wrote. SIGHUP rolls the
+workers one by one: the new one serves from the same socket before the old one drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gatewayd import __version__
+from gatewayd.boot import READY, Boot, send_boot
+from gatewayd.errors import StartupError
+from gatewayd.settings import Settings, split_address
+
+BACKLOG = 4096
+START_TIMEOUT_S = 60.0  # a first start may migrate a large database
+KILL_AFTER_S = 5.0  # beyond the drain timeout
+RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # by how often it died within STABLE_S
+STABLE_S = 10.0
+CANNOT_START = 78  # see control.main: what it said on standard error stands
+SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One process to keep running."""
+
+    name: str
+    module: str
+    boot: Boot
+    process: asyncio.subprocess.Process | None = None
+    connection: socket.socket | None = None
+    deaths: list[float] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Child {self.name} {self.process.pid if self.process else 'not running'}>"
+
+
+class Supervisor:
+    """Runs until told to stop. Raises StartupError when the first start fails."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._failed: str | None = None
+
+    async def run(self) -> int:
+        settings = self._settings
+        prepare_folders(settings)
+        listeners = bind_listeners(settings)
+        address = listeners[0].getsockname()
+        listen = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+        channel = bind_channel(settings.state_dir)
+        admin = bind_admin(settings.admin_socket)
+        values = settings.model_dump(mode="json")
+        control = Child("control", "gatewayd.control.main", Boot(values, (channel.fileno(), admin.fileno()), listen))
+        workers = [
+            Child(
+                f"worker-{slot}",
+                "gatewayd.proxy.worker",
+                Boot(values, (self._listener(listeners, slot),), listen, slot),
+            )
+            for slot in range(settings.workers)
+        ]
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        roll = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, roll.set)
+        try:
+            if not await self._start_all(control, workers):
+                return 0
+            self._keepers = [asyncio.create_task(self._keep(child)) for child in (control, *workers)]
+            many = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+            say(f"gatewayd {__version__} ready: http://{listen} ({many}), admin socket {settings.admin_socket}")
+            notify_systemd("READY=1")
+            rolling = asyncio.create_task(self._roll_when_asked(roll, workers))
+            await self._stopping.wait()
+            rolling.cancel()
+            notify_systemd("STOPPING=1")
+        finally:
+            await self._stop(control, workers)
+            settings.admin_socket.unlink(missing_ok=True)
+        return 0
+
+    async def _start_all(self, control: Child, workers: list[Child]) -> bool:
+        """Control first, since workers wait for its word. False when told to stop meanwhile."""
+
+        async def start() -> None:
+            await self._start(control)
+            await asyncio.gather(*(self._start(worker) for worker in workers))
+
+        starting, stopping = asyncio.create_task(start()), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            return False
+        starting.result()
+        return True
+
+    @staticmethod
+    def _listener(listeners: list[socket.socket], slot: int) -> int:
+        return listeners[slot % len(listeners)].fileno()
+
+    async def _start(self, child: Child) -> None:
+        """Start the process and wait until it says that it is ready."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            child.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                child.module,
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(), *child.boot.sockets),
+                start_new_session=True,  # Ctrl-C is for the supervisor, which drains the others in order
+            )
+        if child.connection is not None:
+            child.connection.close()
+        child.connection = ours
+        try:
+            send_boot(ours, child.boot)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                ready = await asyncio.get_running_loop().sock_recv(ours, 1)
+        except OSError:
+            ready = b""
+        except TimeoutError:
+            raise StartupError(f"{child.name} did not become ready within {START_TIMEOUT_S:.0f} s") from None
+        if ready != READY:
+            status = await child.process.wait()
+            if status == CANNOT_START:
+                raise SystemExit(1)  # it has said why
+            raise StartupError(f"{child.name} ended while starting (exit status {status})")
+
+    async def _keep(self, child: Child) -> None:
+        """Restart the process whenever it dies, the later the more often it does."""
+        while True:
+            process = child.process
+            assert process is not None
+            status = await process.wait()
+            if self._stopping.is_set():
+                return
+            if process is not child.process:  # rolled: another has taken its place
+                continue
+            now = time.monotonic()
+            child.deaths = [at for at in child.deaths if now - at < STABLE_S] + [now]
+            delay_s = RESTART_DELAYS_S[min(len(child.deaths), len(RESTART_DELAYS_S)) - 1]
+            log.error("%s (pid %d) ended with status %d; restarting", child.name, process.pid, status)
+            await asyncio.sleep(delay_s)
+            try:
+                await self._start(child)
+            except (StartupError, SystemExit) as error:
+                log.error("%s", error)
+
+    async def _roll_when_asked(self, asked: asyncio.Event, workers: list[Child]) -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            for worker in workers:
+                old = worker.process
+                assert old is not None
+                await self._start(worker)
+                with contextlib.suppress(ProcessLookupError):
+                    old.terminate()
+            log.info("workers were replaced")
+
+    async def _stop(self, control: Child, workers: list[Child]) -> None:
+        self._stopping.set()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*(self._end(worker, self._settings.drain_timeout_s + KILL_AFTER_S) for worker in workers))
+        await self._end(control, KILL_AFTER_S)
+
+    @staticmethod
+    async def _end(child: Child, patience_s: float) -> None:
+        process = child.process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(patience_s):
+                await process.wait()
+        except TimeoutError:
+            log.error("%s (pid %d) did not stop in time and is killed", child.name, process.pid)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201  # the one line that scripts and people wait for
+
+
+def prepare_folders(settings: Settings) -> None:
+    """Make the folders. Raises StartupError with one line about the first that cannot be made."""
+    journal = settings.state_dir / "journal"
+    for folder, option in ((settings.state_dir, "--state-dir"), (journal, "--state-dir")):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartupError(f"cannot make folder {folder}: {error.strerror}; choose another with {option}") from None
+    if not os.access(journal, os.W_OK | os.X_OK):
+        raise StartupError(f"cannot write to folder {journal}; choose another with --state-dir, or mend its owner")
+    runtime = settings.admin_socket.parent
+    try:
+        runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(f"cannot make folder {runtime}: {error.strerror}; name another --admin-socket") from None
+
+
+def bind_listeners(settings: Settings) -> list[socket.socket]:
+    """One listening socket a worker, all at one address; or those that systemd has bound (sd_listen_fds(3))."""
+    inherited = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+    if inherited:
+        return [socket.socket(fileno=SYSTEMD_FIRST_FD + index) for index in range(inherited)]
+    host, port = split_address(settings.listen)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except socket.gaierror as error:
+        raise StartupError(f"cannot listen on {settings.listen}: {error.strerror}") from None
+    _refuse_used_port(family, address, settings.listen)
+    listeners: list[socket.socket] = []
+    for _ in range(settings.workers):
+        if listeners:  # port 0 was given: the others take the port that the first one got
+            address = listeners[0].getsockname()
+        listeners.append(_listen(family, address, settings.listen))
+    return listeners
+
+
+def _refuse_used_port(family: int, address: object, name: str) -> None:
+    """SO_REUSEPORT would let a second gatewayd share the port of the first: bind once without it to find out."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)  # type: ignore[arg-type]
+        except OSError as error:
+            raise _cannot_listen(name, error) from None
+
+
+def _listen(family: int, address: object, name: str) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)  # type: ignore[arg-type]
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(name, error) from None
+    return listener
+
+
+def _cannot_listen(name: str, error: OSError) -> StartupError:
+    return StartupError(
+        f"cannot listen on {name}: {(error.strerror or str(error)).lower()}; choose another with --listen"
+    )
+
+
+def bind_channel(state_dir: Path) -> socket.socket:
+    """Where workers find control. In the state folder, which is ours alone; bound through /proc so that its path may be
+    longer than a socket's (see `proxy.link`)."""
+    descriptor = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        path = Path(f"/proc/self/fd/{descriptor}/workers.sock")
+        return _bind_unix(path, 0o600, f"{state_dir}/workers.sock")
+    finally:
+        os.close(descriptor)
+
+
+def bind_admin(path: Path) -> socket.socket:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            pass
+        else:
+            raise StartupError(f"another gatewayd answers on {path}; stop it, or name another --admin-socket")
+    return _bind_unix(path, 0o660, str(path))
+
+
+def _bind_unix(path: Path, mode: int, name: str) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o777 & ~mode)  # the socket is born with its mode; a chmod would come too late
+    try:
+        path.unlink(missing_ok=True)
+        bound.bind(str(path))
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise StartupError(f"cannot make the socket {name}: {(error.strerror or str(error)).lower()}") from None
+    finally:
+        os.umask(mask)
+    return bound
+
+
+def notify_systemd(state: str) -> None:
+    """sd_notify(3): one datagram to NOTIFY_SOCKET, when there is one."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
+        sender.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)

@@ -1,0 +1,65 @@
+"""What is measured: one row a case. A case is one load, given in turn to each of its subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+
+# What a browser's fetch sends, besides Host: fifteen in all with the key.
+BROWSER_HEADERS = (
+    ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"),
+    ("Accept", "application/json, text/plain, */*"),
+    ("Accept-Language", "en-GB,en;q=0.9,de;q=0.7"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Referer", "https://shop.example/orders?page=2"),
+    ("Origin", "https://shop.example"),
+    ("Cookie", "theme=dark; session=0f8fad5bd9cb469fa16570867728950e; consent=1"),
+    ("Sec-Fetch-Dest", "empty"),
+    ("Sec-Fetch-Mode", "cors"),
+    ("Sec-Fetch-Site", "same-site"),
+    ("Cache-Control", "no-cache"),
+    ("Pragma", "no-cache"),
+    ("If-None-Match", '"33a64df551425fcc55e4d42a148795d9"'),
+    ("DNT", "1"),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One load: a request, repeated over some connections."""
+
+    name: str
+    path: str  # of the upstream, see `upstream.py`
+    body_bytes: int  # of the response; 0: not checked
+    connections: int = 32
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    sends_bytes: int = 0
+    known_key: bool = True
+    status: int = 200
+    direct: bool = False  # also without a gateway, for the latency it adds
+    default: bool = False  # measured when no case is named
+
+
+CASES = (
+    Case("get-1k", "/1k", KIB, direct=True, default=True),
+    Case("one-connection", "/1k", KIB, connections=1, direct=True, default=True),
+    Case("headers-15", "/1k", KIB, headers=BROWSER_HEADERS),
+    Case("post-1k", "/1k", KIB, method="POST", sends_bytes=KIB),
+    Case("get-16k", "/16k", 16 * KIB),
+    Case("get-1m", "/1m", KIB * KIB, connections=8),
+    Case("unknown-key", "/1k", 0, known_key=False, status=401),
+)
+
+
+def chosen(names: str) -> tuple[Case, ...]:
+    """The cases of a comma-separated list; `default` and `all` stand for several. Raises ValueError with a sentence."""
+    if names == "all":
+        return CASES
+    if names == "default":
+        return tuple(case for case in CASES if case.default)
+    known = {case.name: case for case in CASES}
+    if unknown := [name for name in names.split(",") if name not in known]:
+        raise ValueError(f"no case is called {unknown[0]!r}: choose among {', '.join(known)}, all, default")
+    return tuple(known[name] for name in names.split(","))

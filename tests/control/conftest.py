@@ -1,0 +1,123 @@
+"""The admin API without its socket: a real database, a plane that notes what it is told, and a peer that is root."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gatewayd.control.admin.app import build_app
+from gatewayd.control.admin.peer import Peer
+from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
+from gatewayd.control.database import Database
+from gatewayd.settings import Settings
+
+
+@dataclass
+class FakePlane:
+    """Notes what was published: "snapshot", "caught up", or public ids."""
+
+    told: list[Any] = field(default_factory=list)
+    state: str = "serving"
+    journal_view: JournalView = field(default_factory=lambda: JournalView(segments=1, torn=0, full=False))
+
+    async def publish_snapshot(self) -> None:
+        self.told.append("snapshot")
+
+    async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
+        self.told.append(public_ids)
+
+    async def catch_up(self) -> None:
+        self.told.append("caught up")
+
+    def workers(self) -> list[WorkerView]:
+        return [WorkerView(0, 4242, self.state, 7, 1, 2, 3, journal_full=False)]
+
+    def journal(self) -> JournalView:
+        return self.journal_view
+
+
+@dataclass
+class AsPeer:
+    """An app that believes every request to come from this process."""
+
+    app: ASGIApp
+    peer: Peer | None = field(default_factory=lambda: Peer(1, 0, 0))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.peer is not None:
+            scope.setdefault("state", {})["peer"] = self.peer
+        await self.app(scope, receive, send)
+
+
+class Admin:
+    """A client of the admin API that a test can call without awaiting."""
+
+    def __init__(self, control: ControlState, plane: FakePlane) -> None:
+        self.control = control
+        self.plane = plane
+        self.app = AsPeer(build_app(control))
+        self._runner = asyncio.Runner()
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://admin")
+
+    def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
+        if json is not None:
+            more["json"] = json
+        return self._runner.run(self._client.request(method, path, **more))
+
+    def get(self, path: str, **query: Any) -> Any:
+        response = self("GET", path, params=query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def post(self, path: str, **body: Any) -> Any:
+        response = self("POST", path, body)
+        assert response.status_code in (200, 201), response.text
+        return response.json()
+
+    def patch(self, path: str, **body: Any) -> Any:
+        response = self("PATCH", path, body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def delete(self, path: str) -> Any:
+        response = self("DELETE", path)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def refused(self, code: str, method: str, path: str, json: Any = None, **more: Any) -> Any:
+        """The problem that the request is answered with; its code must be this one."""
+        response = self(method, path, json, **more)
+        assert response.headers["content-type"] == "application/problem+json", response.text
+        problem = response.json()
+        assert problem["code"] == code, problem
+        assert problem["status"] == response.status_code
+        assert "\n" not in problem["detail"]
+        return problem
+
+    def close(self) -> None:
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database.open(tmp_path / "state")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def admin(database: Database, tmp_path: Path) -> Iterator[Admin]:
+    plane = FakePlane()
+    settings = Settings(state_dir=tmp_path / "state", admin_socket=tmp_path / "admin.sock", workers=1)
+    control = ControlState(database, settings, plane, listen="127.0.0.1:8080", started_at=1_788_264_000)
+    client = Admin(control, plane)
+    yield client
+    client.close()

@@ -1,0 +1,212 @@
+"""Opening, migrating, sharing. To add a migration: write versions/000N_*.py and raise HEAD; these say what else."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlmodel import SQLModel, col, select
+
+from gatewayd.control import database as module
+from gatewayd.control import tables
+from gatewayd.control.database import HEAD, Database
+from gatewayd.control.tables import Price, Tenant
+from gatewayd.errors import StartupError
+
+
+def shape(connection: sqlite3.Connection) -> dict[str, object]:
+    """Columns and indexes of every table, and what is said after its closing bracket."""
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    found: dict[str, object] = {}
+    for table, sql in connection.execute(query).fetchall():
+        columns = [tuple(row[1:]) for row in connection.execute(f"PRAGMA table_info({table})")]
+        indexes = connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,)
+        )
+        foreign = {tuple(row[2:5]) for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
+        found[table] = (columns, sorted(map(str, indexes)), foreign, sql.rpartition(")")[2], "AUTOINCREMENT" in sql)
+    found.pop("alembic_version", None)
+    return found
+
+
+def test_a_new_database_has_the_default_tenant_and_price(database: Database) -> None:
+    with database.read() as session:
+        tenant = session.get(Tenant, 1)
+        price = session.get(Price, 1)
+    assert tenant is not None
+    assert (tenant.slug, tenant.currency, tenant.public_id[:4]) == ("default", "USD", "ten_")
+    assert price is not None
+    assert price.request_nanos == 1_000_000
+
+
+def test_migrations_make_what_the_tables_say(database: Database, tmp_path: Path) -> None:
+    assert tables.__doc__
+    SQLModel.metadata.create_all(create_engine(f"sqlite:///{tmp_path}/tables.db"))
+    with sqlite3.connect(database.path) as migrated, sqlite3.connect(tmp_path / "tables.db") as declared:
+        assert shape(migrated) == shape(declared)
+    migrated.close()
+    declared.close()
+
+
+def test_head_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_a_database_at_head_is_opened_without_alembic(database: Database) -> None:
+    code = (
+        "import sys, pathlib; from gatewayd.control.database import Database; "
+        "Database.open(pathlib.Path(sys.argv[1])).close(); assert 'alembic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(database.path.parent)], check=True)
+
+
+def test_what_it_holds_is_for_its_user_alone(database: Database) -> None:
+    assert database.path.stat().st_mode & 0o777 == 0o600
+    assert database.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_opening_again_keeps_everything(tmp_path: Path) -> None:
+    first = Database.open(tmp_path)
+    with first.write() as session:
+        session.add(Price(request_nanos=5))
+    first.close()
+    second = Database.open(tmp_path)
+    with second.read() as session:
+        assert session.exec(select(Price.request_nanos).order_by(col(Price.id))).all() == [1_000_000, 5]
+    second.close()
+
+
+def refusal(state_dir: Path) -> str:
+    with pytest.raises(StartupError) as caught:
+        Database.open(state_dir)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_database_of_a_newer_version_is_refused_and_untouched(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    said = refusal(database.path.parent)
+    assert "written by a newer gatewayd (schema 9999" in said
+    assert "install that version or restore a backup" in said
+    with database.read() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+
+
+def test_a_database_of_someone_else_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "gatewayd.db") as other:
+        other.execute("CREATE TABLE recipes (name)")
+    other.close()
+    assert "not gatewayd's" in refusal(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "gatewayd.db").write_bytes(b"not a database at all\n" * 500)
+    assert "file is not a database" in refusal(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = refusal(tmp_path / "file" / "state")
+    assert said.startswith(f"cannot write to the state folder {tmp_path}/file/state: not a directory")
+    assert "--state-dir" in said
+
+
+def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("half-way")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("alembic.op.bulk_insert", fail)
+        patched.setattr("alembic.op.execute", fail)
+        with pytest.raises(RuntimeError, match="half-way"):
+            Database.open(tmp_path)
+    with sqlite3.connect(tmp_path / "gatewayd.db") as left:
+        assert left.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    left.close()
+    Database.open(tmp_path).close()
+
+
+def test_a_change_that_raises_changes_nothing(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as session:
+        session.add(Price(request_nanos=5))
+        session.flush()
+        raise RuntimeError
+    with database.read() as session:
+        assert len(session.exec(select(Price)).all()) == 1
+
+
+def test_a_change_inside_a_change_is_a_mistake(database: Database) -> None:
+    with database.write() as session:
+        with pytest.raises(RuntimeError, match="a transaction is open"), database.write():
+            pass
+        session.add(Price(request_nanos=5))
+    with database.read() as session:
+        assert len(session.exec(select(Price.id)).all()) == 2
+
+
+def test_readers_cannot_write(database: Database) -> None:
+    with pytest.raises(OperationalError, match="readonly"), database.read() as session:
+        session.add(Price(request_nanos=5))
+        session.flush()
+
+
+def test_a_reader_sees_one_moment_and_does_not_wait_for_the_writer(database: Database) -> None:
+    with database.read() as reader:
+        assert len(reader.exec(select(Price)).all()) == 1
+        with database.write() as writer:
+            writer.add(Price(request_nanos=5))
+            writer.flush()
+            assert len(reader.exec(select(Price.id)).all()) == 1
+        assert len(reader.exec(select(Price.id)).all()) == 1
+    with database.read() as later:
+        assert len(later.exec(select(Price.id)).all()) == 2
+
+
+def test_look_ups_see_each_commit_at_once(database: Database) -> None:
+    for nanos in range(5, 10):
+        with database.write() as session:
+            session.add(Price(request_nanos=nanos))
+        assert database.lookup.execute(select(Price.id).where(Price.request_nanos == nanos)).first() is not None
+
+
+def test_readers_may_come_from_many_threads(database: Database) -> None:
+    counts: list[int] = []
+
+    def count() -> None:
+        for _ in range(20):
+            with database.read() as session:
+                counts.append(len(session.exec(select(Price)).all()))
+
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [1] * 160
+
+
+def test_a_lock_that_somebody_else_holds_is_an_error_and_not_a_hang(database: Database) -> None:
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(OperationalError, match="locked"), database.write():
+        pass
+    other.execute("ROLLBACK")
+    other.close()
+    with database.write() as session:
+        session.add(Price(request_nanos=5))
+
+
+def test_it_explains_itself(database: Database) -> None:
+    assert repr(database) == f"<Database {database.path} schema {HEAD}>"
+    assert database.size_bytes() > 4096

@@ -1,0 +1,178 @@
+"""Services over the admin API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatewayd.control.compile import snapshot
+from tests.control.conftest import Admin
+
+TARGET = "http://127.0.0.1:8001"
+
+
+def test_a_service_is_added_with_defaults(admin: Admin) -> None:
+    added = admin.post("/v1/services", slug="orders", targets=[TARGET + "/"])
+    assert added == {
+        "id": added["id"],
+        "slug": "orders",
+        "tenant": "default",
+        "targets": [TARGET],
+        "paths": [],
+        "auth": "key",
+        "preserve_host": False,
+        "timeout_s": 30.0,
+        "connect_timeout_s": 10.0,
+        "body_limit_bytes": None,
+        "key_header": "X-API-Key",
+        "url": "http://127.0.0.1:8080/orders/",
+        "created_at": added["created_at"],
+    }
+    assert admin.get("/v1/services/orders") == admin.get(f"/v1/services/{added['id']}") == added
+    assert admin.plane.told == ["snapshot"]
+
+
+def test_the_url_is_the_one_that_a_caller_uses(admin: Admin) -> None:
+    admin.post("/v1/tenants", slug="acme")
+    assert admin.post("/v1/services?tenant=acme", slug="a", targets=[TARGET])["url"].endswith(":8080/acme/a/")
+    assert admin.post("/v1/services", slug="b", targets=[TARGET], paths=["/v1/b/"])["url"].endswith(":8080/v1/b")
+
+
+def test_every_setting_is_kept_and_reaches_the_data_plane(admin: Admin) -> None:
+    settings = {
+        "targets": [TARGET, "http://[::1]:9/base"],
+        "paths": ["/v1/orders", "/"],
+        "auth": "none",
+        "preserve_host": True,
+        "timeout_s": 1.5,
+        "connect_timeout_s": 2,
+        "body_limit_bytes": 0,
+        "key_header": "X-Orders-Key",
+    }
+    added = admin.post("/v1/services", slug="orders", **settings)
+    assert {name: added[name] for name in settings} == settings
+    assert admin.patch("/v1/services/orders") == added
+    reverted = admin.patch("/v1/services/orders", targets=[TARGET], paths=[], body_limit_bytes=None, auth="key")
+    assert (reverted["targets"], reverted["paths"], reverted["body_limit_bytes"]) == ([TARGET], [], None)
+    assert reverted["preserve_host"] is True
+    tenants, (service,) = snapshot(admin.control.database.lookup)
+    assert [tenant.slug for tenant in tenants] == ["default"]
+    assert (service.slug, service.tenant, service.auth, service.timeout_s) == ("orders", "default", "key", 1.5)
+    assert [target.url for target in service.targets] == [TARGET]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"slug": "a/b"}, "slug"),
+        ({"slug": "proxy"}, "slug"),
+        ({"targets": []}, "targets"),
+        ({"targets": "http://a"}, "targets"),
+        ({"targets": [7]}, "targets"),
+        ({"targets": None}, "targets"),
+        ({"targets": ["nonsense"]}, "targets"),
+        ({"targets": ["https://a"]}, "targets"),
+        ({"targets": ["http://a:99999"]}, "targets"),
+        ({"targets": ["http://a", "http://a/"]}, "targets"),
+        ({"targets": ["http://a"] * 101}, "targets"),
+        ({"paths": ["v1"]}, "paths"),
+        ({"paths": ["/a//b"]}, "paths"),
+        ({"paths": ["/proxy/x"]}, "paths"),
+        ({"paths": ["/a", "/a/"]}, "paths"),
+        ({"auth": "jwt"}, "auth"),
+        ({"preserve_host": "yes"}, "preserve_host"),
+        ({"timeout_s": 0}, "timeout_s"),
+        ({"timeout_s": -1}, "timeout_s"),
+        ({"timeout_s": 1e9}, "timeout_s"),
+        ({"timeout_s": "30s"}, "timeout_s"),
+        ({"connect_timeout_s": 0}, "connect_timeout_s"),
+        ({"body_limit_bytes": -1}, "body_limit_bytes"),
+        ({"body_limit_bytes": 1.5}, "body_limit_bytes"),
+        ({"body_limit_bytes": 10**30}, "body_limit_bytes"),
+        ({"key_header": "Host"}, "key_header"),
+        ({"key_header": "a b"}, "key_header"),
+        ({"retries": 3}, "retries"),
+    ],
+)
+def test_bad_services_are_refused_when_added_and_when_changed(admin: Admin, body: dict[str, Any], field: str) -> None:
+    good = {"slug": "orders", "targets": [TARGET]}
+    problem = admin.refused("invalid", "POST", "/v1/services", good | body)
+    assert (problem["field"], field in problem["detail"]) == (field, True)
+    assert admin.get("/v1/services")["items"] == []
+    added = admin.post("/v1/services", **good)
+    admin.refused("invalid", "PATCH", "/v1/services/orders", body)
+    assert admin.get("/v1/services/orders") == added
+
+
+def test_errors_are_in_plain_words(admin: Admin) -> None:
+    def detail(**body: Any) -> str:
+        problem = admin.refused("invalid", "POST", "/v1/services", {"slug": "a", "targets": [TARGET]} | body)
+        return str(problem["detail"])
+
+    assert detail(auth="jwt") == "auth must be one of key, none"
+    assert detail(timeout_s=0) == "timeout_s must be more than 0"
+    assert detail(timeout_s="1") == "timeout_s must be a number, not a string"
+    assert detail(body_limit_bytes="1") == "body_limit_bytes must be a whole number or null, not a string"
+    assert detail(targets=[]) == "targets must not be empty"
+    assert detail(retries=3).startswith("'retries' is not known here; known are slug, targets, paths, auth")
+    problem = admin.refused("invalid", "POST", "/v1/services", {"slug": "a"})
+    assert problem["detail"] == "targets is missing"
+
+
+def test_a_slug_is_unique_in_its_tenant_alone(admin: Admin) -> None:
+    admin.post("/v1/tenants", slug="acme")
+    admin.post("/v1/services", slug="orders", targets=[TARGET])
+    admin.post("/v1/services?tenant=acme", slug="orders", targets=[TARGET])
+    problem = admin.refused("conflict", "POST", "/v1/services", {"slug": "orders", "targets": [TARGET]})
+    assert problem["detail"] == "service 'orders' exists already"
+
+
+def test_addresses_cannot_be_claimed_twice(admin: Admin) -> None:
+    admin.post("/v1/tenants", slug="acme")
+    admin.post("/v1/services", slug="orders", targets=[TARGET], paths=["/v1/orders", "/orders"])
+    for body in ({"paths": ["/v1/orders/"]}, {"paths": ["/orders"]}, {"paths": ["/default/orders"]}):
+        problem = admin.refused("conflict", "POST", "/v1/services", {"slug": "b", "targets": [TARGET], **body})
+        assert "already that of service orders" in problem["detail"]
+    problem = admin.refused("conflict", "POST", "/v1/services?tenant=acme", {"slug": "b", "targets": [TARGET],
+                                                                            "paths": ["/orders"]})  # fmt: skip
+    assert problem["detail"] == "the address /orders is already that of service orders"
+    admin.post("/v1/services", slug="b", targets=[TARGET], paths=["/v1"])
+    admin.refused("conflict", "PATCH", "/v1/services/b", {"paths": ["/v1", "/v1/orders"]})
+    admin.patch("/v1/services/orders", paths=["/v1/orders"])
+    admin.delete("/v1/services/orders")
+    admin.patch("/v1/services/b", paths=["/v1", "/v1/orders"])
+
+
+def test_a_removed_service_is_gone_but_its_slug_is_free(admin: Admin) -> None:
+    added = admin.post("/v1/services", slug="orders", targets=[TARGET])
+    assert admin.delete("/v1/services/orders") == added
+    admin.refused("not_found", "DELETE", "/v1/services/orders")
+    assert snapshot(admin.control.database.lookup)[1] == ()
+    assert admin.post("/v1/services", slug="orders", targets=[TARGET])["id"] != added["id"]
+
+
+def test_a_misspelt_service_comes_with_a_near_one(admin: Admin) -> None:
+    admin.post("/v1/services", slug="orders", targets=[TARGET])
+    assert admin.refused("not_found", "GET", "/v1/services/order")["did_you_mean"] == "orders"
+
+
+def test_tenants_do_not_see_each_others_services(admin: Admin) -> None:
+    admin.post("/v1/tenants", slug="acme")
+    added = admin.post("/v1/services", slug="orders", targets=[TARGET])
+    for ref in ("orders", added["id"]):
+        admin.refused("not_found", "GET", f"/v1/services/{ref}?tenant=acme")
+        admin.refused("not_found", "DELETE", f"/v1/services/{ref}?tenant=acme")
+    assert admin.get("/v1/services", tenant="acme")["items"] == []
+
+
+def test_services_are_listed_by_slug_and_page(admin: Admin) -> None:
+    for slug in ("c", "a", "e", "b", "d"):
+        admin.post("/v1/services", slug=slug, targets=[f"{TARGET}/{slug}"])
+    first = admin.get("/v1/services", limit=2)
+    second = admin.get("/v1/services", limit=2, after=first["next"])
+    third = admin.get("/v1/services", limit=2, after=second["next"])
+    pages = [[item["slug"] for item in page["items"]] for page in (first, second, third)]
+    assert pages == [["a", "b"], ["c", "d"], ["e"]]
+    assert third["next"] is None
+    assert [item["targets"] for item in first["items"]] == [[f"{TARGET}/a"], [f"{TARGET}/b"]]

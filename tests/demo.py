@@ -1,0 +1,230 @@
+"""`make demo`: two APIs, a gateway, three customers, some thousand requests; every gatectl command and what it prints.
+
+What it shows it also checks: the gateway's figures against those of the callers and of the APIs. Ends with exit code 0,
+or 1 and one line; leaves no process and no file behind, on Ctrl-C neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+
+from tests import traffic
+from tests.daemons import DaemonError, Gateway, ends_on_signals, example, gateway
+from tests.terminal import Terminal
+from tests.traffic import Caller
+
+_KEY = re.compile(r"\bgw_[a-z0-9]{8}_[0-9A-Za-z]{28}\b")
+_PRICES = {"starter": Decimal("0.001"), "pro": Decimal("0.0004")}
+_PLANS = {"hobby": "starter", "shop": "pro", "partner": "pro"}
+_STARTER_BURST = 20  # and 60 a minute
+_REVOKE_AFTER = 300
+
+
+class WrongError(Exception):
+    """What was shown is not what happened. The message is one line."""
+
+
+class Demo:
+    """The play: each method is a scene, and `perform` their order."""
+
+    def __init__(self, gateway: Gateway, apis: dict[str, str], terminal: Terminal) -> None:
+        self._gateway = gateway
+        self._apis = apis
+        self._terminal = terminal
+        self._callers: dict[str, Caller] = {}
+        self._seconds = 0.0
+
+    def perform(self) -> None:
+        self._register()
+        self._mint()
+        self._try()
+        self._serve()
+        self._read()
+        self._check()
+
+    def _gatectl(self, *arguments: str) -> str:
+        gatectl = self._gateway.gatectl
+        return self._terminal.run(["gatectl", *arguments], [*gatectl.argv, *arguments], gatectl.environment)
+
+    def _register(self) -> None:
+        self._terminal.heading("1. Two APIs are put behind the gateway, and two plans are made")
+        self._gatectl("status")
+        for name, url in self._apis.items():
+            self._gatectl("service", "add", name, url)
+        self._gatectl("service", "list")
+        starter, pro = (str(price) for price in _PRICES.values())
+        self._gatectl(
+            "plan", "add", "starter", "--rate", "60/min", "--burst", "20", "--quota", "10000/month", "--price", starter
+        )
+        self._gatectl("plan", "add", "pro", "--rate", "2000/s", "--quota", "1M/month", "--price", pro)
+        self._gatectl("plan", "list")
+
+    def _mint(self) -> None:
+        self._terminal.heading("2. Three customers get keys; a key is shown this once")
+        self._mint_one("hobby", ("orders",), 200, "--service", "orders")
+        self._mint_one("shop", ("orders", "products"), 2000)
+        self._mint_one("partner", ("products",), None, "--service", "products")
+        self._gatectl("key", "list")
+
+    def _mint_one(self, name: str, services: tuple[str, ...], amount: int | None, *scope: str) -> None:
+        shown = self._gatectl("key", "create", *scope, "--plan", _PLANS[name], "--name", name)
+        key = _KEY.search(shown)
+        if key is None:
+            raise WrongError("key create shows no key")
+        self._callers[name] = Caller(name, key[0], services, amount)
+
+    def _try(self) -> None:
+        self._terminal.heading("3. What a caller sees: with a key, and without")
+        shop = self._callers["shop"]
+        answer = self._get("/orders/42", shop.key)
+        shop.answers[answer.status_code] += 1
+        refused = self._get("/orders/42", None)
+        if (answer.status_code, refused.status_code) != (200, 401):
+            raise WrongError(
+                f"expected 200 with a key and 401 without, got {answer.status_code}, {refused.status_code}"
+            )
+
+    def _get(self, path: str, key: str | None) -> httpx.Response:
+        self._terminal.line(f"\nGET {self._gateway.url}{path}" + (f"\nX-API-Key: {key[:11]}_..." if key else ""))
+        answer = httpx.get(self._gateway.url + path, headers={"X-API-Key": key} if key else {}, trust_env=False)
+        shown = [f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"]
+        shown += [f"{name}: {value}" for name, value in answer.headers.items() if name not in ("date", "server")]
+        for line in (*shown, "", answer.text.strip()):
+            self._terminal.note(f"    {line}".rstrip())
+        return answer
+
+    def _serve(self) -> None:
+        self._terminal.heading("4. All three send requests at once; in the middle of it the partner's key is revoked")
+        callers, partner = list(self._callers.values()), self._callers["partner"]
+        work = traffic.send(self._gateway.url, callers, self._revoke, partner, _REVOKE_AFTER)
+        try:
+            self._seconds = asyncio.run(work)
+        except* (httpx.HTTPError, TimeoutError) as errors:
+            raise WrongError(f"a request was not answered: {errors.exceptions[0]!r}") from None
+        sent = sum(caller.sent for caller in callers)
+        self._terminal.line(f"\n{sent:,} requests in {self._seconds:.1f} s, as the callers saw them:\n")
+        statuses = sorted({status for caller in callers for status in caller.answers})
+        self._terminal.line(f"  {'caller':<10}{'sent':>7}" + "".join(f"{status:>7}" for status in statuses))
+        for caller in callers:
+            counts = "".join(f"{caller.answers[status] or '-':>7}" for status in statuses)
+            self._terminal.line(f"  {caller.name:<10}{caller.sent:>7}{counts}")
+
+    def _revoke(self) -> None:
+        self._gatectl("key", "revoke", self._callers["partner"].key[:11], "--yes")
+
+    def _read(self) -> None:
+        self._terminal.heading("5. Usage, bill, and who changed what")
+        self._shows("usage", "show", "--plot", "--interval", "hour")
+        self._shows("usage", "show", "--by", "key")
+        self._shows("billing", "show")
+        self._gatectl("billing", "keys")
+        self._gatectl("key", "list")
+        self._gatectl("audit", "list")
+        self._gatectl("status")
+
+    def _shows(self, *arguments: str) -> None:
+        """Show it; every whole number that the callers know of must be on the screen."""
+        shown = re.sub(r"(?<=\d)[,\u202f ](?=\d{3}\b)", "", self._gatectl(*arguments))
+        wanted = self._admitted() if arguments[0] == "usage" else self._bill()
+        if not re.search(
+            rf"(?<![\d.]){re.escape(f'{wanted:f}' if isinstance(wanted, Decimal) else str(wanted))}(?!\d)", shown
+        ):
+            raise WrongError(f"gatectl {' '.join(arguments)} does not show {wanted}")
+
+    def _admitted(self) -> int:
+        return sum(caller.admitted for caller in self._callers.values())
+
+    def _bill(self) -> Decimal:
+        costs = (caller.billable * _PRICES[_PLANS[name]] for name, caller in self._callers.items())
+        return sum(costs, Decimal()).normalize()
+
+    def _check(self) -> None:
+        self._terminal.heading("6. Is all of that true?")
+        terminal, gatectl = self._terminal, self._gateway.gatectl
+        served = {
+            name: httpx.get(f"{url}/_count", trust_env=False).json()["requests"] for name, url in self._apis.items()
+        }
+        usage = gatectl.json("usage", "show")
+        counted = {item["service"]: item["requests"] for item in usage["items"] if item["requests"]}
+        _equal("usage show counts by service", counted, "the APIs served", served)
+        _equal("usage show counts", usage["total"]["requests"], "the callers were let through", self._admitted())
+        terminal.done(f"usage show counts {usage['total']['requests']:,} requests: as many as the two APIs served")
+        by_key = {item["key"]: item["requests"] for item in gatectl.json("usage", "show", "--by", "key")["items"]}
+        for caller in self._callers.values():
+            _equal(
+                f"usage show counts for {caller.name}", by_key[caller.key[:11]], "it was let through", caller.admitted
+            )
+        terminal.done("and as many of each key as its holder was let through")
+        total = Decimal(gatectl.json("billing", "show")["total"])
+        _equal("billing show says", total, "the answers 2xx and 3xx cost", self._bill())
+        terminal.done(f"the bill says {total}: every answer 2xx and 3xx at its plan's price, no more")
+        self._check_limit()
+        self._check_revoked()
+
+    def _check_limit(self) -> None:
+        hobby = self._callers["hobby"]
+        most = _STARTER_BURST + self._seconds + 1
+        if not hobby.answers[429] or not _STARTER_BURST <= hobby.admitted <= most:
+            raise WrongError(f"hobby may send 20 and 1 a second, and was let through {hobby.admitted} times")
+        self._terminal.done(f"hobby was let through {hobby.admitted} times (20, then 1 a second), else answered 429")
+
+    def _check_revoked(self) -> None:
+        partner = self._callers["partner"]
+        if partner.late or not partner.answers[401] or not partner.admitted:
+            raise WrongError(f"partner was served {partner.late} times after its key was revoked")
+        self._terminal.done(
+            f"partner got {partner.answers[401]:,} times 401 once its key was revoked, and nothing else"
+        )
+
+
+def _equal(what: str, value: object, other: str, expected: object) -> None:
+    if value != expected:
+        raise WrongError(f"{what} {value}, but {other} {expected}")
+
+
+def _perform(folder: Path, terminal: Terminal) -> list[int]:
+    """The whole demo. Returns the pids of the gateway, which has ended by then."""
+    with example("orders", folder) as orders, example("products", folder) as products:
+        terminal.note(f"orders API on {orders}, products API on {products}")
+        terminal.note(
+            f"gatewayd --listen 127.0.0.1:0 --state-dir {folder}/state --admin-socket {folder}/admin.sock --workers 2"
+        )
+        with gateway(folder) as running:
+            pids = running.pids()
+            Demo(running, {"orders": orders, "products": products}, terminal).perform()
+            code = running.daemon.end()
+        if code:
+            raise WrongError(f"gatewayd ended with exit code {code}")
+    return pids
+
+
+def main() -> int:
+    terminal = Terminal()
+    try:
+        with ends_on_signals(), tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as folder:
+            pids = _perform(Path(folder), terminal)
+        if alive := [pid for pid in pids if os.path.exists(f"/proc/{pid}")]:
+            raise WrongError(f"gatewayd has ended, but its process {alive[0]} lives on")
+        terminal.done("gatewayd and both APIs have ended, the folder is gone")
+    except (DaemonError, WrongError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `make demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

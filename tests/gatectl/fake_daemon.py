@@ -1,0 +1,288 @@
+"""A daemon that speaks the admin API of the contract from a dict: real HTTP on a real Unix socket, made-up answers.
+
+What it answers is fixed, so that golden files can be. It checks what a real one would: unknown names, names that exist,
+fields nobody knows.
+"""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+CREATED = "2026-11-21T02:00:00Z"
+SECRET = "gw_nw22pq33_5Zt0kq8m2Y7nWb1RfXc9sd3JgHxVq4"
+FIELDS = {
+    "tenants": {"slug", "name", "currency", "suspended"},
+    "services": {
+        "slug", "targets", "paths", "auth", "preserve_host", "timeout_s", "connect_timeout_s", "body_limit_bytes",
+        "key_header",
+    },
+    "plans": {"name", "rates", "burst", "quota", "price"},
+    "keys": {"services", "plan", "name", "expires"},
+}  # fmt: skip
+
+
+class ProblemError(Exception):
+    """An answer that is a problem."""
+
+    def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = {"type": f"urn:gatewayd:problem:{code}", "title": code, "status": status, "detail": detail,
+                     "code": code, **more}  # fmt: skip
+
+
+def service(slug: str, *targets: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"svc_{slug}", "slug": slug, "tenant": "default", "targets": list(targets), "paths": [], "auth": "key",
+        "preserve_host": False, "timeout_s": 30, "connect_timeout_s": 10, "body_limit_bytes": None,
+        "key_header": "X-API-Key", "url": f"http://127.0.0.1:8080/{slug}/", "created_at": CREATED, **more,
+    }  # fmt: skip
+
+
+def plan(name: str, limit: int, window_s: int, burst: int, quota: int | None, price: str) -> dict[str, Any]:
+    rate = {"name": "minute", "limit": limit, "window_s": window_s, "burst": burst}
+    return {"id": f"pln_{name}", "name": name, "tenant": "default", "rates": [rate], "quota": quota, "price": price,
+            "created_at": CREATED}  # fmt: skip
+
+
+def key(public_id: str, name: str, services: list[str], plan: str | None, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"key_{public_id}", "prefix": f"gw_{public_id}", "tenant": "default", "services": services, "plan": plan,
+        "name": name, "status": "active", "expires_at": None, "created_at": CREATED, "revoked_at": None, **more,
+    }  # fmt: skip
+
+
+def tenant(slug: str, name: str) -> dict[str, Any]:
+    return {"id": f"ten_{slug}", "slug": slug, "name": name, "currency": "EUR", "suspended": False,
+            "created_at": CREATED}  # fmt: skip
+
+
+def usage_line(requests: int, cost: str, **dimensions: str) -> dict[str, Any]:
+    return {
+        **dimensions, "requests": requests, "billable": requests - 3, "errors": 1, "refused": requests // 10,
+        "units": requests, "bytes_in": 0, "bytes_out": requests * 1024, "p50_ms": 1.5, "p95_ms": 12.25, "p99_ms": 80.0,
+        "cost": cost,
+    }  # fmt: skip
+
+
+def fresh_state() -> dict[str, Any]:
+    """A small gateway: two services, two plans, three keys."""
+    return {
+        "tenants": [tenant("acme", "Acme Ltd"), tenant("default", "Default")],
+        "services": [
+            service("orders", "http://127.0.0.1:8001", paths=["/v1/orders"], url="http://127.0.0.1:8080/v1/orders"),
+            service("products", "http://127.0.0.1:8002", "http://127.0.0.1:8003", body_limit_bytes=10 << 20),
+        ],
+        "plans": [plan("pro", 50, 1, 100, None, "0.0005"), plan("starter", 60, 60, 10, 10000, "0.001")],
+        "keys": [
+            key("ab12cd34", "ci", ["orders"], "starter", expires_at="2027-02-19T02:00:00Z"),
+            key("bc23df45", "", [], None),
+            key("cd34fg56", "old", ["orders", "products"], "pro", status="revoked", revoked_at=CREATED),
+        ],
+        "audit": [
+            {"id": 2, "at": CREATED, "actor": "root", "action": "key.revoke", "tenant": "default",
+             "subject": "gw_cd34fg56", "before": {"status": "active"}, "after": {"status": "revoked"}},
+            {"id": 1, "at": CREATED, "actor": "root", "action": "service.add", "tenant": "default", "subject": "orders",
+             "before": None, "after": {"slug": "orders"}},
+        ],
+        "status": {
+            "version": "0.1.0", "state": "ok", "started_at": CREATED, "listen": "127.0.0.1:8080",
+            "state_dir": "/var/lib/gatewayd",
+            "workers": [
+                {"slot": slot, "pid": 4000 + slot, "state": "serving", "requests": 12345 * slot, "in_flight": slot,
+                 "connections": 10 * slot, "cached_keys": 3}
+                for slot in (1, 2)
+            ],
+            "journal": {"segments": 2, "torn": 0, "full": False}, "database": {"schema": "0001", "bytes": 131072},
+            "tenants": 2, "services": 2, "keys": 3, "problems": [],
+        },
+    }  # fmt: skip
+
+
+class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Serves `state` at `path` until it is closed; `requests` is what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = fresh_state()
+        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
+        super().__init__(str(path), _Handler)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+        self.path.unlink(missing_ok=True)
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        """Status and JSON of an answer; raises ProblemError."""
+        noun, *rest = path.removeprefix("/v1/").split("/")
+        if noun in ("status", "usage", "billing"):
+            return 200, READERS["/".join([noun, *rest])](self, query)
+        items = self.state[noun]
+        if query.get("tenant", "default") not in [tenant["slug"] for tenant in self.state["tenants"]]:
+            raise ProblemError(404, "not_found", f"there is no tenant '{query['tenant']}'")
+        if rest:
+            return self._object(method, noun, _find(noun, items, rest[0]), rest[1:], body)
+        if method == "POST":
+            return 201, self._add(noun, items, body)
+        return 200, _page(_filtered(items, query), query)
+
+    def _add(self, noun: str, items: list[Any], body: dict[str, Any]) -> Any:
+        _check(noun, body)
+        name = body.get("slug") or body.get("name")
+        if noun != "keys" and any(name in (item.get("slug"), item.get("name")) for item in items):
+            raise ProblemError(409, "conflict", f"{noun[:-1]} '{name}' exists already")
+        if noun == "keys" and body.get("plan"):
+            _find("plans", self.state["plans"], body["plan"])
+        made = {
+            "tenants": lambda: tenant(body["slug"], body.get("name", "")),
+            "services": lambda: {**service(body["slug"]), **body},
+            "plans": lambda: plan(body["name"], 60, 60, body.get("burst", 60), 10000, body.get("price", "0.001")),
+            "keys": lambda: key("nw22pq33", body.get("name", ""), body.get("services", []), body.get("plan"),
+                                expires_at=body.get("expires")),
+        }[noun]()  # fmt: skip
+        items.append(made)
+        return {"id": made["id"], "key": SECRET, **made} if noun == "keys" else made
+
+    def _object(self, method: str, noun: str, item: Any, rest: list[str], body: Any) -> tuple[int, Any]:
+        if rest == ["revoke"]:
+            item.update(status="revoked", revoked_at=CREATED)
+        elif method == "PATCH":
+            _check(noun, body)
+            item.update(body)
+        elif method == "DELETE":
+            if item.get("slug") == "default":
+                raise ProblemError(409, "conflict", "tenant 'default' cannot be removed")
+            self.state[noun].remove(item)
+            return 204, None
+        elif noun == "keys":
+            quota = {"limit": 10000, "used": 1234, "remaining": 8766}
+            rates = self.state["plans"][1]["rates"]
+            usage = {"requests": 1234, "billable": 1231, "cost": "1.231"}
+            return 200, {**item, "usage": usage, "limits": {"rates": rates, "quota": quota}}
+        return 200, item
+
+
+def _check(noun: str, body: dict[str, Any]) -> None:
+    for field in body:
+        if field not in FIELDS[noun]:
+            raise ProblemError(422, "invalid", f"{field!r} is not known here", field=field)
+    for target in body.get("targets", []):
+        if not target.startswith("http://"):
+            raise ProblemError(
+                422, "invalid", f"target '{target}' is not a URL such as http://127.0.0.1:8001", field="targets"
+            )
+
+
+def _find(noun: str, items: list[Any], reference: str) -> Any:
+    for item in items:
+        names = (item["id"], item.get("slug"), item.get("name"), item.get("prefix"))
+        if unquote(reference) in names:
+            return item
+    known = [item.get("slug") or item.get("name") or item["id"] for item in items]
+    near = get_close_matches(unquote(reference), known, 1)
+    detail = f"there is no {noun[:-1]} '{unquote(reference)}'"
+    raise ProblemError(404, "not_found", detail, **({"did_you_mean": near[0]} if near else {}))
+
+
+def _filtered(items: list[Any], query: Mapping[str, str]) -> list[Any]:
+    return [
+        item
+        for item in items
+        if query.get("status") in (None, item.get("status")) and query.get("plan") in (None, item.get("plan"))
+    ]
+
+
+def _page(items: list[Any], query: Mapping[str, str]) -> dict[str, Any]:
+    start, limit = int(query.get("after", 0)), int(query.get("limit", 100))
+    end = start + limit
+    return {"items": items[start:end], "next": str(end) if end < len(items) else None}
+
+
+def _usage(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
+    by = query.get("by", "service").split(",")
+    values = {"service": "orders", "key": "gw_ab12cd34", "status": "2xx", "client": "-", "route": "-"}
+    other = {"service": "products", "key": "gw_bc23df45", "status": "4xx", "client": "mobile", "route": "-"}
+    items = []
+    if query.get("interval"):
+        for hour in range(24):
+            time = f"2026-11-20T{hour:02}:00:00Z"
+            items.append(usage_line(100 + 100 * hour, "1", time=time, **{name: values[name] for name in by}))
+            items.append(usage_line(1200 - 40 * hour, "1", time=time, **{name: other[name] for name in by}))
+    else:
+        items = [
+            usage_line(12345, "12.342", **{name: values[name] for name in by}),
+            usage_line(678, "0.3375", **{name: other[name] for name in by}),
+        ]
+    total = usage_line(sum(item["requests"] for item in items), "12.6795")
+    return {"since": "2026-11-20T02:00:00Z", "until": "2026-11-21T03:00:00Z", "items": items, "total": total}
+
+
+def _bill(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
+    items = [
+        {"service": "orders", "key": "gw_ab12cd34", "requests": 12342, "price": "0.001", "cost": "12.342"},
+        {"service": "products", "key": "gw_bc23df45", "requests": 675, "price": "0.0005", "cost": "0.3375"},
+    ]
+    period = query.get("period", "2026-11")
+    return {"tenant": "default", "period": period, "currency": "EUR", "starts_at": f"{period}-01T00:00:00Z",
+            "ends_at": "2026-12-01T00:00:00Z", "state": "open", "items": items, "total": "12.6795"}  # fmt: skip
+
+
+def _bill_keys(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
+    items = [
+        {"key": "gw_ab12cd34", "name": "ci", "plan": "starter", "requests": 12342, "cost": "12.342"},
+        {"key": "gw_bc23df45", "name": "", "plan": None, "requests": 675, "cost": "0.3375"},
+    ]
+    return {"tenant": "default", "period": query.get("period", "2026-11"), "currency": "EUR", "items": items,
+            "total": "12.6795"}  # fmt: skip
+
+
+READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
+    "status": lambda daemon, query: daemon.state["status"],
+    "usage": _usage,
+    "billing": _bill,
+    "billing/keys": _bill_keys,
+}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeDaemon
+    protocol_version = "HTTP/1.1"
+
+    def _serve(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(length)) if length else None
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        self.server.requests.append((self.command, url.path, query, body))
+        try:
+            status, answer = self.server.answer(self.command, url.path, query, body)
+        except ProblemError as problem:
+            status, answer = problem.status, problem.body
+        content = b"" if answer is None else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 (http.server's names)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (http.server's word)
+        pass
+
+    def address_string(self) -> str:
+        return "socket"

@@ -1,0 +1,266 @@
+"""What each command asks of the gateway, and the grammar they share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from gatectl.app import NOUNS, app, run
+from tests.gatectl.conftest import Gatectl
+from tests.gatectl.fake_daemon import SECRET, FakeDaemon, key
+
+REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
+    (
+        "service add shop http://a --target http://b --path /v1/shop --path / --auth none --preserve-host "
+        "--timeout 1m30s --connect-timeout 2.5s --body-limit 10MiB --key-header X-Key",
+        ("POST", "/v1/services", {}, {
+            "slug": "shop", "targets": ["http://a", "http://b"], "paths": ["/v1/shop", "/"], "auth": "none",
+            "preserve_host": True, "timeout_s": 90, "connect_timeout_s": 2.5, "body_limit_bytes": 10485760,
+            "key_header": "X-Key",
+        }),
+    ),
+    ("service add x http://a -t acme", ("POST", "/v1/services", {"tenant": "acme"}, {"slug": "x", "targets": ["http://a"]})),
+    ("-t acme service list", ("GET", "/v1/services", {"tenant": "acme", "limit": "100"}, None)),
+    ("-t default service list -t acme", ("GET", "/v1/services", {"tenant": "acme", "limit": "100"}, None)),
+    ("services ls --limit 5 --after 1", ("GET", "/v1/services", {"limit": "5", "after": "1"}, None)),
+    ("service set orders --no-path --no-body-limit --no-preserve-host",
+     ("PATCH", "/v1/services/orders", {}, {"paths": [], "body_limit_bytes": None, "preserve_host": False})),
+    ("service rm orders --yes", ("DELETE", "/v1/services/svc_orders", {}, None)),
+    ("plan add p --rate 60/min --rate 10/s --burst 10 --quota 10000/month --price 0.001",
+     ("POST", "/v1/plans", {}, {"name": "p", "rates": ["60/min", "10/s"], "burst": 10, "quota": "10000/month",
+                                "price": "0.001"})),
+    ("plan set pro --no-rate --no-quota --price 0",
+     ("PATCH", "/v1/plans/pro", {}, {"rates": [], "quota": None, "price": "0"})),
+    ("plan remove pro --yes", ("DELETE", "/v1/plans/pln_pro", {}, None)),
+    ("key create --service orders --service products --plan pro --name ci2 --expires 2100-01-01",
+     ("POST", "/v1/keys", {}, {"services": ["orders", "products"], "plan": "pro", "name": "ci2",
+                               "expires": "2100-01-01T00:00:00Z"})),
+    ("key set ci --all-services --no-plan --no-expiry",
+     ("PATCH", "/v1/keys/ci", {}, {"services": None, "plan": None, "expires": None})),
+    ("keys list --service orders --plan pro --status revoked",
+     ("GET", "/v1/keys", {"limit": "100", "service": "orders", "plan": "pro", "status": "revoked"}, None)),
+    ("key revoke ci --yes", ("POST", "/v1/keys/key_ab12cd34/revoke", {}, {})),
+    ("tenant add initech --name Initech --currency USD",
+     ("POST", "/v1/tenants", {}, {"slug": "initech", "name": "Initech", "currency": "USD"})),
+    ("tenant set acme --suspend", ("PATCH", "/v1/tenants/acme", {}, {"suspended": True})),
+    ("tenant remove acme --force --yes", ("DELETE", "/v1/tenants/ten_acme", {"force": "true"}, None)),
+    ("usage show --since 2026-09-01 --until 2026-10 --by key,status --by service --interval day --service orders "
+     "--key ci",
+     ("GET", "/v1/usage", {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z",
+                           "by": "key,status,service", "interval": "day", "service": "orders", "key": "ci"}, None)),
+    ("billing show --period 2026-09", ("GET", "/v1/billing", {"period": "2026-09"}, None)),
+    ("bills keys", ("GET", "/v1/billing/keys", {}, None)),
+    ("audit list -t acme", ("GET", "/v1/audit", {"tenant": "acme", "limit": "100"}, None)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "expected"), REQUESTS, ids=[command for command, _ in REQUESTS])
+def test_requests(gatectl: Gatectl, daemon: FakeDaemon, command: str, expected: tuple[Any, ...]) -> None:
+    ended = gatectl(*shlex.split(command))
+    assert (ended.code, ended.err) == (0, "")
+    assert daemon.requests[-1] == expected
+
+
+def every_verb() -> list[tuple[str, Any]]:
+    root: Any = typer.main.get_command(app)
+    verbs = []
+    for noun in NOUNS:
+        command = root.get_command(None, noun.name)
+        if names := getattr(command, "verbs", None):
+            verbs += [(f"{noun.name} {name}", command.get_command(None, name)) for name in names]
+        else:
+            verbs.append((noun.name, command))
+    return verbs
+
+
+@pytest.mark.parametrize(("name", "command"), every_verb(), ids=[name for name, _ in every_verb()])
+def test_every_verb_has_a_summary_and_two_examples_that_work(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, name: str, command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GATECTL_SOCKET", str(daemon.path))
+    summary = command.help.partition("\n")[0]
+    assert summary.endswith(".")
+    assert len(summary) <= 70
+    examples = command.epilog.splitlines()
+    assert len(examples) == 2
+    for example in examples:
+        assert len(example) <= 78
+        words = shlex.split(example.removeprefix("KEY=$(").removesuffix(")"))
+        assert words[0] == "gatectl"
+        assert " ".join(words[1:]).startswith(name)
+        code = run(words[1:])
+        asked_in_vain = "nobody to ask" in capsys.readouterr().err
+        assert code != 2 or asked_in_vain, example
+
+
+def test_nouns_are_the_files_in_commands() -> None:
+    import gatectl.commands
+
+    files = {path.stem for path in Path(next(iter(gatectl.commands.__path__))).glob("*.py")} - {"__init__"}
+    assert files == {noun.name for noun in NOUNS}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_forms(gatectl: Gatectl) -> None:
+    assert gatectl("service", "list", "-o", "id").out == "svc_orders\nsvc_products\n"
+    assert gatectl("service", "list", "-q").out == "svc_orders\nsvc_products\n"
+    assert gatectl("-q", "service", "list").out == "svc_orders\nsvc_products\n"
+    assert gatectl("service", "list", "--columns", "auth,slug", "--no-header").out == "key\torders\nkey\tproducts\n"
+    assert (
+        gatectl("service", "show", "orders", "--columns", "url", "--no-header").out
+        == "http://127.0.0.1:8080/v1/orders\n"
+    )
+    rows = list(csv.reader(io.StringIO(gatectl("service", "list", "-o", "csv").out)))
+    assert rows[0][:3] == ["slug", "url", "targets"]
+    assert rows[2][2] == "http://127.0.0.1:8002,http://127.0.0.1:8003"
+    lines = gatectl("service", "list", "-o", "ndjson").out.splitlines()
+    assert [json.loads(line)["slug"] for line in lines] == ["orders", "products"]
+    picked = json.loads(gatectl("usage", "show", "-o", "json", "--columns", "service,cost").out)
+    assert picked["items"][0] == {"service": "orders", "cost": "12.342"}
+
+
+@pytest.mark.usefixtures("daemon")
+def test_colours_are_for_terminals_that_want_them(gatectl: Gatectl) -> None:
+    assert "\x1b[" in gatectl.at_terminal("key", "list").out
+    assert "\x1b[" in gatectl.at_terminal("--help").out
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        gatectl.environment |= {"TERM": "xterm-256color", name: value}
+        assert "\x1b[3" not in gatectl.at_terminal("key", "list").out
+        assert "\x1b[" not in gatectl.at_terminal("--help").out
+    assert "\x1b" not in gatectl("key", "list", "-o", "table").out
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_table_in_a_pipe_is_as_wide_as_it_is(gatectl: Gatectl) -> None:
+    assert len(gatectl("service", "list", "-o", "wide").out.splitlines()) == 4  # one of them for the second target
+
+
+def test_long_text_folds_and_is_never_cut(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    daemon.state["services"][0]["targets"] = ["http://" + "a-very-long-host-name." * 8 + "example.com:8001"]
+    written = gatectl.at_terminal("service", "list").plain
+    assert max(map(len, written.splitlines())) <= 80
+    assert "…" not in written
+    assert "".join(written.split()).count("a-very-long-host-name") >= 1
+
+
+def test_an_empty_list(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    daemon.state["services"].clear()
+    assert gatectl("service", "list", "--no-header").out == ""
+    assert json.loads(gatectl("service", "list", "-o", "json").out) == {"items": []}
+    assert gatectl.at_terminal("service", "list").plain == "none\n"
+
+
+def test_a_degraded_gateway_exits_9(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    daemon.state["status"].update(state="degraded", problems=["the disk is full"])
+    assert gatectl("status").code == 9
+    ended = gatectl.at_terminal("status")
+    assert ended.code == 9
+    assert "the disk is full" in ended.plain
+
+
+def test_a_long_list_says_that_it_goes_on(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    daemon.state["keys"] = [key(f"{number:08}", "", [], None) for number in range(2500)]
+    cut = gatectl("key", "list", "-o", "id")
+    assert len(cut.out.splitlines()) == 100
+    assert cut.err == "gatectl: there are more; go on with --after 100, or take --all\n"
+    assert gatectl("key", "list", "-o", "id", "--after", "100", "--limit", "1").out == "key_00000100\n"
+    assert gatectl("key", "list", "-q").err == ""
+    whole = gatectl("key", "list", "--all", "-o", "ndjson")
+    assert (whole.code, whole.err, len(whole.out.splitlines())) == (0, "", 2500)
+    assert len(json.loads(gatectl("key", "list", "--limit", "1500", "-o", "json").out)["items"]) == 1500
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_new_key_alone_goes_into_a_pipe(gatectl: Gatectl) -> None:
+    assert gatectl("key", "create") == (0, SECRET + "\n", "")
+    assert gatectl("key", "create", "-q") == (0, SECRET + "\n", "")
+    assert json.loads(gatectl("key", "create", "-o", "json").out)["key"] == SECRET
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_person_is_told_that_the_key_comes_once(gatectl: Gatectl) -> None:
+    written = gatectl.at_terminal("key", "create", "--service", "orders").plain
+    assert written.count(SECRET) == 1
+    assert "This is the only time that the key is shown" in written
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_key_goes_into_a_file_instead(gatectl: Gatectl, folder: Path) -> None:
+    file = folder / "key"
+    ended = gatectl("key", "create", "--out", str(file), "-o", "json")
+    assert file.read_text() == SECRET + "\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "key" not in json.loads(ended.out)
+    assert SECRET not in ended.out + ended.err
+    assert gatectl("key", "create", "--out", str(folder / "other"), "-o", "id").out == "key_nw22pq33\n"
+
+
+def test_a_key_that_cannot_be_written_is_never_made(gatectl: Gatectl, daemon: FakeDaemon, folder: Path) -> None:
+    (folder / "taken").write_text("mine")
+    assert gatectl("key", "create", "--out", str(folder / "taken")).code == 2
+    assert gatectl("key", "create", "--out", str(folder / "no" / "folder")).code == 1
+    assert daemon.requests == []
+    assert (folder / "taken").read_text() == "mine"
+    assert gatectl("key", "create", "--plan", "nope", "--out", str(folder / "new")).code == 3
+    assert not (folder / "new").exists()
+
+
+def test_a_whole_key_is_never_sent_as_a_name(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    daemon.state["keys"].append(key("nw22pq33", "", [], None))
+    assert gatectl("key", "show", SECRET).code == 0
+    assert daemon.requests[-1][1] == "/v1/keys/gw_nw22pq33"
+
+
+def test_revoking_asks(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    refused = gatectl.at_terminal("key", "revoke", "ci", typed="n\n")
+    assert refused.code == 2
+    assert "Revoke key gw_ab12cd34 (ci)? [y/N]" in refused.plain
+    assert daemon.state["keys"][0]["status"] == "active"
+    agreed = gatectl.at_terminal("key", "revoke", "ci", typed="y\n")
+    assert agreed.code == 0
+    assert "Revoked key gw_ab12cd34 (ci)." in agreed.plain
+    assert daemon.state["keys"][0]["status"] == "revoked"
+
+
+def test_removing_a_tenant_asks_for_its_name(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    assert gatectl.at_terminal("tenant", "remove", "acme", typed="y\n").code == 2
+    assert len(daemon.state["tenants"]) == 2
+    assert gatectl.at_terminal("tenant", "remove", "acme", typed="acme\n").code == 0
+    assert len(daemon.state["tenants"]) == 1
+
+
+def test_nothing_is_done_unless_all_exist(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    assert gatectl("key", "revoke", "ci", "nope", "--yes").code == 3
+    assert gatectl("service", "remove", "orders", "nope", "--yes").code == 3
+    assert daemon.state["keys"][0]["status"] == "active"
+    assert len(daemon.state["services"]) == 2
+
+
+def test_dry_runs_change_nothing(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    assert gatectl("key", "revoke", "ci", "gw_ab12cd34", "--dry-run").out == "would revoke key gw_ab12cd34 (ci)\n"
+    assert gatectl("service", "remove", "orders", "--dry-run").out == "would remove service orders\n"
+    assert gatectl("tenant", "remove", "acme", "--dry-run").out == "would remove tenant acme\n"
+    assert {method for method, *_ in daemon.requests} == {"GET"}
+
+
+def test_names_are_never_paths(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    assert gatectl("service", "show", "../keys?x=1#y z/ü").code == 3
+    assert daemon.requests[-1][1] == "/v1/services/..%2Fkeys%3Fx%3D1%23y%20z%2F%C3%BC"
+
+
+def test_a_byte_that_is_no_utf8_is_no_traceback(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    assert gatectl("service", "show", "\udcff").code == 3
+    assert daemon.requests[-1][1] == "/v1/services/%FF"
+
+
+@pytest.mark.usefixtures("daemon")
+def test_the_tenant_is_carried_into_what_to_type_next(gatectl: Gatectl) -> None:
+    written = gatectl.at_terminal("service", "add", "a", "http://b", "-t", "acme").plain
+    assert "Next: gatectl key create --service a -t acme\n" in written

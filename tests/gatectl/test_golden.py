@@ -1,0 +1,86 @@
+"""What people and programs see, word for word: at a terminal of 80 columns, in a pipe, as JSON.
+
+`GOLDEN_UPDATE=1 pytest tests/gatectl/test_golden.py` writes the files anew; look at what changed before it is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.gatectl.conftest import Gatectl
+from tests.gatectl.fake_daemon import FakeDaemon
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "gatectl"
+COMMANDS = (
+    "status",
+    "service list",
+    "service show products",
+    "service add beta http://127.0.0.1:9000",
+    "plan list",
+    "plan add gold --rate 60/min --price 0.002",
+    "key list",
+    "key show ci",
+    "key create --service orders --plan starter",
+    "key revoke ci --yes",
+    "tenant list",
+    "usage show --by service,key",
+    "billing show",
+    "billing keys",
+    "audit list",
+)
+TERMINAL_ONLY = (
+    "--help",
+    "service --help",
+    "service add --help",
+    "key list -o wide",
+    "usage show --plot",
+    "usage show --interval hour --plot",
+    "usage show --by service,key,client,status,route",
+)
+
+
+def check(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("GOLDEN_UPDATE"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def file_name(command: str, form: str) -> str:
+    words = [word.strip("-").replace("/", "_").replace(":", "") for word in command.split()]
+    return f"{'-'.join(words)}.{form}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.usefixtures("daemon")
+def test_piped(gatectl: Gatectl, command: str) -> None:
+    ended = gatectl(*shlex.split(command))
+    assert (ended.code, ended.err) == (0, "")
+    check(file_name(command, "piped"), ended.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.usefixtures("daemon")
+def test_json(gatectl: Gatectl, command: str) -> None:
+    ended = gatectl(*shlex.split(command), "-o", "json")
+    assert (ended.code, ended.err) == (0, "")
+    check(file_name(command, "json"), ended.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS + TERMINAL_ONLY)
+@pytest.mark.usefixtures("daemon")
+def test_terminal(gatectl: Gatectl, command: str) -> None:
+    ended = gatectl.at_terminal(*shlex.split(command))
+    assert ended.code == 0
+    check(file_name(command, "terminal"), ended.plain)
+
+
+def test_no_file_is_left_over(daemon: FakeDaemon) -> None:
+    expected = {file_name(command, form) for command in COMMANDS for form in ("piped", "json", "terminal")}
+    expected |= {file_name(command, "terminal") for command in TERMINAL_ONLY}
+    assert {path.name for path in GOLDEN.iterdir()} == expected

@@ -1,0 +1,157 @@
+"""Slugs, paths and targets, and who claims what."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.policy.addresses import (
+    Claim,
+    check_key_header,
+    check_path,
+    check_slug,
+    check_target,
+    claimed_already,
+)
+
+
+@pytest.mark.parametrize("slug", ["orders", "a", "0", "a-b", "x" * 63])
+def test_slugs(slug: str) -> None:
+    assert check_slug(slug) == slug
+
+
+@pytest.mark.parametrize("slug", ["", "-a", "Orders", "a_b", "a/b", "x" * 64, "proxy", "ä", "a\n", "a b", ".."])
+def test_what_is_no_slug(slug: str) -> None:
+    with pytest.raises(ValueError, match=r"slug|reserved"):
+        check_slug(slug)
+
+
+@pytest.mark.parametrize(
+    ("path", "normal"), [("/", "/"), ("/v1/orders", "/v1/orders"), ("/v1/", "/v1"), ("/a;b=c/@:", "/a;b=c/@:")]
+)
+def test_paths(path: str, normal: str) -> None:
+    assert check_path(path) == normal
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "does not begin with /"),
+        ("v1", "does not begin with /"),
+        ("/a//b", "empty segment"),
+        ("//", "empty segment"),
+        ("/a/../b", "dot segment"),
+        ("/.", "dot segment"),
+        ("/a?b", "character"),
+        ("/a#b", "character"),
+        ("/a%20", "character"),
+        ("/a b", "character"),
+        ("/ä", "character"),
+        ("/a\n", "character"),
+        ("/{id}", "character"),
+        ("/proxy", "reserved"),
+        ("/proxy/x", "reserved"),
+        ("/" + "a" * 2000, "longer"),
+    ],
+)
+def test_what_is_no_path(path: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_path(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "normal"),
+    [
+        ("http://127.0.0.1:8001", "http://127.0.0.1:8001"),
+        ("http://127.0.0.1:8001/", "http://127.0.0.1:8001"),
+        ("HTTP://Orders.Internal/Base/", "http://orders.internal/Base"),
+        ("http://[::1]:80/x", "http://[::1]:80/x"),
+        ("http://a_b.local:080", "http://a_b.local:80"),
+    ],
+)
+def test_targets(url: str, normal: str) -> None:
+    assert check_target(url) == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("https://a", "https is not served yet"),
+        ("unix:/run/app.sock", "Unix sockets are not served yet"),
+        ("127.0.0.1:8001", "no scheme"),
+        ("", "no scheme"),
+        ("ftp://a", "not a URL"),
+        ("http://", "no host"),
+        ("http:///x", "no host"),
+        ("http://:80", "no host"),
+        ("http://a:0", "port"),
+        ("http://a:65536", "port"),
+        ("http://a:", "port"),
+        ("http://a:8o", "port"),
+        ("http://a:80:80", "port"),
+        ("http://user:secret@a", "a user or a password"),
+        ("http://a?x=1", "neither a name|query"),
+        ("http://a/?x=1", "query"),
+        ("http://a/#x", "fragment"),
+        ("http://a b", "space"),
+        ("http://a\r\nX: y", "space"),
+        ("http://ä", "non-ASCII"),
+        ("http://[::g]", "IPv6"),
+        ("http://-", "neither a name"),
+        ("http://a..b", "neither a name"),
+        ("http://a%41", "neither a name"),
+        ("http://" + "a" * 3000, "longer"),
+    ],
+)
+def test_what_is_no_target(url: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_target(url)
+
+
+def test_a_password_in_a_target_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match="password") as caught:
+        check_target("http://user:hunter2@a")
+    assert "hunter2" not in str(caught.value)
+
+
+@given(st.text() | st.from_regex(r"http://[ -~]{0,30}"))
+def test_no_text_makes_a_check_fail_otherwise(text: str) -> None:
+    for check in (check_slug, check_path, check_target, check_key_header):
+        try:
+            assert check(check(text)) == check(text)
+        except ValueError as error:
+            assert len(str(error)) < 250
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "X Key", "", "a:b", "X-Kéy"])
+def test_headers_that_cannot_carry_a_key(name: str) -> None:
+    with pytest.raises(ValueError, match=r"header|meaning"):
+        check_key_header(name)
+
+
+ORDERS = Claim("default", "orders", ("/v1/orders",))
+
+
+@pytest.mark.parametrize(
+    ("new", "address"),
+    [
+        (Claim("default", "other", ("/v1/orders",)), "/v1/orders"),
+        (Claim("default", "other", ("/orders",)), "/orders"),
+        (Claim("acme", "other", ("/default/orders",)), "/default/orders"),
+        (Claim("default", "v1", ("/",)), None),
+        (Claim("v1", "orders", ()), "/v1/orders"),
+        (Claim("acme", "orders", ()), None),
+        (Claim("default", "other", ("/orders/special",)), None),
+        (Claim("default", "other", ("/v1",)), None),
+    ],
+)
+def test_who_claims_what(new: Claim, address: str | None) -> None:
+    reason = claimed_already(new, [ORDERS])
+    assert (reason is None) == (address is None)
+    if address is not None:
+        assert reason == f"the address {address} is already that of service orders"
+
+
+def test_a_service_may_name_its_own_built_in_address() -> None:
+    assert claimed_already(Claim("default", "orders", ("/orders",)), []) is None

@@ -1,0 +1,86 @@
+"""Latency histograms: exact below 16 µs, within 1/16 above, and merging loses nothing."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.policy.histogram import Histogram, bucket_of, middle_of
+
+values = st.integers(min_value=0, max_value=1 << 62) | st.integers(min_value=0, max_value=100_000)
+histograms = st.builds(
+    Histogram,
+    st.dictionaries(st.integers(min_value=0, max_value=400), st.integers(min_value=1, max_value=1 << 62), max_size=30),
+)
+
+
+def filled(numbers: list[int]) -> Histogram:
+    histogram = Histogram()
+    for number in numbers:
+        histogram.add(number)
+    return histogram
+
+
+@given(values)
+def test_a_bucket_stands_for_its_values_within_a_sixteenth(value: int) -> None:
+    assert abs(middle_of(bucket_of(value)) - value) * 16 <= value
+
+
+@given(values, values)
+def test_buckets_keep_the_order_of_values(a: int, b: int) -> None:
+    assert (a <= b) <= (bucket_of(a) <= bucket_of(b))
+
+
+@given(st.lists(values, min_size=1), st.floats(min_value=0, max_value=1))
+def test_a_quantile_is_the_value_of_its_rank(numbers: list[int], q: float) -> None:
+    exact = sorted(numbers)[max(1, ceil(q * len(numbers))) - 1]
+    found = filled(numbers).quantile(q)
+    assert found is not None
+    assert abs(found - exact) * 16 <= exact
+
+
+@given(st.lists(values), st.lists(values))
+def test_merging_is_adding_everything(ours: list[int], theirs: list[int]) -> None:
+    merged = filled(ours)
+    merged.merge(filled(theirs))
+    assert merged == filled(ours + theirs)
+    assert merged.total == len(ours) + len(theirs)
+
+
+@given(histograms)
+def test_packing_is_reversible_and_canonical(histogram: Histogram) -> None:
+    packed = histogram.pack()
+    assert Histogram.unpack(packed) == histogram
+    assert Histogram(dict(reversed(list(histogram.counts.items())))).pack() == packed
+
+
+@given(histograms, histograms)
+def test_merging_packed_is_merging(ours: Histogram, theirs: Histogram) -> None:
+    expected = Histogram(dict(ours.counts))
+    expected.merge(theirs)
+    ours.merge_packed(theirs.pack())
+    assert ours == expected
+
+
+def test_an_hour_of_latencies_packs_into_a_few_dozen_bytes() -> None:
+    histogram = filled([800 + 7 * n for n in range(200)])
+    assert len(histogram.pack()) < 50
+
+
+def test_an_empty_one_has_no_quantile_and_no_bytes() -> None:
+    assert Histogram().quantile(0.5) is None
+    assert Histogram().pack() == b""
+    assert repr(Histogram()) == "<Histogram 0 values, p50 None µs>"
+
+
+def test_a_clock_that_ran_backwards_counts_as_zero() -> None:
+    assert bucket_of(-5) == 0
+
+
+@pytest.mark.parametrize("packed", [b"\x03abc", b"\x01abcd", b"\x00", b"\x08" + bytes(9)])
+def test_bytes_that_are_no_histogram_are_refused(packed: bytes) -> None:
+    with pytest.raises(ValueError, match="not a packed histogram"):
+        Histogram.unpack(packed)
