@@ -99,6 +99,7 @@ def _bench(options: argparse.Namespace, cases: Sequence[Case], names: tuple[str,
             ]
     found = [report.ratios(case, measured) for case in cases]
     lines = [line for case, ratios in zip(cases, found, strict=True) for line in report.summary(case, ratios)]
+    lines += [line for case in cases for line in report.disturbed(case, measured)]
     print("", *lines, *counted, sep="\n")
     if options.json:
         options.json.write_text(json.dumps(report.as_json(environment, measured, found), indent=2) + "\n")

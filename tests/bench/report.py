@@ -12,6 +12,8 @@ from tests.bench.cases import Case
 CPU_BAR = 2.0  # times nginx's, SPEC 8
 CPU_WISH = 1.35
 LATENCY_BAR_MS = 0.25  # added at one connection, SPEC 8
+# wrk with 32 connections keeps a worker at 95% and more; below this something else took one of the two cores.
+_UNDISTURBED = 0.85
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,17 @@ def _verdict(case: Case, of: str, value: float, bar: float) -> str:
         return ""
     wish = f", {CPU_WISH} wanted" if bar == CPU_BAR else ""
     return f" (bar {bar}{wish}: {'met' if value <= bar else 'MISSED'})"
+
+
+def disturbed(case: Case, measured: Sequence[Measurement]) -> list[str]:
+    """Which runs had no core for themselves: requests/s and latency of those say little, CPU a request is too high."""
+    runs = [m for m in measured if m.case == case.name and m.cpu_us and m.busy < _UNDISTURBED]
+    if case.connections < 32 or not runs:
+        return []
+    names = ", ".join(f"{m.subject} in round {m.round}" for m in runs)
+    return [
+        f"{case.name:<15} DISTURBED, repeat on an idle machine: the worker's core was below {_UNDISTURBED:.0%}: {names}"
+    ]
 
 
 def as_json(environment: dict[str, Any], measured: Sequence[Measurement], found: Sequence[Ratios]) -> dict[str, Any]:

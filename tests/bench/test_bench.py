@@ -67,6 +67,12 @@ def test_ratios_are_medians_of_each_rounds_own() -> None:
     assert any("1.60 (bar 2.0, 1.35 wanted: met)" in line for line in report.summary(CASES[0], found))
 
 
+def test_a_run_without_a_core_of_its_own_is_named() -> None:
+    runs = [_MEASURED, replace(_MEASURED, round=2, busy=0.6)]
+    assert [line.rpartition(": ")[2] for line in report.disturbed(CASES[0], runs)] == ["nginx in round 2"]
+    assert report.disturbed(replace(CASES[0], connections=1), runs) == []
+
+
 def test_without_gatewayd_there_is_no_ratio() -> None:
     found = report.ratios(CASES[0], [_MEASURED])
     assert found.cpu is None
