@@ -195,7 +195,7 @@ class Broker:
         for change in list(self._unapplied):
             self._settle(change, channel)
         if worker is not None:
-            self.lessor.channel_lost(worker.hello.worker_id)
+            self.lessor.channel_lost(worker.hello.worker_id, time.monotonic_ns())
             log.info("worker %d (pid %d) has gone", worker.hello.slot, worker.hello.pid)
 
     # For status.

@@ -163,9 +163,12 @@ class Lessor:
         if state is not None and state.quota is not None:
             state.quota.out[worker] = outstanding
 
-    def channel_lost(self, worker: bytes) -> None:
-        """What the worker held may have been spent: it stays charged, and no longer stands in the way of a refill."""
+    def channel_lost(self, worker: bytes, now_ns: int) -> None:
+        """What the worker held may have been spent, up to this moment: it stays charged, and a refill may begin."""
         for state in self.keys.values():
+            if not state.away.get(worker):
+                continue
+            self._refill(state, now_ns)
             self._came_home(state, worker, state.away.get(worker, 0))
             state.away.pop(worker, None)
 
