@@ -33,9 +33,7 @@ _HEADER = struct.Struct("<4sHIQ16s")
 _CRC = struct.Struct("<I")
 # version, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
 # bytes_in, bytes_out, gateway_us, upstream_us, request_id
-_FIELDS = struct.Struct("<HHQIIIIIIIHHIQQII16s")
-_PAYLOAD_BYTES = SLOT_BYTES - _CRC.size
-_PADDING = bytes(_PAYLOAD_BYTES - _FIELDS.size)
+_FIELDS = struct.Struct("<HHQIIIIIIIHHIQQII16s36x")
 _EMPTY = bytes(8)
 
 # Flags of a record.
@@ -112,12 +110,9 @@ def pack_record(
     request_id: bytes,
 ) -> bytes:
     """The 128 bytes of a record. Takes fields rather than a Record: building the tuple would cost 0.3 µs a request."""
-    payload = (
-        _FIELDS.pack(
-            _VERSION, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
-            bytes_in, bytes_out, gateway_us, upstream_us, request_id,
-        )
-        + _PADDING
+    payload = _FIELDS.pack(
+        _VERSION, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
+        bytes_in, bytes_out, gateway_us, upstream_us, request_id,
     )  # fmt: skip
     return _CRC.pack(zlib.crc32(payload)) + payload
 

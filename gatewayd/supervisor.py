@@ -7,16 +7,21 @@ restarted gets the same one.
 
 It stops on SIGTERM or SIGINT: workers first, which drain, then control, which ingests what they wrote. SIGHUP rolls the
 workers one by one: the new one serves from the same socket before the old one drains.
+
+Only one supervisor runs on a state folder: it holds the folder's lock. The lock dies with it, so after `kill -9` the
+next one may start while the orphans still drain.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 from dataclasses import dataclass, field
@@ -34,8 +39,13 @@ RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # by how often it died within
 STABLE_S = 10.0
 CANNOT_START = 78  # see control.main: what it said on standard error stands
 SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
+CHANNEL_NAME = "workers.sock"  # also in proxy.link
 
 log = logging.getLogger(__name__)
+
+
+class RefusedError(StartupError):
+    """A child cannot start and has said why on standard error: there is nothing to add."""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,16 +70,27 @@ class Supervisor:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._keepers: list[asyncio.Task[None]] = []
-        self._failed: str | None = None
+        self._listeners: list[socket.socket] = []
+        self._retired: set[asyncio.subprocess.Process] = set()  # rolled workers, until they have drained
 
     async def run(self) -> int:
-        settings = self._settings
-        prepare_folders(settings)
-        listeners = bind_listeners(settings)
+        prepare_folders(self._settings)
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, lock_state(self._settings.state_dir))
+            self._listeners = bind_listeners(self._settings)
+            channel = held.enter_context(bind_channel(self._settings.state_dir))
+            held.callback((self._settings.state_dir / CHANNEL_NAME).unlink, missing_ok=True)
+            admin = held.enter_context(bind_admin(self._settings.admin_socket))
+            held.callback(self._settings.admin_socket.unlink, missing_ok=True)
+            try:
+                return await self._supervise(channel, admin)
+            except RefusedError:
+                return 1
+
+    async def _supervise(self, channel: socket.socket, admin: socket.socket) -> int:
+        settings, listeners = self._settings, self._listeners
         address = listeners[0].getsockname()
         listen = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-        channel = bind_channel(settings.state_dir)
-        admin = bind_admin(settings.admin_socket)
         values = settings.model_dump(mode="json")
         control = Child("control", "gatewayd.control.main", Boot(values, (channel.fileno(), admin.fileno()), listen))
         workers = [
@@ -98,7 +119,6 @@ class Supervisor:
             notify_systemd("STOPPING=1")
         finally:
             await self._stop(control, workers)
-            settings.admin_socket.unlink(missing_ok=True)
         return 0
 
     async def _start_all(self, control: Child, workers: list[Child]) -> bool:
@@ -144,11 +164,12 @@ class Supervisor:
         except OSError:
             ready = b""
         except TimeoutError:
+            child.process.kill()
             raise StartupError(f"{child.name} did not become ready within {START_TIMEOUT_S:.0f} s") from None
         if ready != READY:
             status = await child.process.wait()
             if status == CANNOT_START:
-                raise SystemExit(1)  # it has said why
+                raise RefusedError(f"{child.name} cannot start")
             raise StartupError(f"{child.name} ended while starting (exit status {status})")
 
     async def _keep(self, child: Child) -> None:
@@ -168,31 +189,53 @@ class Supervisor:
             await asyncio.sleep(delay_s)
             try:
                 await self._start(child)
-            except (StartupError, SystemExit) as error:
+            except StartupError as error:
                 log.error("%s", error)
 
     async def _roll_when_asked(self, asked: asyncio.Event, workers: list[Child]) -> None:
         while True:
             await asked.wait()
             asked.clear()
-            for worker in workers:
-                old = worker.process
-                assert old is not None
-                await self._start(worker)
-                with contextlib.suppress(ProcessLookupError):
-                    old.terminate()
-            log.info("workers were replaced")
+            try:
+                for worker in workers:
+                    await self._roll(worker)
+            except StartupError as error:
+                log.error("%s; the workers that are left serve on", error)
+            else:
+                log.info("workers were replaced")
+
+    async def _roll(self, worker: Child) -> None:
+        """Start the new one; once it serves the old one drains. The old one serves on when the new one fails."""
+        old, connection = worker.process, worker.connection
+        assert old is not None
+        assert connection is not None
+        self._retired = {process for process in self._retired if process.returncode is None} | {old}
+        worker.connection = None  # its end would tell the old one to drain
+        try:
+            await self._start(worker)
+        except StartupError:
+            self._retired.discard(old)
+            worker.process, worker.connection = old, connection
+            raise
+        with contextlib.suppress(ProcessLookupError):
+            old.terminate()
+        connection.close()
 
     async def _stop(self, control: Child, workers: list[Child]) -> None:
         self._stopping.set()
         for keeper in self._keepers:
             keeper.cancel()
-        await asyncio.gather(*(self._end(worker, self._settings.drain_timeout_s + KILL_AFTER_S) for worker in workers))
-        await self._end(control, KILL_AFTER_S)
+        # While we held them too, connections would be taken by the kernel and wait for nobody until the drain's end.
+        for listener in self._listeners:
+            listener.close()
+        patience_s = self._settings.drain_timeout_s + KILL_AFTER_S
+        ending = [(worker.name, worker.process) for worker in workers]
+        ending += [("a replaced worker", process) for process in self._retired]
+        await asyncio.gather(*(self._end(name, process, patience_s) for name, process in ending))
+        await self._end(control.name, control.process, KILL_AFTER_S)
 
     @staticmethod
-    async def _end(child: Child, patience_s: float) -> None:
-        process = child.process
+    async def _end(name: str, process: asyncio.subprocess.Process | None, patience_s: float) -> None:
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -201,7 +244,7 @@ class Supervisor:
             async with asyncio.timeout(patience_s):
                 await process.wait()
         except TimeoutError:
-            log.error("%s (pid %d) did not stop in time and is killed", child.name, process.pid)
+            log.error("%s (pid %d) did not stop in time and is killed", name, process.pid)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
 
@@ -225,6 +268,19 @@ def prepare_folders(settings: Settings) -> None:
         runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
         raise StartupError(f"cannot make folder {runtime}: {error.strerror}; name another --admin-socket") from None
+
+
+def lock_state(state_dir: Path) -> int:
+    """A descriptor that holds the folder's lock for as long as it is open. Raises StartupError."""
+    descriptor = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StartupError(
+            f"another gatewayd is using {state_dir}; stop it, or choose another with --state-dir"
+        ) from None
+    return descriptor
 
 
 def bind_listeners(settings: Settings) -> list[socket.socket]:
@@ -280,8 +336,8 @@ def bind_channel(state_dir: Path) -> socket.socket:
     longer than a socket's (see `proxy.link`)."""
     descriptor = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        path = Path(f"/proc/self/fd/{descriptor}/workers.sock")
-        return _bind_unix(path, 0o600, f"{state_dir}/workers.sock")
+        path = Path(f"/proc/self/fd/{descriptor}/{CHANNEL_NAME}")
+        return _bind_unix(path, 0o600, f"{state_dir}/{CHANNEL_NAME}")
     finally:
         os.close(descriptor)
 
@@ -301,6 +357,8 @@ def _bind_unix(path: Path, mode: int, name: str) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o777 & ~mode)  # the socket is born with its mode; a chmod would come too late
     try:
+        if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+            raise StartupError(f"cannot make the socket {name}: a file that is no socket is in its place")
         path.unlink(missing_ok=True)
         bound.bind(str(path))
         bound.listen(BACKLOG)

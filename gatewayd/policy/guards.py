@@ -21,8 +21,8 @@ from gatewayd.errors import (
     Refusal,
 )
 from gatewayd.keys import digest, public_id_of
-from gatewayd.policy.snapshot import Service
-from gatewayd.policy.spending import ADMITTED, KeyEntry
+from gatewayd.policy.facts import Facts
+from gatewayd.policy.spending import ADMITTED
 
 
 class Need(Enum):
@@ -36,19 +36,6 @@ NEED_KEY = Need.KEY
 NEED_LEASE = Need.LEASE
 
 Answer = Refusal | Need | None
-
-
-class Facts:
-    """What guards decide on. `keys` is the worker's memory: public id to what is known of it, None for unknown keys."""
-
-    __slots__ = ("body_length", "credential", "key", "keys", "public_id", "service")
-
-    service: Service
-    body_length: int
-    credential: bytes | None
-    keys: dict[str, KeyEntry | None]
-    public_id: str
-    key: KeyEntry | None
 
 
 Guard = Callable[[Facts, float, float], Answer]  # facts, monotonic now, seconds since 1970
@@ -67,13 +54,15 @@ _SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or th
 
 
 def tenant_is_active(facts: Facts, now: float, now_s: float) -> Answer:
-    return _SUSPENDED if facts.service.tenant_suspended else None
+    """Stands only before services of tenants that are not."""
+    return _SUSPENDED
 
 
 def body_fits(facts: Facts, now: float, now_s: float) -> Answer:
     """A declared length over the limit is refused before a byte of it is read; chunks are counted as they come."""
     limit = facts.service.body_limit_bytes
-    if limit is not None and facts.body_length > limit:
+    assert limit is not None  # else this guard does not stand here
+    if facts.body_length > limit:
         return Refusal(BODY_TOO_LARGE, f"the request body is longer than {limit} bytes")
     return None
 
@@ -133,8 +122,7 @@ def key_has_tokens(facts: Facts, now: float, now_s: float) -> Answer:
 # The order in which a request is judged. A tenant's suspension shows before its keys are looked at, so that a customer
 # of a suspended tenant is not told that the key is wrong; size comes before the key because it is the cheaper test.
 # Tokens come last: whatever is refused before them costs no quota.
-FOR_EVERYONE: tuple[Guard, ...] = (tenant_is_active, body_fits)
-FOR_KEYS: tuple[Guard, ...] = (
+ORDER: tuple[Guard, ...] = (
     tenant_is_active,
     body_fits,
     key_is_known,
@@ -144,5 +132,7 @@ FOR_KEYS: tuple[Guard, ...] = (
 )
 
 
-def guards_of(service: Service) -> tuple[Guard, ...]:
-    return FOR_KEYS if service.needs_key else FOR_EVERYONE
+def guards_for(*, tenant_suspended: bool, has_body_limit: bool, needs_key: bool) -> tuple[Guard, ...]:
+    """The guards that can refuse at all before a service of this kind, in their order. Chosen at load."""
+    stands: dict[Guard, bool] = {tenant_is_active: tenant_suspended, body_fits: has_body_limit}
+    return tuple(guard for guard in ORDER if stands.get(guard, needs_key))

@@ -3,7 +3,8 @@
 Addresses of a service, all equal in standing: its own `paths`; `/{tenant}/{slug}`; `/{slug}` in the tenant `default`;
 `/proxy/{id}`. The most specific wins, and that is the one with the most path segments; no two of the same length can
 match (control refuses to create the second). So matching is: cut the path after n segments, for n from the longest
-prefix known down to none, and look the cut up. Its cost depends on the depth of the prefixes, not on their number.
+prefix known with the path's first segment down to one, and look the cut up; last comes `/`. Its cost depends on the
+depth of the prefixes, not on their number.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from gatewayd.channel import ServiceConf, TenantConf
+from gatewayd.policy.guards import Guard, guards_for
 
 DEFAULT_TENANT = "default"
 
@@ -34,7 +36,7 @@ class Service:
     """A service as a request meets it. `turn` is the one thing that moves: whose turn it is among the targets."""
 
     conf: ServiceConf
-    tenant_suspended: bool
+    guards: tuple[Guard, ...]
     id: int
     tenant_id: int
     needs_key: bool
@@ -50,8 +52,11 @@ class Service:
 
     def next_target(self) -> Target:
         """Round robin in proportion to the weights."""
-        self.turn = (self.turn + 1) % len(self.targets)
-        return self.targets[self.turn]
+        targets = self.targets
+        if len(targets) == 1:
+            return targets[0]
+        self.turn = (self.turn + 1) % len(targets)
+        return targets[self.turn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Snapshot:
 
     version: int
     routes: dict[bytes, Route]
-    depth: int  # segments of the longest prefix
+    depths: dict[bytes, int]  # by first segment: how many segments the longest prefix has that begins with it
     key_headers: frozenset[str]
     services: dict[int, Service] = field(default_factory=dict)
 
@@ -77,16 +82,20 @@ class Snapshot:
 
     def match(self, path: bytes) -> Route | None:
         """The route of this raw path (no query), or None. Bytes are compared as they came, never decoded."""
-        routes = self.routes
-        segments = path.split(b"/", self.depth + 1)
-        for count in range(min(len(segments), self.depth + 1), 1, -1):
-            route = routes.get(b"/".join(segments[:count]))
-            if route is not None:
-                return route
-        return routes.get(b"/")
+        end = path.find(b"/", 1)
+        depth = self.depths.get(path if end < 0 else path[:end], 0)
+        if depth == 1:  # no longer prefix begins like this
+            return self.routes[path if end < 0 else path[:end]]
+        if depth:
+            segments = path.split(b"/", depth + 1)
+            for count in range(min(len(segments), depth + 1), 1, -1):
+                route = self.routes.get(b"/".join(segments[:count]))
+                if route is not None:
+                    return route
+        return self.routes.get(b"/")
 
 
-EMPTY = Snapshot(0, {}, 0, frozenset({"x-api-key"}))
+EMPTY = Snapshot(0, {}, {}, frozenset({"x-api-key"}))
 
 
 def compile_snapshot(
@@ -102,9 +111,12 @@ def compile_snapshot(
         for address in addresses(conf):
             prefix = address.encode()
             routes[prefix] = Route(service, 0 if prefix == b"/" else len(prefix))
-    depth = max((prefix.count(b"/") for prefix in routes), default=0)
+    depths: dict[bytes, int] = {}
+    for prefix in routes.keys() - {b"/"}:
+        first = b"/" + prefix.split(b"/", 2)[1]
+        depths[first] = max(depths.get(first, 0), prefix.count(b"/"))
     key_headers = frozenset(service.key_header.decode() for service in compiled.values()) | {"x-api-key"}
-    return Snapshot(version, routes, depth, key_headers, compiled)
+    return Snapshot(version, routes, depths, key_headers, compiled)
 
 
 def addresses(conf: ServiceConf) -> list[str]:
@@ -117,17 +129,19 @@ def addresses(conf: ServiceConf) -> list[str]:
 
 def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes: int | None) -> Service:
     targets = tuple(compile_target(target.url) for target in conf.targets for _ in range(target.weight))
+    limit = body_limit_bytes if conf.body_limit_bytes is None else conf.body_limit_bytes
+    needs_key = conf.auth != "none"
     return Service(
         conf=conf,
-        tenant_suspended=tenant_suspended,
+        guards=guards_for(tenant_suspended=tenant_suspended, has_body_limit=limit is not None, needs_key=needs_key),
         id=conf.id,
         tenant_id=conf.tenant_id,
-        needs_key=conf.auth != "none",
+        needs_key=needs_key,
         key_header=conf.key_header.lower().encode(),
         targets=targets,
         timeout_s=conf.timeout_s,
         connect_timeout_s=conf.connect_timeout_s,
-        body_limit_bytes=body_limit_bytes if conf.body_limit_bytes is None else conf.body_limit_bytes,
+        body_limit_bytes=limit,
     )
 
 

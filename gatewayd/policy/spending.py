@@ -7,7 +7,6 @@ machine, but only intervals are ever sent.
 from __future__ import annotations
 
 from enum import Enum
-from math import ceil
 
 from gatewayd.channel import KeyConf, LeaseGranted
 from gatewayd.errors import QUOTA_EXCEEDED, RATE_LIMITED, Refusal
@@ -40,8 +39,9 @@ class KeyLease:
     """Tokens in hand and the last news of the limits."""
 
     __slots__ = (
-        "_fields", "_names", "asked", "blocked_by", "blocked_until", "key_id", "limits", "low", "more_at", "remaining",
-        "spent", "surplus", "touched_at", "waiting_tokens",
+        "_counts", "_fields", "_formatted", "_formatted_until", "_names", "asked", "blocked_by",
+        "blocked_until", "key_id", "limits", "low", "more_at", "remaining", "spent", "surplus", "touched_at",
+        "waiting_tokens",
     )  # fmt: skip
 
     def __init__(self, conf: KeyConf) -> None:
@@ -62,6 +62,9 @@ class KeyLease:
         self.more_at = [0.0] * len(names)
         self._names = tuple(name for name, _, _ in names)
         self._fields = _policy_fields(names) + _limit_fields(names)
+        self._formatted = b""
+        self._formatted_until = 0.0
+        self._counts: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"<KeyLease {self.surplus} in hand, {self.spent} spent, {'asked' if self.asked else 'quiet'}>"
@@ -81,6 +84,7 @@ class KeyLease:
         """News from control. A grant of fewer than waited says which limit is empty and when it has more."""
         self.asked = False
         self.touched_at = now
+        self._formatted_until = 0.0
         self.surplus += grant.surplus
         self.waiting_tokens += grant.granted - grant.surplus
         self.low = self.surplus // 4
@@ -94,7 +98,7 @@ class KeyLease:
     def refusal(self, now: float) -> Refusal:
         """The 429 for the limit that is empty, with a Retry-After that is never before its `t`."""
         index = self.blocked_by
-        wait_s = max(1, ceil(self.more_at[index] - now))
+        wait_s = max(1, _seconds(self.more_at[index] - max(now, self.touched_at)))
         name = self._names[index]
         problem = QUOTA_EXCEEDED if name == "month" else RATE_LIMITED
         detail = f"{self.limits[index]} requests per {name} are used up; more in {wait_s} s"
@@ -104,21 +108,30 @@ class KeyLease:
         """RateLimit-Policy, RateLimit and X-RateLimit-*, each ending in CRLF, as of this moment.
 
         `r` counts what the lessor has left and what is in hand here; `t` is when it next grows, in whole seconds.
-        X-RateLimit-* speaks of the limit that has the least left.
+        X-RateLimit-* speaks of the limit that has the least left. All but the counts is formatted ahead and holds until
+        a `t` changes, which is once a second: formatting it for each request would cost 1 µs.
         """
+        if now >= self._formatted_until:
+            self._format(now)
         in_hand = self.surplus + self.waiting_tokens
-        if len(self.limits) == 1:
-            remaining = self.remaining[0] + in_hand
-            seconds = max(0, ceil(self.more_at[0] - now))
-            return self._fields % (remaining, seconds, self.limits[0], remaining, seconds)
-        values: list[int] = []
-        tightest, least = 0, -1
-        for index, count in enumerate(self.remaining):
-            remaining = count + in_hand
-            values += (remaining, max(0, ceil(self.more_at[index] - now)))
-            if least < 0 or remaining < least:
-                tightest, least = index, remaining
-        return self._fields % (*values, self.limits[tightest], least, values[2 * tightest + 1])
+        return self._formatted % tuple([count + in_hand for count in self._counts])
+
+    def _format(self, now: float) -> None:
+        now = max(now, self.touched_at)  # a request that waited for a grant is older than the news it brought
+        waits_s = [at - now for at in self.more_at]
+        seconds = [_seconds(wait_s) for wait_s in waits_s]
+        least = min(self.remaining)
+        tightest = self.remaining.index(least)
+        self._counts = (*self.remaining, least)
+        self._formatted = self._fields % (*seconds, self.limits[tightest], seconds[tightest])
+        # Until the first of them has a whole second less to wait; what has passed stays 0.
+        rests_s = [wait_s - second + 1 for wait_s, second in zip(waits_s, seconds, strict=True) if second]
+        self._formatted_until = now + min(rests_s, default=1.0)
+
+
+def _seconds(wait_s: float) -> int:
+    """Whole seconds, rounded up; 0 for what has passed."""
+    return -int(-wait_s // 1) if wait_s > 0 else 0
 
 
 def _policy_fields(names: list[tuple[str, int, int]]) -> bytes:
@@ -128,6 +141,7 @@ def _policy_fields(names: list[tuple[str, int, int]]) -> bytes:
 
 
 def _limit_fields(names: list[tuple[str, int, int]]) -> bytes:
-    items = ", ".join(f'"{name}";r=%d;t=%d' for name, _, _ in names)
-    older = "X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\nX-RateLimit-Reset: %d\r\n"
+    """A template for the seconds and the tightest limit, whose result is a template for the counts."""
+    items = ", ".join(f'"{name}";r=%%d;t=%d' for name, _, _ in names)
+    older = "X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %%d\r\nX-RateLimit-Reset: %d\r\n"
     return f"RateLimit: {items}\r\n{older}".encode()

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +30,10 @@ from gatewayd.errors import (
     Problem,
     Refusal,
 )
+from gatewayd.policy.facts import CHUNKED
 from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
 from gatewayd.proxy.exchange import PENDING_LIMIT_BYTES, Exchange
-from gatewayd.proxy.head import CHUNKED, read_request
+from gatewayd.proxy.head import read_request
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -42,16 +45,32 @@ DROPPED_BODY_BYTES = 65536
 LINGER_S = 2.0
 _NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
+_AS_ASCII = bytes(byte if byte < 0x80 else ord("x") for byte in range(256))
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing drops what is unsent and sends RST
 _TOKEN_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 # reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
 
 
 class _State(Enum):
+    """Where a connection is; also module names, since the hot path asks for them ten times a request."""
+
     HEAD = auto()  # between messages or in a head
     BODY = auto()  # a request's body is still coming
     ANSWERING = auto()  # the request is whole, its response is not
     LINGERING = auto()  # answered and closed for writing; what comes is dropped
+
+
+_HEAD, _BODY, _ANSWERING, _LINGERING = _State
+
+
+def _without_empty_lines(data: bytes) -> bytes:
+    """RFC 9112 section 2.2: an empty line before a request is to be ignored."""
+    start = 0
+    while data.startswith(b"\r\n", start):
+        start += 2
+    return data[start:]
 
 
 class ClientConnection(asyncio.Protocol):
@@ -72,15 +91,18 @@ class ClientConnection(asyncio.Protocol):
         # Per connection.
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.reading_paused = False
+        self.writing_paused = False  # the client reads more slowly than it is written to
+        self._ended = False  # the client has closed its side: there will be no more requests than have come
         self._peer = b""
         self._forwarded_host = b""
         self._forwarded_fields: bytes | None = None
         self._keep_alive = True
         self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
         self._buffer = b""  # bytes of a message that has not begun to be an exchange
-        self._waits_since = worker.now()  # for the head that is due
+        self._waits_since = worker.now()  # for the client to do what is its turn
+        self._unsent = 0  # bytes that the client had not taken when it was last looked at
         # Per request.
-        self._state = _State.HEAD
+        self._state = _HEAD
         self.exchange: Exchange | None = None
         self._body_left = 0
         self._chunks: ChunkedReader | None = None
@@ -93,6 +115,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self._connections.add(self)
+        self._keep_alive = not self.worker.draining
         peer = transport.get_extra_info("peername")
         self._peer = peer[0].encode() if isinstance(peer, tuple) else b"unknown"
 
@@ -103,24 +126,34 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_left()
 
     def eof_received(self) -> bool:
-        """A client may close its side once its request is whole and still gets the answer (RFC 9112 section 9.6)."""
-        self._keep_alive = False
-        return self._state is _State.ANSWERING
+        """A client may close its side once its requests are whole and still gets the answers (RFC 9112 section 9.6)."""
+        self._ended = True
+        if self._state is _ANSWERING:
+            return True
+        if self._state is _BODY and self.exchange is not None:
+            exchange, self.exchange = self.exchange, None
+            exchange.client_left()
+        return self._state is _HEAD and b"\r\n\r\n" in self._buffer  # it is about to be read
 
     def pause_writing(self) -> None:
+        self.writing_paused = True
         if self.exchange is not None:
             self.exchange.pause_response()
 
     def resume_writing(self) -> None:
+        self.writing_paused = False
         if self.exchange is not None:
             self.exchange.resume_response()
+        elif self._state is _ANSWERING:
+            self.resume_reading()
+            self._next_message()
 
     def data_received(self, data: bytes) -> None:
-        if self._state is _State.HEAD:
+        if self._state is _HEAD:
             self._read_messages(self._buffer + data if self._buffer else data)
-        elif self._state is _State.BODY:
+        elif self._state is _BODY:
             self._read_body(data)
-        elif self._state is _State.ANSWERING:
+        elif self._state is _ANSWERING:
             self._buffer += data
             if len(self._buffer) > PENDING_LIMIT_BYTES:
                 self.pause_reading()
@@ -128,33 +161,39 @@ class ClientConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """uvicorn drains: finish what is being answered, then close."""
         self._keep_alive = False
-        if self._state is _State.HEAD and not self._buffer:
+        if self._state is _HEAD and not self._buffer:
             self.transport.close()
 
     # Requests.
 
     def _read_messages(self, data: bytes) -> None:
         """Begin every request that these bytes hold the head of, as long as each is answered at once."""
-        while data and self._state is _State.HEAD:
-            if data[:2] == b"\r\n":  # RFC 9112 section 2.2: an empty line before a request is to be ignored
-                data = data[2:]
+        while data and self._state is _HEAD:
+            if data.startswith(b"\r\n"):
+                data = _without_empty_lines(data)
                 continue
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 self._await_rest_of_head(data)
                 return
             self._buffer = b""
-            self._begin(data[: end + 4], data[end + 4 :])
+            end += 4
+            if end == len(data):
+                self._begin(data, b"")
+            else:
+                self._begin(data[:end], data[end:])
             data, self._buffer = self._buffer, b""
-        if self._state is not _State.HEAD and data:
-            self._buffer = data
+        self._buffer = data
 
     def _await_rest_of_head(self, data: bytes) -> None:
-        if not self._buffer:
+        judged = max(0, len(self._buffer) - 1)
+        if not judged:
             self._waits_since = self.worker.now()
         self._buffer = data
         settings = self.worker.settings
-        if _BARE_LF.search(data) or (_TOKEN_START.match(data) is None and data != b"\r"):
+        if self._ended:
+            self.transport.close()
+        elif _BARE_LF.search(data, judged) or (_TOKEN_START.match(data) is None and data != b"\r"):
             self._reject(BAD_REQUEST, "this is not an HTTP/1.1 request head")
         elif len(data) > settings.target_limit_bytes + 32 and b"\r\n" not in data:
             self._reject(TARGET_TOO_LONG, f"the request target is longer than {settings.target_limit_bytes} bytes")
@@ -164,40 +203,56 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, head: bytes, rest: bytes) -> None:
         """Judge a whole head; `rest` is what followed it and goes to the body, or back to the buffer."""
         worker = self.worker
-        if len(head) > worker.settings.head_limit_bytes:
+        if len(head) > worker.settings.head_limit_bytes and head.find(b"\r\n") <= worker.settings.target_limit_bytes:
             return self._reject(
                 HEAD_TOO_LARGE, f"the request head is longer than {worker.settings.head_limit_bytes} bytes"
             )
         try:
             self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)  # it will not go on; Upgrade itself is not passed
-        except httptools.HttpParserInvalidMethodError:
-            return self._reject(NOT_IMPLEMENTED, "this request method is not known")
         except httptools.HttpParserError as error:
-            return self._reject(BAD_REQUEST, f"the request head is malformed ({error})")
-        request = read_request(head[:-4], worker.head_pattern, worker.settings.target_limit_bytes)
-        if isinstance(request, Refusal):
-            return self._reject(request.problem, request.detail)
-        if request.host != self._forwarded_host and _HOST.fullmatch(request.host) is None:
+            refusal = self._judge_again(head, error)
+            if refusal is not None:
+                return self._reject(refusal.problem, refusal.detail)
+        facts = read_request(head, worker.head_pattern, worker.settings.target_limit_bytes)
+        if isinstance(facts, Refusal):
+            return self._reject(facts.problem, facts.detail)
+        if facts.host != self._forwarded_host and _HOST.fullmatch(facts.host) is None:
             return self._reject(BAD_REQUEST, "the Host header is malformed")
-        if not request.keep_alive:
+        if not facts.keep_alive:
             self._keep_alive = False
-        exchange = self.exchange = Exchange(worker, self, request)
-        if request.body_length == 0:
-            self._state = _State.ANSWERING
+        exchange = self.exchange = Exchange(worker, self, facts)
+        if facts.body_length == 0:
+            self._state = _ANSWERING
             self._buffer = rest
             exchange.start()
             return None
         # llhttp waits for the body that it will not be shown: the next head needs a parser at its start.
         self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
-        self._state = _State.BODY
-        self._body_left = request.body_length
-        self._chunks = ChunkedReader() if request.body_length == CHUNKED else None
+        self._state = _BODY
+        self._body_left = facts.body_length
+        self._chunks = ChunkedReader() if facts.body_length == CHUNKED else None
         exchange.start()
-        if rest and self._state is _State.BODY:
+        if rest and self._state is _BODY:
             self._read_body(rest)
         return None
+
+    def _judge_again(self, head: bytes, error: httptools.HttpParserError) -> Refusal | None:
+        """What llhttp stopped at may still be served: an upgrade as if none was asked for, a target in obs-text."""
+        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)  # the old one will not go on
+        if isinstance(error, httptools.HttpParserUpgrade):
+            return None
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.match(head) is not None:
+            return Refusal(NOT_IMPLEMENTED, "this request method is not known")
+        line_end = head.find(b"\r\n")
+        line = head[:line_end].translate(_AS_ASCII)
+        if isinstance(error, httptools.HttpParserInvalidURLError) and line != head[:line_end]:
+            # llhttp takes no byte above 0x7F in a target, though UTF-8 stands there often; it may judge the rest.
+            try:
+                self._parser.feed_data(line + head[line_end:])
+            except httptools.HttpParserError as second:
+                return self._judge_again(line + head[line_end:], second)
+            return None
+        return Refusal(BAD_REQUEST, f"the request head is malformed ({error})")
 
     def _read_body(self, data: bytes) -> None:
         exchange = self.exchange
@@ -218,17 +273,16 @@ class ClientConnection(asyncio.Protocol):
             ended = True
         if data and exchange is not None:
             exchange.request_body(data)
-            if self._state is not _State.BODY:
+            if self._state is not _BODY:
                 return
         if ended:
             self._chunks = None
             self._body_left = 0
             self._buffer = rest
             if exchange is not None and self.exchange is exchange:
-                self._state = _State.ANSWERING
+                self._state = _ANSWERING
                 exchange.request_ended()
             else:  # answered before its body had ended, and the body has now been dropped
-                self._state = _State.HEAD
                 self._next_message()
 
     def _broken_body(self, why: str) -> None:
@@ -254,9 +308,14 @@ class ClientConnection(asyncio.Protocol):
 
     def will_stay(self, exchange: Exchange) -> bool:
         """Whether the connection lives on after this exchange; what its response says in `Connection`."""
-        if not self._keep_alive or self.worker.draining:
+        if not self._keep_alive or (self._ended and not self._buffer):
             return False
-        return self._state is not _State.BODY or 0 < self._body_left <= DROPPED_BODY_BYTES
+        if self._state is not _BODY:
+            return True
+        # A client that waits for 100 Continue and is refused may never send the body, and a body that is dropped and
+        # one that does not come look the same until a request is taken for it (RFC 9110 section 10.1.1).
+        withheld = exchange.facts.expects_continue and not exchange.admitted
+        return 0 < self._body_left <= DROPPED_BODY_BYTES and not withheld
 
     def close_after(self, exchange: Exchange) -> None:
         self._keep_alive = False
@@ -264,40 +323,53 @@ class ClientConnection(asyncio.Protocol):
     def exchange_ended(self, keep_alive: bool) -> None:
         """The response has been written whole."""
         self.exchange = None
-        self.resume_reading()
+        if self.reading_paused:
+            self.resume_reading()
         if not keep_alive:
-            if self._state is _State.BODY:
+            if self._state is _BODY or self._buffer:
                 self._linger()
             else:
                 self.transport.close()
-            return
-        if self._state is _State.BODY:
-            return  # what is left of the body is dropped as it comes
-        self._state = _State.HEAD
-        self._next_message()
+        elif self._state is _BODY:
+            self._waits_since = self.worker.now()  # what is left of the body is dropped as it comes
+        else:
+            self._next_message()
 
     def _next_message(self) -> None:
         """The connection is free. Bytes of a next request that wait are read from the loop, not from this stack."""
+        if self.writing_paused:  # until the client has taken its answers, it gets no more of them
+            self._state = _ANSWERING
+            return
+        self._state = _HEAD
         self._waits_since = self.worker.now()
         if self._buffer:
             self.worker.loop.call_soon(self._read_waiting)
+        elif self._ended or not self._keep_alive:
+            self.transport.close()
 
     def _read_waiting(self) -> None:
-        if self._state is _State.HEAD and self._buffer and not self.transport.is_closing():
-            data, self._buffer = self._buffer, b""
-            self._read_messages(data)
+        if self._state is _HEAD and self._buffer and not self.transport.is_closing():
+            self._read_messages(self._buffer)
 
     def abort(self) -> None:
-        """End the connection so that the client cannot take what it has for a whole response."""
+        """End the connection so that the client cannot take what it has for a whole response.
+
+        By a reset: where the end of the connection is the end of the body, a plain close would look like one.
+        """
         self.exchange = None
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and not self.transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     def _linger(self) -> None:
-        self._state = _State.LINGERING
+        self._state = _LINGERING
         self._buffer = b""
         self._waits_since = self.worker.now()
         self.resume_reading()
-        if self.transport.can_write_eof() and not self.transport.is_closing():
+        if self._ended or not self.transport.can_write_eof():
+            self.transport.close()
+        elif not self.transport.is_closing():
             self.transport.write_eof()
 
     # Flow and time.
@@ -310,26 +382,35 @@ class ClientConnection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self.reading_paused:
             self.reading_paused = False
-            if not self.transport.is_closing():
+            # uvloop would tell a second time of an end that it has told of.
+            if not self._ended and not self.transport.is_closing():
                 self.transport.resume_reading()
 
     def check_time(self, now: float) -> None:
-        """Called about once a second: close what has waited too long for a request or its head."""
+        """Called about once a second: close what has waited too long for the client to do its part."""
+        if self.exchange is not None:
+            return  # it has a deadline of its own
         waited_s = now - self._waits_since
         settings = self.worker.settings
-        if self._state is _State.LINGERING:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent:
+            if unsent != self._unsent:  # it reads, however slowly
+                self._unsent, self._waits_since = unsent, now
+            elif waited_s > settings.keep_alive_s:
+                self.abort()
+        elif self._state is _LINGERING:
             if waited_s > LINGER_S:
                 self.transport.abort()
-        elif self._state is _State.HEAD:
+        elif self._state is _HEAD:
             if self._buffer and waited_s > settings.head_timeout_s:
                 self._reject(REQUEST_TIMEOUT, "the request head did not arrive in time")
             elif not self._buffer and waited_s > settings.keep_alive_s:
                 self.transport.close()
-        elif self._state is _State.BODY and self.exchange is None and waited_s > settings.head_timeout_s:
+        elif self._state is _BODY and waited_s > settings.head_timeout_s:
             self.transport.abort()  # it trickles a body that nobody reads
 
     def forwarded_fields(self, host: bytes) -> bytes:
-        """X-Forwarded-* and Forwarded (RFC 7239) of this connection, each line beginning with CRLF, for the upstream.
+        """X-Forwarded-* and Forwarded (RFC 7239) of this connection, each line ending in CRLF, for the upstream.
 
         What the caller sent under these names was dropped: only a trusted proxy's word would be worth passing on.
         """
@@ -337,7 +418,7 @@ class ClientConnection(asyncio.Protocol):
             self._forwarded_host = host
             node = b'"[%b]"' % self._peer if b":" in self._peer else self._peer
             self._forwarded_fields = (
-                b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b"
-                b'\r\nForwarded: for=%b;host="%b";proto=http\r\n' % (self._peer, host, node, host)
+                b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\n"
+                b'Forwarded: for=%b;host="%b";proto=http\r\n' % (self._peer, host, node, host)
             )
         return self._forwarded_fields

@@ -30,12 +30,13 @@ from gatewayd.errors import (
     UPSTREAM_UNREACHABLE,
     Refusal,
 )
-from gatewayd.policy.guards import NEED_KEY, NEED_LEASE, Facts, Guard, guards_of
+from gatewayd.policy.facts import CHUNKED, Facts
+from gatewayd.policy.guards import NEED_KEY, Guard, Need
 from gatewayd.policy.retry import may_repeat
 from gatewayd.policy.snapshot import Route, Service
 from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes
-from gatewayd.proxy.head import CHUNKED, RequestHead, ResponseHead
+from gatewayd.proxy.head import ResponseHead
 from gatewayd.proxy.problems import render
 from gatewayd.records import ADMITTED, CLIENT_LEFT, UPSTREAM_BROKE, pack_record
 
@@ -48,92 +49,95 @@ if TYPE_CHECKING:
 # Between the 4 KiB of a typical POST and what a caller may make us hold before it is admitted.
 PENDING_LIMIT_BYTES = 65536
 LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
+_LONGEST_US = 0xFFFFFFFF  # what a record holds: 71 minutes
 NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
 
 
 class Exchange:
     """The state of one exchange, made for each request. Times are monotonic seconds."""
 
-    __slots__ = (
-        "_guards", "admitted", "body_sent", "body_streamed", "bytes_in", "bytes_out", "chunk_response", "client",
-        "connect_attempts", "deadline", "done", "entry", "facts", "forwarded_at", "head_only", "pending",
-        "pending_bytes", "request", "request_id", "request_received", "route", "service", "started_at",
-        "started_ns", "status", "upstream", "worker",
-    )  # fmt: skip
+    # How every exchange begins; kept on the class, so that making one sets only what differs.
+    done = False
+    admitted = False
+    body_sent = False  # the whole request is with the upstream
+    body_streamed = False  # some of the body has gone and cannot be sent again
+    chunk_response = False
+    bytes_in = 0
+    bytes_out = 0
+    status = 0  # of the response that has begun
+    connect_attempts = 0
+    forwarded_at = 0.0
+    pending: list[bytes] | None = None  # body that came before there was a connection for it
+    pending_bytes = 0
+    route: Route
+    service: Service | None = None
+    entry: KeyEntry | None = None
+    upstream: UpstreamConnection | None = None
 
-    def __init__(self, worker: Worker, client: ClientConnection, request: RequestHead) -> None:
+    def __init__(self, worker: Worker, client: ClientConnection, facts: Facts) -> None:
         self.worker = worker
         self.client = client
-        self.request = request
-        self.request_id = request.request_id or worker.new_request_id()
+        self.facts = facts
+        self.request_id = facts.request_id or worker.new_request_id()
         self.started_at = time.monotonic()
         self.started_ns = time.time_ns()
         self.deadline = self.started_at + LOOKUP_TIMEOUT_S
-        self.head_only = request.method == b"HEAD"
-        self.request_received = request.body_length == 0
-        self.done = self.admitted = self.body_sent = self.body_streamed = self.chunk_response = False
-        self.bytes_in = self.bytes_out = self.status = self.connect_attempts = 0
-        self.forwarded_at = 0.0
-        self.pending: list[bytes] | None = None  # body that came before there was a connection for it
-        self.pending_bytes = 0
-        self.route: Route | None = None
-        self.service: Service | None = None
-        self.entry: KeyEntry | None = None
-        self.upstream: UpstreamConnection | None = None
+        self.request_received = facts.body_length == 0
 
     def __repr__(self) -> str:
         state = "done" if self.done else "answered" if self.status else "forwarded" if self.upstream else "judged"
-        return f"<Exchange {self.request_id.decode()} {self.request.method.decode()} {state}>"
+        return f"<Exchange {self.request_id.decode()} {self.facts.method.decode()} {state}>"
 
     # Judged.
 
     def start(self) -> None:
         worker = self.worker
-        route = worker.snapshot.match(self.request.path)
+        facts = self.facts
+        route = worker.snapshot.match(facts.path)
         if route is None:
             self.refuse(Refusal(NO_ROUTE, "no service has this address"))
             return
         self.route = route
-        service = self.service = route.service
+        service = self.service = facts.service = route.service
         worker.exchanges.add(self)
         if not worker.has_journal_room():
             self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
             return
-        facts = self.facts = Facts()
-        facts.service = service
-        facts.body_length = self.request.body_length
-        facts.keys = worker.keys.entries
         facts.key = None
-        facts.credential = credential_of(self.request, service) if service.needs_key else None
-        self._guards = guards_of(service)
-        self._judge(0)
+        if service.needs_key:
+            facts.keys = worker.keys.entries
+            facts.credential = credential_of(facts, service)
+        self._judge(service, service.guards)
 
-    def _judge(self, index: int) -> None:
-        """Ask the guards from this one on."""
-        guards: tuple[Guard, ...] = self._guards
+    def _judge(self, service: Service, guards: tuple[Guard, ...]) -> None:
+        """Ask these guards, the service's or the rest of them."""
         facts, now, now_s = self.facts, self.started_at, self.started_ns / 1e9
-        for position in range(index, len(guards)):
-            answer = guards[position](facts, now, now_s)
-            if answer is None:
-                continue
-            if answer is NEED_KEY:
-                self.worker.keys.when_known(facts.public_id, partial(self._ask_again, position))
-            elif answer is NEED_LEASE:
-                assert facts.key is not None
-                self.worker.keys.when_leased(facts.key, partial(self._ask_again, position))
-            else:
-                assert isinstance(answer, Refusal)
-                self.entry = facts.key
-                self.refuse(answer)
+        for guard in guards:
+            answer = guard(facts, now, now_s)
+            if answer is not None:
+                self._answer(service, guard, answer)
+                return
+        self._admit(service)
+
+    def _answer(self, service: Service, guard: Guard, answer: Refusal | Need) -> None:
+        """A guard has refused, or lacks something: then it is asked again when that has come."""
+        facts, keys = self.facts, self.worker.keys
+        if isinstance(answer, Refusal):
+            self.entry = facts.key
+            self.refuse(answer)
             return
-        self._admit()
+        ask_again = partial(self._ask_again, service, service.guards[service.guards.index(guard) :])
+        if answer is NEED_KEY:
+            keys.when_known(facts.public_id, ask_again)
+        else:
+            assert facts.key is not None
+            keys.when_leased(facts.key, ask_again)
 
-    def _ask_again(self, index: int) -> None:
+    def _ask_again(self, service: Service, guards: tuple[Guard, ...]) -> None:
         if not self.done:
-            self._judge(index)
+            self._judge(service, guards)
 
-    def _admit(self) -> None:
-        assert self.service is not None
+    def _admit(self, service: Service) -> None:
         self.admitted = True
         entry = self.entry = self.facts.key
         if entry is not None:
@@ -141,18 +145,15 @@ class Exchange:
             lease = entry.lease
             if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
                 self.worker.keys.ask_ahead(lease)
-        self.deadline = self.started_at + self.service.timeout_s
-        if self.request.expects_continue and not self.request_received:
+        if self.facts.expects_continue and not self.request_received:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._forward()
+        self._forward(service)
 
     # Forwarded.
 
-    def _forward(self) -> None:
-        service = self.service
-        assert service is not None
+    def _forward(self, service: Service, *, fresh: bool = False) -> None:
         pool = self.worker.pool_of(service.next_target())
-        connection = pool.take()
+        connection = None if fresh else pool.take()
         if connection is not None:
             self.connected(connection)
         else:
@@ -162,31 +163,28 @@ class Exchange:
 
     def connected(self, connection: UpstreamConnection) -> None:
         """A connection is there: send the head and what there is of the body."""
-        service, route = self.service, self.route
-        assert service is not None and route is not None
-        self.deadline = self.started_at + service.timeout_s
+        route = self.route
+        self.deadline = self.started_at + route.service.timeout_s
         self.upstream = connection
         self.forwarded_at = time.monotonic()
         head = request_bytes(self, route, connection.pool.target)
-        if self.pending is None:
-            self.body_sent = self.request_received
-            connection.begin(self, head)
-            return
-        pieces, self.pending = self.pending, None
-        self.pending_bytes = 0
-        self.body_streamed = True
-        connection.begin(self, head + self._framed(b"".join(pieces)))
+        if self.pending is not None:
+            head += self._framed(b"".join(self.pending))
+            self.pending = None
+            self.pending_bytes = 0
+            self.body_streamed = True
+            self.client.resume_reading()  # first: what is written now may be enough to pause it again
+        connection.begin(self, head)
         if self.request_received:
             self._end_request_body()
-        self.client.resume_reading()
 
     def connect_failed(self, error: OSError) -> None:
         """Refused before a byte was sent: another target may be tried, nothing can happen twice."""
         if self.done or self.upstream is not None:
             return
-        assert self.service is not None
-        if self.connect_attempts < len(set(self.service.targets)):
-            self._forward()
+        service = self.route.service
+        if self.connect_attempts < len(set(service.targets)):
+            self._forward(service)
             return
         self.refuse(
             Refusal(UPSTREAM_UNREACHABLE, f"the upstream refused the connection ({error.strerror or 'no address'})")
@@ -217,18 +215,13 @@ class Exchange:
             self._end_request_body()
 
     def _framed(self, data: bytes) -> bytes:
-        return chunked.encode(data) if self.request.body_length == CHUNKED else data
+        return chunked.encode(data) if self.facts.body_length == CHUNKED else data
 
     def _end_request_body(self) -> None:
         assert self.upstream is not None
         self.body_sent = True
-        if self.request.body_length == CHUNKED:
+        if self.facts.body_length == CHUNKED:
             self.upstream.transport.write(chunked.LAST_CHUNK)
-
-    @property
-    def request_sent(self) -> bool:
-        """The whole request is with the upstream: its connection has no half of a message left to come."""
-        return self.body_sent
 
     def pause_request(self) -> None:
         self.client.pause_reading()
@@ -257,10 +250,13 @@ class Exchange:
         self.status = response.status
         # Without a length, HTTP/1.1 gets chunks; to HTTP/1.0 the end of the connection is the end of the body.
         unknown = response.body_length < 0
-        self.chunk_response = unknown and not self.request.http_1_0
-        if unknown and self.request.http_1_0:
+        self.chunk_response = unknown and not self.facts.http_1_0
+        if unknown and self.facts.http_1_0:
             self.client.close_after(self)
-        self.client.write(response_bytes(self, response, self.client.will_stay(self)))
+        keep_alive = self.client.will_stay(self)
+        if not keep_alive:
+            self.client.close_after(self)  # as the head now says, however the connection stands when the body ends
+        self.client.write(response_bytes(self, response, keep_alive))
 
     def response_body(self, data: bytes) -> None:
         if self.done:
@@ -297,8 +293,8 @@ class Exchange:
         self.upstream = None
         if self.done:
             return
-        if stale and may_repeat(self.request.method, self.body_streamed):
-            self._forward()
+        if stale and may_repeat(self.facts.method, self.body_streamed):
+            self._forward(self.route.service, fresh=True)  # once: another pooled one might be as stale
         else:
             self.refuse(Refusal(UPSTREAM_RESET, "the upstream closed the connection without an answer"))
 
@@ -342,6 +338,7 @@ class Exchange:
         elif self.upstream is None:
             self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
         elif not self.request_received and not self.client.reading_paused:
+            self.client.close_after(self)
             self.give_up(Refusal(REQUEST_TIMEOUT, "the request body did not arrive in time"))
         else:
             self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not answer in time"))
@@ -369,9 +366,11 @@ class Exchange:
         """Answer with a problem of our own: a guard's refusal, or what went wrong before a response began."""
         problem = refusal.problem
         self.status = problem.status
+        if self.facts.http_1_0:
+            self.client.close_after(self)
         keep_alive = self.client.will_stay(self)
         data, self.bytes_out = render(
-            refusal, self.request_id, self.limit_fields(), head_only=self.head_only, close=not keep_alive
+            refusal, self.request_id, self.limit_fields(), head_only=self.facts.method == b"HEAD", close=not keep_alive
         )
         self._record(problem.status, problem.number, 0)
         self.client.write(data)
@@ -411,17 +410,18 @@ class Exchange:
         worker.journal.append(
             pack_record(
                 flags, self.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
-                self.bytes_in, self.bytes_out, max(0, total_us - upstream_us), upstream_us, self.request_id[:16],
+                self.bytes_in, self.bytes_out, min(max(0, total_us - upstream_us), _LONGEST_US),
+                min(upstream_us, _LONGEST_US), self.request_id[:16],
             )
         )  # fmt: skip
 
 
-def credential_of(request: RequestHead, service: Service) -> bytes | None:
+def credential_of(facts: Facts, service: Service) -> bytes | None:
     """The API key of a request: in the service's own header, else as a bearer token."""
-    value = request.value_of(service.key_header)
-    if value is not None:
-        return value
-    authorization = request.authorization
-    if authorization is not None and authorization[:7].lower() == b"bearer ":
-        return authorization[7:].strip()
-    return None
+    bearer = None
+    for lower, _, value in facts.fields:
+        if lower == service.key_header:
+            return value.rstrip(b" \t")
+        if lower == b"authorization" and bearer is None and value[:7].lower() == b"bearer ":
+            bearer = value[7:].strip()
+    return bearer

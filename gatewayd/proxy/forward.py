@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatewayd.policy.snapshot import Route, Target
-from gatewayd.proxy.head import CHUNKED, ResponseHead, without
+from gatewayd.policy.facts import CHUNKED
+from gatewayd.policy.snapshot import Route, Service, Target
+from gatewayd.proxy.head import ResponseHead, without
 
 if TYPE_CHECKING:
     from gatewayd.proxy.exchange import Exchange
@@ -13,13 +14,12 @@ if TYPE_CHECKING:
 
 def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
     """The request head for the upstream. Path and query are the caller's bytes, less the prefix that matched."""
-    request = exchange.request
+    request = exchange.facts
     service = route.service
     kept = request.kept
     if request.connection_named:
         kept = without(kept, request.connection_named)
-    if request.fields:
-        kept += _passed_fields(exchange, route)
+    passed = _passed_fields(exchange, service) if request.fields else b""
     path = target.base + request.path[route.strip :] or b"/"
     if path[:1] != b"/":
         path = b"/" + path
@@ -30,35 +30,33 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
         framing = b"Content-Length: 0\r\n" if request.method in _EXPECT_BODY else b""
     else:
         framing = b"Transfer-Encoding: chunked\r\n" if length == CHUNKED else b"Content-Length: %d\r\n" % length
-    return b"%b %b%b HTTP/1.1\r\nHost: %b%b%bX-Request-Id: %b\r\n%b\r\n" % (
+    return b"%b %b%b HTTP/1.1\r\nHost: %b\r\n%b%b%bX-Request-Id: %b%b" % (
         request.method,
         path,
         request.query,
         host,
-        kept,
         exchange.client.forwarded_fields(request.host),
-        exchange.request_id,
         framing,
+        passed,
+        exchange.request_id,
+        kept,
     )
 
 
 _EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
-def _passed_fields(exchange: Exchange, route: Route) -> bytes:
+def _passed_fields(exchange: Exchange, service: Service) -> bytes:
     """Of the headers that were cut out, those that may pass: credentials that are the upstream's, not ours.
 
     The header that a service reads keys from never passes, nor does any other that holds a gateway key.
     """
-    service = route.service
     ours = service.key_header if service.needs_key else b""
     names = exchange.worker.credential_headers
     passed = b""
-    fields = exchange.request.fields
-    for index in range(0, len(fields), 2):
-        name, value = fields[index].lower(), fields[index + 1]
-        if name in names and name != ours and b"gw_" not in value:
-            passed += b"\r\n%b: %b" % (fields[index], value)
+    for lower, name, value in exchange.facts.fields:
+        if lower != ours and lower in names and b"gw_" not in value:
+            passed += b"%b: %b\r\n" % (name, value)
     return passed
 
 
@@ -72,11 +70,9 @@ def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool)
         framing = b"Transfer-Encoding: chunked\r\n" if exchange.chunk_response else b""
     if not keep_alive:
         framing += b"Connection: close\r\n"
-    elif exchange.request.http_1_0:
+    elif exchange.facts.http_1_0:
         framing += b"Connection: keep-alive\r\n"
-    return b"HTTP/1.1 %d %b%b\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
-        response.status,
-        response.reason,
+    return b"%b\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
         response.kept,
         exchange.limit_fields(response),
         exchange.request_id,

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
+from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE
 from gatewayd.policy.snapshot import Target
 from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
-from gatewayd.proxy.head import CHUNKED, UNTIL_CLOSE, ResponseHead, read_response
+from gatewayd.proxy.head import ResponseHead, read_response
 
 if TYPE_CHECKING:
     from gatewayd.proxy.exchange import Exchange
@@ -108,7 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
             return self._fail(exchange, "it switched protocols without being asked")
         except httptools.HttpParserError as error:
             return self._fail(exchange, f"its response head is malformed ({error})")
-        response = read_response(data[:end], exchange.head_only)
+        response = read_response(data[:end], exchange.facts.method == b"HEAD")
         if isinstance(response, str):
             return self._fail(exchange, response)
         rest = data[end + 4 :]
@@ -117,26 +118,22 @@ class UpstreamConnection(asyncio.Protocol):
             if rest:
                 self._read_head(exchange, rest)
             return None
-        self._begin_body(exchange, response, rest, parser)
-        return None
-
-    def _begin_body(
-        self, exchange: Exchange, response: ResponseHead, rest: bytes, parser: httptools.HttpResponseParser
-    ) -> None:
         length = response.body_length
-        if length >= 0 and len(rest) >= length:  # the whole response is here: one write, one record
-            if length and len(rest) == length:
+        if length == len(rest):  # the whole response is here: one record, one write
+            if length:
                 # Fed the body too, the parser stands at the start of a message again; a new one would cost 1 µs.
                 parser.feed_data(rest)
                 self._parser = parser
-            self._finish(exchange, response, clean=len(rest) == length, head_and_body=rest[:length])
-            return
+            self._release(exchange, response)
+            exchange.response_whole(response, rest)
+            return None
         self._head = response
         self._body_left = length
         self._chunks = ChunkedReader() if length == CHUNKED else None
         exchange.response_started(response)
         if rest and self.exchange is exchange:
             self._read_body(exchange, rest)
+        return None
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         response = self._head
@@ -147,7 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
             except InvalidChunkError as error:
                 return self._fail(exchange, str(error))
             if self._chunks.done:
-                return self._finish(exchange, response, clean=not self._chunks.rest, last=piece)
+                return self._finish(exchange, response, piece, clean=not self._chunks.rest)
             if piece:
                 exchange.response_body(piece)
         elif self._body_left == UNTIL_CLOSE:
@@ -157,29 +154,27 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.response_body(data)
         else:
             left = self._body_left
-            self._finish(exchange, response, clean=len(data) == left, last=data[:left])
+            self._finish(exchange, response, data[:left], clean=len(data) == left)
         return None
 
-    def _finish(
-        self,
-        exchange: Exchange,
-        response: ResponseHead,
-        *,
-        clean: bool,
-        head_and_body: bytes | None = None,
-        last: bytes = b"",
-    ) -> None:
+    def _finish(self, exchange: Exchange, response: ResponseHead, last: bytes, *, clean: bool) -> None:
         """The response has ended. `clean`: nothing came after it, so the connection may serve again."""
-        self.exchange = self._head = self._chunks = None
+        self._head = self._chunks = None
         self._body_left = 0
-        if clean and response.keep_alive and exchange.request_sent and not self.transport.is_closing():
+        if clean:
+            self._release(exchange, response)
+        else:
+            self.exchange = None
+            self.transport.close()
+        exchange.response_ended(last)
+
+    def _release(self, exchange: Exchange, response: ResponseHead) -> None:
+        """Back to the pool, if both sides are willing and no half of the request is still to come."""
+        self.exchange = None
+        if response.keep_alive and exchange.body_sent:
             self.pool.give_back(self)
         else:
             self.transport.close()
-        if head_and_body is not None:
-            exchange.response_whole(response, head_and_body)
-        else:
-            exchange.response_ended(last)
 
     def _fail(self, exchange: Exchange, why: str) -> None:
         self.exchange = None

@@ -67,7 +67,7 @@ class Worker:
         self.rejected = 0  # heads that were no requests
         self.draining = False
         self.welcomed = asyncio.Event()
-        self._pools: dict[Target, Pool] = {}
+        self._pools: dict[str, Pool] = {}  # by URL: a string knows its hash
         self._serves_unrecorded = settings.on_full == "serve"
         # 16 characters, which is what a record keeps of an id: 8 for this worker's life, 8 that count.
         self._request_id_prefix = secrets.token_hex(4).encode()
@@ -88,9 +88,9 @@ class Worker:
         return self.journal.has_room(len(self.exchanges)) or self._serves_unrecorded
 
     def pool_of(self, target: Target) -> Pool:
-        pool = self._pools.get(target)
+        pool = self._pools.get(target.url)
         if pool is None:
-            pool = self._pools[target] = Pool(target, self.loop)
+            pool = self._pools[target.url] = Pool(target, self.loop)
         return pool
 
     def render_rejection(self, refusal: Refusal) -> bytes:
@@ -126,9 +126,9 @@ class Worker:
             self.head_pattern = request_pattern(snapshot.key_headers)
         self.credential_headers = frozenset(name.encode() for name in snapshot.key_headers) | {b"authorization"}
         self.snapshot = snapshot
-        wanted = {target for service in snapshot.services.values() for target in service.targets}
-        for target in self._pools.keys() - wanted:
-            self._pools.pop(target).retire()
+        wanted = {target.url for service in snapshot.services.values() for target in service.targets}
+        for url in self._pools.keys() - wanted:
+            self._pools.pop(url).retire()
 
     # Time.
 
