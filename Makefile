@@ -48,9 +48,7 @@ bench: $(STAMP) ## Measure against nginx (ARGS="--cases all --json FILE"); needs
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 completions: $(STAMP) ## Write completions/ for bash, zsh and fish anew
-	$(BIN)/gatectl completion bash > completions/gatectl.bash
-	$(BIN)/gatectl completion zsh > completions/_gatectl
-	$(BIN)/gatectl completion fish > completions/gatectl.fish
+	$(BIN)/python -m gatectl.completion completions
 
 clean: ## Remove what make built: .venv, .demo, caches
 	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,9 +9,9 @@ def main() -> None:
 
         print(f"gatewayd {__version__}")  # noqa: T201
         return
-    from gatewayd.cli import app
+    from gatewayd.cli import main as run
 
-    app()
+    run()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """What control and a worker say to each other, and how it is framed.
 
-A worker connects to control's Unix socket and says Hello; control answers with Welcome and from then on keeps it
-abreast. Both directions are streams of frames: length u32, then one message in MessagePack. The order of frames is the
-order of events, which is what makes revocation safe: control answers a key look-up from the database and announces
-changes on the same stream, so a worker can never learn an old state after a new one. A worker that loses the channel
-serves on with what it has, and on reconnecting forgets every cached key.
+A worker connects to control's Unix socket, control greets it, it says Hello; control answers with Welcome and from then
+on keeps it abreast. The worker waits for the greeting because the supervisor holds the socket: while control restarts,
+the kernel takes connections on its behalf.
+
+Both directions are streams of frames: length u32, then one message in MessagePack. The order of frames is the order of
+events, which is what makes revocation safe: control answers a key look-up from the database and announces changes on
+the same stream, so a worker can never learn an old state after a new one. A worker that loses the channel serves on
+with what it has, and when control greets it again forgets every cached key.
 
 A Changed carries a number; the worker answers Applied with it once the change is in force. The admin API waits for
 these before it answers, so when `gatectl key revoke` returns the key is already refused everywhere.
@@ -79,19 +82,33 @@ class KeyConf(msgspec.Struct, frozen=True):
 # From a worker.
 
 
+class Left(msgspec.Struct, frozen=True, array_like=True):
+    """What one limit has left after a grant, and when it next has more (seconds from now; past is negative)."""
+
+    remaining: int
+    more_in_s: float
+
+
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker has of one key: tokens not yet spent, and admitted requests not yet on the journal."""
+    """What a worker has of one key: tokens not yet spent, and admitted requests not yet on the journal.
+
+    `left`: what it last heard of the key's rates, in their order; empty when they must be full again by now.
+    """
 
     key_id: int
     unspent: int
     in_flight: int
+    left: tuple[Left, ...] = ()
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """`records`: how many the worker has put on its journal, so that none is counted both there and in `held`."""
+
     worker_id: bytes
     slot: int
     pid: int
     held: tuple[Held, ...]
+    records: int
 
 
 class FindKey(msgspec.Struct, frozen=True, tag="find_key"):
@@ -136,6 +153,10 @@ class WorkerStats(msgspec.Struct, frozen=True, tag="stats"):
 # From control.
 
 
+class Greeting(msgspec.Struct, frozen=True, tag="greeting"):
+    """Control is there."""
+
+
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     tenants: tuple[TenantConf, ...]
     services: tuple[ServiceConf, ...]
@@ -159,13 +180,6 @@ class KeyFound(msgspec.Struct, frozen=True, tag="key_found"):
     key: KeyConf | None
 
 
-class Left(msgspec.Struct, frozen=True, array_like=True):
-    """What one limit has left after a grant, and when it next has more (seconds from now)."""
-
-    remaining: int
-    more_in_s: float
-
-
 class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
     """`granted` tokens, of which `surplus` are beyond the requests that waited.
 
@@ -183,7 +197,7 @@ class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
 
 
 FromWorker = Hello | FindKey | LeaseAsked | LeaseReturned | Applied | WorkerStats
-FromControl = Welcome | SnapshotChanged | KeysChanged | KeyFound | LeaseGranted
+FromControl = Greeting | Welcome | SnapshotChanged | KeysChanged | KeyFound | LeaseGranted
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -197,11 +211,16 @@ class FrameProtocol(asyncio.Protocol):
     """One end of the channel: bytes in, messages out. `on_message` is called for each, `on_lost` once at the end."""
 
     def __init__(
-        self, expected: Any, on_message: Callable[[FrameProtocol, Any], None], on_lost: Callable[[FrameProtocol], None]
+        self,
+        expected: Any,
+        on_message: Callable[[FrameProtocol, Any], None],
+        on_lost: Callable[[FrameProtocol], None],
+        on_made: Callable[[FrameProtocol], None] | None = None,
     ) -> None:
         self._decoder = msgspec.msgpack.Decoder(expected)
         self._on_message = on_message
         self._on_lost = on_lost
+        self._on_made = on_made
         self._pending = bytearray()
         self.transport: asyncio.Transport | None = None
 
@@ -215,6 +234,8 @@ class FrameProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's transports do not inherit from asyncio's
+        if self._on_made is not None:
+            self._on_made(self)
 
     def data_received(self, data: bytes) -> None:
         pending = self._pending

@@ -18,6 +18,17 @@ from gatewayd.settings import Settings, load
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
+def main() -> None:
+    """Run the command line. What is wrong with it is one line too, with exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        message = error.format_message().rstrip(".")
+        typer.echo(f"gatewayd: {message[:1].lower()}{message[1:]}; see gatewayd --help", err=True)
+        status = 2
+    sys.exit(status)
+
+
 def _described(name: str) -> str:
     """What the setting says of itself: one text for `--help` and the README."""
     return Settings.model_fields[name].description or ""

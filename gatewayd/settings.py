@@ -121,8 +121,12 @@ def load(flags: dict[str, Any], file: Path | None = None) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         message = str(first["msg"]).removeprefix("Value error, ")
         raise StartupError(f"setting {name}: {message[:1].lower()}{message[1:]} (got {first['input']!r})") from None
+    except UnicodeDecodeError:
+        raise StartupError(f"settings file {_settings_file} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise StartupError(f"settings file {_settings_file}: {error}") from None
+    except OSError as error:
+        raise StartupError(f"settings file {_settings_file} cannot be read: {error.strerror}") from None
     finally:
         _settings_file = None
 

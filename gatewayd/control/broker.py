@@ -2,6 +2,9 @@
 
 Everything here runs on the event loop's thread and never waits between reading the database and sending, so what a
 worker hears comes in the order in which it became true.
+
+A control that begins anew finds workers that served on meanwhile. It gives out no token until each of them has said
+what it holds: the lessor has forgotten, and they have not.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +24,8 @@ from gatewayd.channel import (
     FrameProtocol,
     FromControl,
     FromWorker,
+    Greeting,
+    Held,
     Hello,
     KeyConf,
     KeyFound,
@@ -38,10 +43,12 @@ from gatewayd.control.compile import find_key, find_key_by_id, snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.tables import Rollup
 from gatewayd.policy.buckets import month_of
-from gatewayd.policy.leases import Lessor, Rate
+from gatewayd.policy.leases import Lessor, LimitLeft, Rate
 
 # A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
 APPLY_TIMEOUT_S = 2.0
+# A living worker that has not said Hello by then is stuck: the others do not wait for it any longer.
+HELLO_TIMEOUT_S = 2.0
 
 _rollup = Rollup.__table__  # type: ignore[attr-defined]
 _ADMITTED = select(func.coalesce(func.sum(_rollup.c.requests), 0)).where(
@@ -60,6 +67,15 @@ class _Connected:
     stats: WorkerStats = field(default_factory=lambda: WorkerStats(0, 0, 0, 0, False))
 
 
+@dataclass(slots=True, eq=False)
+class _Change:
+    """On its way to the workers; `applied` once none is missing."""
+
+    message: SnapshotChanged | KeysChanged
+    missing: set[FrameProtocol]
+    applied: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Broker:
     """Knows the workers that are connected. Times of limits are taken here, once per message."""
 
@@ -68,8 +84,14 @@ class Broker:
         self._slots = slots
         self._workers: dict[FrameProtocol, _Connected] = {}
         self._changes = 0
-        self._unapplied: dict[int, tuple[set[FrameProtocol], asyncio.Event]] = {}
+        self._greeted: set[FrameProtocol] = set()  # connected, not yet heard of
+        self._unapplied: dict[int, _Change] = {}
         self._current: set[int] = set()  # keys whose limits at the lessor are as the database has them
+        self._expected: set[bytes] = set()
+        self._deferred: list[tuple[FrameProtocol, LeaseAsked]] = []
+        self._held: dict[int, list[tuple[bytes, Held, int]]] = {}  # by key: who said what, when
+        self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
+        self.on_hello_timeout: Callable[[], None] = lambda: None
         self.lessor = Lessor()
         self.lessor.workers = slots
 
@@ -78,7 +100,17 @@ class Broker:
 
     def make_channel(self) -> FrameProtocol:
         """For each connection that a worker opens."""
-        return FrameProtocol(FromWorker, self._on_message, self._on_lost)
+        return FrameProtocol(FromWorker, self._on_message, self._on_lost, self._greet)
+
+    def expect(self, workers: set[bytes]) -> None:
+        """Before the first connection: these served on while there was no control."""
+        self._expected = set(workers)
+        if workers:
+            asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._stop_expecting)
+
+    def _greet(self, channel: FrameProtocol) -> None:
+        self._greeted.add(channel)
+        channel.send(Greeting())
 
     # Changes.
 
@@ -101,25 +133,27 @@ class Broker:
         await self._publish(KeysChanged(self._changes, None if public_ids is None else tuple(public_ids)))
 
     async def _publish(self, message: SnapshotChanged | KeysChanged) -> None:
-        if not self._workers:
+        if not self._workers and not self._greeted:
             return
-        applied = asyncio.Event()
-        self._unapplied[message.change] = (set(self._workers), applied)
+        # One that is greeted may serve from what it knew before; it is told as soon as it has said Hello.
+        change = self._unapplied[message.change] = _Change(message, {*self._workers, *self._greeted})
         for channel in self._workers:
             channel.send(message)
         try:
             async with asyncio.timeout(APPLY_TIMEOUT_S):
-                await applied.wait()
+                await change.applied.wait()
         except TimeoutError:
             log.warning("change %d is not yet in force on every worker", message.change)
         finally:
             self._unapplied.pop(message.change, None)
 
-    def _settle(self, change: int, channel: FrameProtocol) -> None:
-        missing, applied = self._unapplied.get(change, (set(), None))
-        missing.discard(channel)
-        if applied is not None and not missing:
-            applied.set()
+    def _settle(self, number: int, channel: FrameProtocol) -> None:
+        change = self._unapplied.get(number)
+        if change is None:
+            return
+        change.missing.discard(channel)
+        if not change.missing:
+            change.applied.set()
 
     # Messages.
 
@@ -132,6 +166,8 @@ class Broker:
             channel.close()
             return
         match message:
+            case LeaseAsked() if self._expected:
+                self._deferred.append((channel, message))
             case LeaseAsked():
                 channel.send(self._lease(worker.hello.worker_id, message))
             case LeaseReturned():
@@ -151,12 +187,51 @@ class Broker:
                 worker.stats = message
 
     def _welcome(self, channel: FrameProtocol, hello: Hello) -> None:
+        self._greeted.discard(channel)
         self._workers[channel] = _Connected(channel, hello)
+        self.on_hello(hello.worker_id, hello.records)
+        now_ns = time.monotonic_ns()
         for held in hello.held:
-            if self._ensure_current(held.key_id):
-                self.lessor.resume(hello.worker_id, held.key_id, held.unspent, held.in_flight)
+            if not (held.unspent or held.in_flight or held.key_id in self._current):
+                # Nothing but old news of its limits: kept until the key is asked for, since there may be many.
+                self._held.setdefault(held.key_id, []).append((hello.worker_id, held, now_ns))
+            elif self._ensure_current(held.key_id):
+                self._resume(hello.worker_id, held, now_ns)
         channel.send(Welcome(*snapshot(self._database.lookup)))
+        for change in self._unapplied.values():
+            if channel in change.missing:
+                channel.send(change.message)
         log.info("worker %d (pid %d) is connected", hello.slot, hello.pid)
+        self._no_longer_expect(hello.worker_id)
+
+    def _resume(self, worker_id: bytes, held: Held, told_ns: int) -> None:
+        age_s = (time.monotonic_ns() - told_ns) / 1e9
+        left = tuple(LimitLeft(limit.remaining, limit.more_in_s - age_s) for limit in held.left)
+        self.lessor.resume(worker_id, held.key_id, held.unspent, held.in_flight, left)
+
+    def _no_longer_expect(self, worker_id: bytes) -> None:
+        if worker_id in self._expected:
+            self._expected.discard(worker_id)
+            if not self._expected:
+                self._answer_deferred()
+
+    def _stop_expecting(self) -> None:
+        if self._expected:
+            log.warning("%d workers have not said what they hold; going on without them", len(self._expected))
+            self._expected.clear()
+            self._answer_deferred()
+            self.on_hello_timeout()
+
+    def _answer_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, []
+        for channel, message in deferred:
+            if worker := self._workers.get(channel):
+                channel.send(self._lease(worker.hello.worker_id, message))
+
+    def worker_gone(self, worker_id: bytes) -> None:
+        """Ingest's word: the worker is dead and all that it has recorded is on the rollups."""
+        self.lessor.worker_gone(worker_id)
+        self._no_longer_expect(worker_id)
 
     def _find(self, public_id: str) -> FromControl:
         return KeyFound(public_id, find_key(self._database.lookup, public_id))
@@ -181,6 +256,8 @@ class Broker:
         rates = tuple(Rate(rate.limit, rate.window_s, rate.burst) for rate in key.rates)
         self.lessor.load(key_id, rates, key.quota, self._admitted(key, now_s), time.monotonic_ns(), now_s)
         self._current.add(key_id)
+        for worker_id, held, told_ns in self._held.pop(key_id, ()):
+            self._resume(worker_id, held, told_ns)
         return True
 
     def _admitted(self, key: KeyConf, now_s: float) -> int:
@@ -191,6 +268,7 @@ class Broker:
         return int(self._database.lookup.execute(_ADMITTED, {"key_id": key.id, "since": start}).scalar_one())
 
     def _on_lost(self, channel: FrameProtocol) -> None:
+        self._greeted.discard(channel)
         worker = self._workers.pop(channel, None)
         for change in list(self._unapplied):
             self._settle(change, channel)

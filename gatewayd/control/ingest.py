@@ -5,6 +5,10 @@ positions up to which it has read. A crash before the commit forgets both, after
 segment whose writer is gone (its flock is free) and whose records are all taken is deleted; the file goes before its
 row, because a row without a file is harmless and a file without a row would be read again.
 
+The journal says what was admitted, a worker's Hello what still may be: a quota is exact only if no request is counted
+in both or in neither. So a control that begins anew leaves the segments of living workers alone after it has caught
+up, until Hello says up to which record the rest of it was true.
+
 A slot with a wrong checksum is a record in the making while its writer lives. Once the writer is gone it is torn: it is
 passed over and counted, never silently. A file that is no segment is set aside under another name and reported.
 """
@@ -28,6 +32,7 @@ from gatewayd.records import (
     ADMITTED,
     SEGMENT_SUFFIX,
     SLOT_BYTES,
+    SLOTS_PER_SEGMENT,
     NotASegmentError,
     Record,
     SegmentHeader,
@@ -55,6 +60,8 @@ class _Reader:
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.header: SegmentHeader | None = None
+        number = path.stem.rpartition("-")[2]
+        self.number = int(number) if number.isdecimal() else 0  # a worker fills its segments in this order
         self.position = max(position, SLOT_BYTES)
         self.records = 0  # taken in this process's life, for the row
         self.torn = torn
@@ -87,6 +94,7 @@ class Ingest:
         self._on_writer_gone = on_writer_gone
         self._readers: dict[str, _Reader] = {}
         self._rollups = Rollups()
+        self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._finished: list[str] = []  # rows whose file is gone
         self._failing = False
         self.torn = 0
@@ -119,6 +127,8 @@ class Ingest:
 
     async def catch_up(self) -> None:
         """Returns when every record that was stored at the call is in the rollups."""
+        while self._awaited:
+            await asyncio.sleep(0.005)
         # Each step takes up to STEP_BYTES of every segment, and a segment holds 16 times that: more is new load.
         for _ in range(32):
             if not self.step():
@@ -131,7 +141,7 @@ class Ingest:
         batches: list[tuple[_Reader, list[Record], int]] = []
         more = False
         for reader in list(self._readers.values()):
-            if not self._check_header(reader):
+            if not self._check_header(reader) or self._is_awaited(reader):
                 continue
             data = reader.read()
             records, taken = unpack_records(data)
@@ -145,6 +155,44 @@ class Ingest:
             return False
         self._tell(batches)
         return more
+
+    def await_writers(self) -> set[bytes]:
+        """Take no more of the segments of living workers until `take_until`; who these workers are."""
+        self._find_segments()
+        for reader in list(self._readers.values()):
+            if self._check_header(reader) and not reader.writer_gone():
+                assert reader.header is not None
+                self._awaited.add(reader.header.worker_id)
+        return set(self._awaited)
+
+    def await_nobody(self) -> None:
+        self._awaited.clear()
+
+    def take_until(self, worker_id: bytes, records: int) -> None:
+        """Take what this worker had recorded when it said Hello, and from now on what it records."""
+        if worker_id not in self._awaited:
+            return
+        self._awaited.discard(worker_id)
+        self._find_segments()
+        for reader in sorted(self._readers.values(), key=lambda reader: reader.number):
+            if not self._check_header(reader) or reader.header is None or reader.header.worker_id != worker_id:
+                continue
+            end = (min(records - reader.number * SLOTS_PER_SEGMENT, SLOTS_PER_SEGMENT) + 1) * SLOT_BYTES
+            while reader.position < end:
+                taken, _ = unpack_records(reader.read()[: end - reader.position])
+                batch = [(reader, taken, 0)]
+                if not taken or not self._store(batch):
+                    return
+                self._tell(batch)
+
+    def _is_awaited(self, reader: _Reader) -> bool:
+        assert reader.header is not None
+        if reader.header.worker_id not in self._awaited:
+            return False
+        if reader.writer_gone():
+            self._awaited.discard(reader.header.worker_id)
+            return False
+        return True
 
     def _find_segments(self) -> None:
         with os.scandir(self._folder) as entries:

@@ -78,9 +78,11 @@ async def serve(
     database = Database.open(settings.state_dir)
     journals = settings.state_dir / "journal"
     broker = Broker(database, settings.workers)
-    ingest = Ingest(database, journals, broker.lessor.recorded, broker.lessor.worker_gone)
+    ingest = Ingest(database, journals, broker.lessor.recorded, broker.worker_gone)
     # Before the first lease: what was admitted must be on the rollups, or a quota would be handed out again.
     await ingest.catch_up()
+    broker.on_hello, broker.on_hello_timeout = ingest.take_until, ingest.await_nobody
+    broker.expect(ingest.await_writers())
     control = ControlState(database, settings, Plane(broker, ingest), listen, time.time_ns() // 1_000_000_000)
     channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
     config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 
 NANOS = 1_000_000_000
 
@@ -47,6 +48,10 @@ class Bucket:
     def restore(self, tokens: int) -> None:
         """Tokens that were charged and not used come back; never beyond the burst."""
         self.level = min((self.burst - self.away) * self.window_ns, self.level + tokens * self.window_ns)
+
+    def know(self, remaining: int, more_in_s: float) -> None:
+        """Somebody remembers that `remaining` were left when the next was (or is) due in `more_in_s`: no more are."""
+        self.level = min(self.level, (remaining + 1) * self.window_ns - ceil(more_in_s * NANOS) * self.limit)
 
     def wait_s(self, tokens: int = 1) -> float:
         """Seconds from `stamp_ns` until `tokens` are available, if nobody takes any."""

@@ -1,33 +1,50 @@
-"""The facts of a request, read once from its head. Guards decide on them, the proxy writes from them."""
+"""What a request is and what it meets: its facts, its service, the route and target, and the form of a guard.
+
+One module, because these are one thought: guards decide on facts, facts name the service, a service knows its guards.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
 
-if TYPE_CHECKING:
-    from gatewayd.policy.snapshot import Service
-    from gatewayd.policy.spending import KeyEntry
+from gatewayd.channel import KeyConf, ServiceConf
+from gatewayd.errors import Refusal
+from gatewayd.policy.spending import KeyEntry
 
 CHUNKED: Final = -1  # in place of a body's length: it comes in chunks
 UNTIL_CLOSE: Final = -2  # it ends with the connection (responses only)
 
 
-class Facts:
-    """One request. Made by `proxy.head`; what stands below the blank line is filled in as it is judged.
+class Need(Enum):
+    """What a guard lacks before it can decide."""
 
-    One object with slots and no initialiser: it is made for every request, and each level of call or object would
-    cost more than a guard.
+    KEY = "key"
+    LEASE = "lease"
+
+
+NEED_KEY = Need.KEY
+NEED_LEASE = Need.LEASE
+
+Answer = Refusal | Need | None
+
+
+class Fields:
+    """What a request's header fields say. Made by `proxy.head`.
+
+    Apart from the facts because a connection's requests mostly repeat them byte for byte: then they are read once.
     """
 
     __slots__ = (
-        "body_length", "connection_named", "credential", "expects_continue", "fields", "host",
-        "http_1_0", "keep_alive", "kept", "key", "keys", "method", "path", "public_id", "query", "request_id",
-        "service",
+        "body_length", "connection_named", "cut", "expects_continue", "host", "http_1_0", "keep_alive", "kept",
+        "pattern", "proven", "raw", "request_id",
     )  # fmt: skip
 
-    method: bytes
-    path: bytes  # as it came, never decoded
-    query: bytes  # with its question mark, or empty
+    raw: bytes  # as they came; with the two below, the same fields say the same
+    pattern: re.Pattern[bytes]
     http_1_0: bool
     host: bytes
     keep_alive: bool
@@ -35,11 +52,77 @@ class Facts:
     expects_continue: bool
     request_id: bytes | None
     connection_named: tuple[bytes, ...]  # headers that Connection names beside the usual, lower case
-    fields: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass
+    cut: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass
     kept: bytes  # the headers that pass, each beginning with CRLF, and the empty line
+    proven: tuple[bytes, KeyConf] | None  # a credential among them that was found to be this key's
+
+
+class Facts:
+    """One request. Made by `proxy.head`; what stands below the blank line is filled in as it is judged.
+
+    With slots and no initialiser: it is made for every request, and each level of call or object would cost more than
+    a guard.
+    """
+
+    __slots__ = ("credential", "fields", "key", "keys", "method", "path", "public_id", "query", "service")
+
+    method: bytes
+    path: bytes  # as it came, never decoded
+    query: bytes  # with its question mark, or empty
+    fields: Fields
 
     service: Service
     credential: bytes | None
     keys: dict[str, KeyEntry | None]  # the worker's memory; None for a public id that is known not to exist
     public_id: str  # of the key to look up, when a guard has answered NEED_KEY
     key: KeyEntry | None
+
+
+Guard = Callable[[Facts, float, float], Answer]  # facts, monotonic now, seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream base URL, ready for use. `host_header` is what goes on the wire; `base` has no trailing slash."""
+
+    url: str
+    host: str
+    port: int
+    host_header: bytes
+    base: bytes
+
+
+@dataclass(slots=True)
+class Service:
+    """A service as a request meets it. `turn` is the one thing that moves: whose turn it is among the targets."""
+
+    conf: ServiceConf
+    guards: tuple[Guard, ...]
+    id: int
+    tenant_id: int
+    needs_key: bool
+    key_header: bytes  # lower case
+    targets: tuple[Target, ...]  # each as often as its weight says
+    timeout_s: float
+    connect_timeout_s: float
+    body_limit_bytes: int | None
+    turn: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Service {self.conf.tenant}/{self.conf.slug} {len(set(self.targets))} targets>"
+
+    def next_target(self) -> Target:
+        """Round robin in proportion to the weights."""
+        targets = self.targets
+        if len(targets) == 1:
+            return targets[0]
+        self.turn = (self.turn + 1) % len(targets)
+        return targets[self.turn]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a prefix leads. `strip`: how many bytes of the path the prefix takes, 0 for `/`."""
+
+    service: Service
+    strip: int

@@ -137,13 +137,26 @@ class Lessor:
         if state.quota is not None:
             state.quota.out[worker] = max(0, state.quota.out.get(worker, 0) - returned - unused)
 
-    def resume(self, worker: bytes, key_id: int, unspent: int, in_flight: int) -> None:
-        """A worker that served on without us says what it holds. Its surplus is charged again: we have forgotten it."""
+    def resume(
+        self, worker: bytes, key_id: int, unspent: int, in_flight: int, left: tuple[LimitLeft, ...] = ()
+    ) -> None:
+        """A worker that served on without us says what it holds: we have forgotten it.
+
+        `left` is what it last heard of each bucket, as of now. Whoever was granted last has heard of all that was
+        granted before, so the least of all workers' news, refilled since, is the level that we have forgotten. A
+        surplus that was spent meanwhile has taken no part in that refill, hence the smaller room.
+        """
         state = self.keys[key_id]
         state.away[worker] = unspent
-        for bucket in state.buckets:
-            bucket.charge(unspent)
+        known = left if len(left) == len(state.buckets) else ()
+        for index, bucket in enumerate(state.buckets):
             bucket.away += unspent
+            if known:
+                bucket.know(known[index].remaining, known[index].more_in_s)
+            else:
+                bucket.charge(unspent)
+            spent_at_most = bucket.limit * NANOS // bucket.window_ns // SURPLUS_PER_S
+            bucket.level = min(bucket.level, (bucket.burst - bucket.away - spent_at_most) * bucket.window_ns)
         if state.quota is not None:
             state.quota.out[worker] = unspent + in_flight
 

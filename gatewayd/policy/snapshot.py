@@ -15,56 +15,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from gatewayd.channel import ServiceConf, TenantConf
-from gatewayd.policy.guards import Guard, guards_for
+from gatewayd.policy.facts import Route, Service, Target
+from gatewayd.policy.guards import guards_for
 
 DEFAULT_TENANT = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One upstream base URL, ready for use. `host_header` is what goes on the wire; `base` has no trailing slash."""
-
-    url: str
-    host: str
-    port: int
-    host_header: bytes
-    base: bytes
-
-
-@dataclass(slots=True)
-class Service:
-    """A service as a request meets it. `turn` is the one thing that moves: whose turn it is among the targets."""
-
-    conf: ServiceConf
-    guards: tuple[Guard, ...]
-    id: int
-    tenant_id: int
-    needs_key: bool
-    key_header: bytes  # lower case
-    targets: tuple[Target, ...]  # each as often as its weight says
-    timeout_s: float
-    connect_timeout_s: float
-    body_limit_bytes: int | None
-    turn: int = 0
-
-    def __repr__(self) -> str:
-        return f"<Service {self.conf.tenant}/{self.conf.slug} {len(set(self.targets))} targets>"
-
-    def next_target(self) -> Target:
-        """Round robin in proportion to the weights."""
-        targets = self.targets
-        if len(targets) == 1:
-            return targets[0]
-        self.turn = (self.turn + 1) % len(targets)
-        return targets[self.turn]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a prefix leads. `strip`: how many bytes of the path the prefix takes, 0 for `/`."""
-
-    service: Service
-    strip: int
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from gatewayd.channel import KeyConf, LeaseGranted
+from gatewayd.channel import KeyConf, LeaseGranted, Left, RateConf
 from gatewayd.errors import QUOTA_EXCEEDED, RATE_LIMITED, Refusal
 from gatewayd.policy.leases import RECHECK_S
 
@@ -94,6 +94,19 @@ class KeyLease:
         if grant.blocked_by is not None:
             self.blocked_by = grant.blocked_by
             self.blocked_until = now + min(RECHECK_S, grant.left[grant.blocked_by].more_in_s)
+
+    def news(self, rates: tuple[RateConf, ...], now: float) -> tuple[Left, ...]:
+        """What was last heard of the rates, for a control that has forgotten; nothing once all are full again."""
+        if not self.touched_at:
+            return ()
+        left = tuple(
+            Left(remaining, at - now) for remaining, at, _ in zip(self.remaining, self.more_at, rates, strict=False)
+        )
+        full = all(
+            limit.remaining + 1 - limit.more_in_s * rate.limit / rate.window_s >= rate.burst
+            for limit, rate in zip(left, rates, strict=True)
+        )
+        return () if full else left
 
     def refusal(self, now: float) -> Refusal:
         """The 429 for the limit that is empty, with a Retry-After that is never before its `t`."""

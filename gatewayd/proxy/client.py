@@ -30,7 +30,7 @@ from gatewayd.errors import (
     Problem,
     Refusal,
 )
-from gatewayd.policy.facts import CHUNKED
+from gatewayd.policy.facts import CHUNKED, Fields
 from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
 from gatewayd.proxy.exchange import PENDING_LIMIT_BYTES, Exchange
 from gatewayd.proxy.head import read_request
@@ -43,14 +43,13 @@ if TYPE_CHECKING:
 # A request body of up to this much is read to its end after an early answer, to keep the connection.
 DROPPED_BODY_BYTES = 65536
 LINGER_S = 2.0
+LAST_REQUEST_S = 0.3  # on draining, for a request that is on its way; beyond the round trips of most callers
 _NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
 _AS_ASCII = bytes(byte if byte < 0x80 else ord("x") for byte in range(256))
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing drops what is unsent and sends RST
 _TOKEN_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
-# reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours.
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
 
 
 class _State(Enum):
@@ -97,6 +96,7 @@ class ClientConnection(asyncio.Protocol):
         self._forwarded_host = b""
         self._forwarded_fields: bytes | None = None
         self._keep_alive = True
+        self._fields: Fields | None = None  # of the last request: the next one's are mostly the same
         self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
         self._buffer = b""  # bytes of a message that has not begun to be an exchange
         self._waits_since = worker.now()  # for the client to do what is its turn
@@ -159,8 +159,16 @@ class ClientConnection(asyncio.Protocol):
                 self.pause_reading()
 
     def shutdown(self) -> None:
-        """uvicorn drains: finish what is being answered, then close."""
+        """uvicorn drains: finish what is being answered, then close.
+
+        A connection between two requests is kept a little longer: the next one may be on its way already, and closing
+        on it would be a reset, of a request that its caller cannot know to be unheard.
+        """
         self._keep_alive = False
+        if self._state is _HEAD and not self._buffer:
+            self.worker.loop.call_later(LAST_REQUEST_S, self._close_idle)
+
+    def _close_idle(self) -> None:
         if self._state is _HEAD and not self._buffer:
             self.transport.close()
 
@@ -171,6 +179,8 @@ class ClientConnection(asyncio.Protocol):
         while data and self._state is _HEAD:
             if data.startswith(b"\r\n"):
                 data = _without_empty_lines(data)
+                if self._ended and not data:
+                    self.transport.close()
                 continue
             end = data.find(b"\r\n\r\n")
             if end < 0:
@@ -209,19 +219,18 @@ class ClientConnection(asyncio.Protocol):
             )
         try:
             self._parser.feed_data(head)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             refusal = self._judge_again(head, error)
             if refusal is not None:
                 return self._reject(refusal.problem, refusal.detail)
-        facts = read_request(head, worker.head_pattern, worker.settings.target_limit_bytes)
+        facts = read_request(head, worker.head_pattern, worker.settings.target_limit_bytes, self._fields)
         if isinstance(facts, Refusal):
             return self._reject(facts.problem, facts.detail)
-        if facts.host != self._forwarded_host and _HOST.fullmatch(facts.host) is None:
-            return self._reject(BAD_REQUEST, "the Host header is malformed")
-        if not facts.keep_alive:
+        fields = self._fields = facts.fields
+        if not fields.keep_alive:
             self._keep_alive = False
         exchange = self.exchange = Exchange(worker, self, facts)
-        if facts.body_length == 0:
+        if fields.body_length == 0:
             self._state = _ANSWERING
             self._buffer = rest
             exchange.start()
@@ -229,14 +238,14 @@ class ClientConnection(asyncio.Protocol):
         # llhttp waits for the body that it will not be shown: the next head needs a parser at its start.
         self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
         self._state = _BODY
-        self._body_left = facts.body_length
-        self._chunks = ChunkedReader() if facts.body_length == CHUNKED else None
+        self._body_left = fields.body_length
+        self._chunks = ChunkedReader() if fields.body_length == CHUNKED else None
         exchange.start()
         if rest and self._state is _BODY:
             self._read_body(rest)
         return None
 
-    def _judge_again(self, head: bytes, error: httptools.HttpParserError) -> Refusal | None:
+    def _judge_again(self, head: bytes, error: Exception) -> Refusal | None:
         """What llhttp stopped at may still be served: an upgrade as if none was asked for, a target in obs-text."""
         self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)  # the old one will not go on
         if isinstance(error, httptools.HttpParserUpgrade):
@@ -249,7 +258,7 @@ class ClientConnection(asyncio.Protocol):
             # llhttp takes no byte above 0x7F in a target, though UTF-8 stands there often; it may judge the rest.
             try:
                 self._parser.feed_data(line + head[line_end:])
-            except httptools.HttpParserError as second:
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as second:
                 return self._judge_again(line + head[line_end:], second)
             return None
         return Refusal(BAD_REQUEST, f"the request head is malformed ({error})")
@@ -314,7 +323,7 @@ class ClientConnection(asyncio.Protocol):
             return True
         # A client that waits for 100 Continue and is refused may never send the body, and a body that is dropped and
         # one that does not come look the same until a request is taken for it (RFC 9110 section 10.1.1).
-        withheld = exchange.facts.expects_continue and not exchange.admitted
+        withheld = exchange.facts.fields.expects_continue and not exchange.admitted
         return 0 < self._body_left <= DROPPED_BODY_BYTES and not withheld
 
     def close_after(self, exchange: Exchange) -> None:

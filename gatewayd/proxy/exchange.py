@@ -30,10 +30,8 @@ from gatewayd.errors import (
     UPSTREAM_UNREACHABLE,
     Refusal,
 )
-from gatewayd.policy.facts import CHUNKED, Facts
-from gatewayd.policy.guards import NEED_KEY, Guard, Need
+from gatewayd.policy.facts import CHUNKED, NEED_KEY, Facts, Guard, Need, Route, Service
 from gatewayd.policy.retry import may_repeat
-from gatewayd.policy.snapshot import Route, Service
 from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes
 from gatewayd.proxy.head import ResponseHead
@@ -78,11 +76,11 @@ class Exchange:
         self.worker = worker
         self.client = client
         self.facts = facts
-        self.request_id = facts.request_id or worker.new_request_id()
+        self.request_id = facts.fields.request_id or worker.new_request_id()
         self.started_at = time.monotonic()
         self.started_ns = time.time_ns()
         self.deadline = self.started_at + LOOKUP_TIMEOUT_S
-        self.request_received = facts.body_length == 0
+        self.request_received = facts.fields.body_length == 0
 
     def __repr__(self) -> str:
         state = "done" if self.done else "answered" if self.status else "forwarded" if self.upstream else "judged"
@@ -145,7 +143,7 @@ class Exchange:
             lease = entry.lease
             if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
                 self.worker.keys.ask_ahead(lease)
-        if self.facts.expects_continue and not self.request_received:
+        if self.facts.fields.expects_continue and not self.request_received:
             self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._forward(service)
 
@@ -215,12 +213,12 @@ class Exchange:
             self._end_request_body()
 
     def _framed(self, data: bytes) -> bytes:
-        return chunked.encode(data) if self.facts.body_length == CHUNKED else data
+        return chunked.encode(data) if self.facts.fields.body_length == CHUNKED else data
 
     def _end_request_body(self) -> None:
         assert self.upstream is not None
         self.body_sent = True
-        if self.facts.body_length == CHUNKED:
+        if self.facts.fields.body_length == CHUNKED:
             self.upstream.transport.write(chunked.LAST_CHUNK)
 
     def pause_request(self) -> None:
@@ -250,8 +248,8 @@ class Exchange:
         self.status = response.status
         # Without a length, HTTP/1.1 gets chunks; to HTTP/1.0 the end of the connection is the end of the body.
         unknown = response.body_length < 0
-        self.chunk_response = unknown and not self.facts.http_1_0
-        if unknown and self.facts.http_1_0:
+        self.chunk_response = unknown and not self.facts.fields.http_1_0
+        if unknown and self.facts.fields.http_1_0:
             self.client.close_after(self)
         keep_alive = self.client.will_stay(self)
         if not keep_alive:
@@ -366,7 +364,7 @@ class Exchange:
         """Answer with a problem of our own: a guard's refusal, or what went wrong before a response began."""
         problem = refusal.problem
         self.status = problem.status
-        if self.facts.http_1_0:
+        if self.facts.fields.http_1_0:
             self.client.close_after(self)
         keep_alive = self.client.will_stay(self)
         data, self.bytes_out = render(
@@ -399,6 +397,8 @@ class Exchange:
         now = time.monotonic()
         upstream_us = int((now - self.forwarded_at) * 1e6) if self.forwarded_at else 0
         total_us = int((now - self.started_at) * 1e6)
+        if total_us > _LONGEST_US:
+            total_us, upstream_us = _LONGEST_US, min(upstream_us, _LONGEST_US)
         key_id = price_id = 0
         if self.admitted:
             flags |= ADMITTED
@@ -410,8 +410,7 @@ class Exchange:
         worker.journal.append(
             pack_record(
                 flags, self.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
-                self.bytes_in, self.bytes_out, min(max(0, total_us - upstream_us), _LONGEST_US),
-                min(upstream_us, _LONGEST_US), self.request_id[:16],
+                self.bytes_in, self.bytes_out, max(0, total_us - upstream_us), upstream_us, self.request_id[:16],
             )
         )  # fmt: skip
 
@@ -419,7 +418,7 @@ class Exchange:
 def credential_of(facts: Facts, service: Service) -> bytes | None:
     """The API key of a request: in the service's own header, else as a bearer token."""
     bearer = None
-    for lower, _, value in facts.fields:
+    for lower, _, value in facts.fields.cut:
         if lower == service.key_header:
             return value.rstrip(b" \t")
         if lower == b"authorization" and bearer is None and value[:7].lower() == b"bearer ":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatewayd.policy.facts import CHUNKED
-from gatewayd.policy.snapshot import Route, Service, Target
-from gatewayd.proxy.head import ResponseHead, without
+from gatewayd.policy.facts import CHUNKED, Route, Service, Target
+from gatewayd.proxy.head import ResponseHead
 
 if TYPE_CHECKING:
     from gatewayd.proxy.exchange import Exchange
@@ -15,16 +14,14 @@ if TYPE_CHECKING:
 def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
     """The request head for the upstream. Path and query are the caller's bytes, less the prefix that matched."""
     request = exchange.facts
+    fields = request.fields
     service = route.service
-    kept = request.kept
-    if request.connection_named:
-        kept = without(kept, request.connection_named)
-    passed = _passed_fields(exchange, service) if request.fields else b""
+    passed = _passed_fields(exchange, service) if fields.cut else b""
     path = target.base + request.path[route.strip :] or b"/"
     if path[:1] != b"/":
         path = b"/" + path
-    host = request.host if service.conf.preserve_host and request.host else target.host_header
-    length = request.body_length
+    host = fields.host if service.conf.preserve_host and fields.host else target.host_header
+    length = fields.body_length
     if length == 0:
         # A POST without a body says so (RFC 9110 section 8.6); a GET without one says nothing.
         framing = b"Content-Length: 0\r\n" if request.method in _EXPECT_BODY else b""
@@ -35,11 +32,11 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
         path,
         request.query,
         host,
-        exchange.client.forwarded_fields(request.host),
+        exchange.client.forwarded_fields(fields.host),
         framing,
         passed,
         exchange.request_id,
-        kept,
+        fields.kept,
     )
 
 
@@ -53,9 +50,10 @@ def _passed_fields(exchange: Exchange, service: Service) -> bytes:
     """
     ours = service.key_header if service.needs_key else b""
     names = exchange.worker.credential_headers
+    named = exchange.facts.fields.connection_named
     passed = b""
-    for lower, name, value in exchange.facts.fields:
-        if lower != ours and lower in names and b"gw_" not in value:
+    for lower, name, value in exchange.facts.fields.cut:
+        if lower != ours and lower in names and b"gw_" not in value and lower not in named:
             passed += b"%b: %b\r\n" % (name, value)
     return passed
 
@@ -70,7 +68,7 @@ def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool)
         framing = b"Transfer-Encoding: chunked\r\n" if exchange.chunk_response else b""
     if not keep_alive:
         framing += b"Connection: close\r\n"
-    elif exchange.facts.http_1_0:
+    elif exchange.facts.fields.http_1_0:
         framing += b"Connection: keep-alive\r\n"
     return b"%b\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
         response.kept,

@@ -12,10 +12,11 @@ a caller could pose as the gateway.
 
 from __future__ import annotations
 
+import http
 import re
 
 from gatewayd.errors import BAD_REQUEST, NOT_IMPLEMENTED, TARGET_TOO_LONG, VERSION_NOT_SUPPORTED, Refusal
-from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE, Facts
+from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE, Facts, Fields
 
 # Headers of a request that never pass as they came. A trailing `-` stands for the whole family.
 _FRAMING = ("content-length", "transfer-encoding", "te", "trailer", "expect", "upgrade", "connection", "keep-alive")
@@ -60,31 +61,43 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
 # A dot segment in every spelling that some server resolves: dots encoded (RFC 3986 section 6.2.2), slashes encoded or
 # turned round, a parameter behind the dots (`/..;/` is `/../` to Tomcat).
 _DOT_SEGMENT = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
+# reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours.
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
 _LONGEST_LENGTH = 18  # digits: an exbibyte, and still a small integer
 
 
-def read_request(head: bytes, pattern: re.Pattern[bytes], target_limit_bytes: int) -> Facts | Refusal:
-    """Read a whole head that llhttp has accepted, and check what llhttp leaves open."""
+def read_request(
+    head: bytes, pattern: re.Pattern[bytes], target_limit_bytes: int, before: Fields | None = None
+) -> Facts | Refusal:
+    """Read a whole head that llhttp has accepted, and check what llhttp leaves open.
+
+    `before`: what the previous request of the connection said; taken over if this one says the same.
+    """
     line_end = head.find(b"\r\n")
     line = head[:line_end].split(b" ")
     if len(line) != 3:  # HTTP/0.9 has no version, and llhttp lets it through
         return Refusal(BAD_REQUEST, "the request line is malformed")
     facts = Facts()
     facts.method, target, version = line
-    facts.http_1_0 = False
+    http_1_0 = False
     if version != b"HTTP/1.1":
         if version != b"HTTP/1.0":
             return Refusal(VERSION_NOT_SUPPORTED, "only HTTP/1.1 and HTTP/1.0 are spoken here")
-        facts.http_1_0 = True
+        http_1_0 = True
     if len(target) > target_limit_bytes:
         return Refusal(TARGET_TOO_LONG, f"the request target is longer than {target_limit_bytes} bytes")
     if facts.method == b"CONNECT":
         return Refusal(NOT_IMPLEMENTED, "CONNECT is not served")
-    refusal = _read_fields(facts, pattern.split(head[line_end:]))
-    if refusal is not None:
-        return refusal
+    raw = head[line_end:]
+    if before is None or before.raw != raw or before.pattern is not pattern or before.http_1_0 != http_1_0:
+        fields = read_fields(raw, pattern, http_1_0)
+        if isinstance(fields, Refusal):
+            return fields
+        facts.fields = fields
+    else:
+        facts.fields = before
     if target[0] != _SLASH:
-        origin = _origin_form(facts, target)
+        origin = _origin_form(target, facts.fields.host)
         if isinstance(origin, Refusal):
             return origin
         target = origin
@@ -103,17 +116,19 @@ _SLASH = ord("/")
 _READ_HERE = frozenset((b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"))
 
 
-def _read_fields(facts: Facts, parts: list[bytes]) -> Refusal | None:
-    """Facts from the headers that were cut out. `parts` is kept, name, value, kept, name, value, ..., kept."""
+def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Fields | Refusal:
+    """What the header fields say; `raw` begins with the CRLF before the first and ends with the empty line."""
+    fields = Fields()
+    fields.raw, fields.pattern, fields.http_1_0 = raw, pattern, http_1_0
+    fields.keep_alive = not http_1_0
+    fields.expects_continue = False
+    fields.request_id = fields.proven = None
+    fields.connection_named = ()
+    fields.cut = []
     host = None
     connection = b""
     length: int | None = None
-    facts.keep_alive = not facts.http_1_0
-    facts.expects_continue = False
-    facts.request_id = None
-    facts.connection_named = ()
-    fields: list[tuple[bytes, bytes, bytes]] = []
-    facts.fields = fields
+    parts = pattern.split(raw)  # kept, name, value, kept, name, value, ..., kept
     for index in range(1, len(parts), 3):
         name = parts[index].lower()
         value = parts[index + 1]
@@ -122,7 +137,7 @@ def _read_fields(facts: Facts, parts: list[bytes]) -> Refusal | None:
                 return Refusal(BAD_REQUEST, "more than one Host header")
             host = value.rstrip(b" \t")
         elif name not in _READ_HERE:
-            fields.append((name, parts[index], value))
+            fields.cut.append((name, parts[index], value))
         elif name == b"connection":
             connection = connection + b"," + value if connection else value
         elif name == b"content-length":
@@ -131,40 +146,44 @@ def _read_fields(facts: Facts, parts: list[bytes]) -> Refusal | None:
                 return Refusal(BAD_REQUEST, "Content-Length is no number, or stands beside another framing")
             length = int(value)
         elif name == b"transfer-encoding":
-            if length is not None or facts.http_1_0 or value.strip().lower() != b"chunked":
+            if length is not None or http_1_0 or value.strip().lower() != b"chunked":
                 return Refusal(BAD_REQUEST, "the only transfer coding understood is one `chunked`, in HTTP/1.1")
             length = CHUNKED
         elif name == b"expect":
-            facts.expects_continue = value.strip().lower() == b"100-continue"
+            # Ignored in HTTP/1.0, whose clients know no interim answers (RFC 9110 section 10.1.1).
+            fields.expects_continue = not http_1_0 and value.strip().lower() == b"100-continue"
         elif _REQUEST_ID.fullmatch(value := value.rstrip(b" \t")) is not None:
-            facts.request_id = value
-    if connection and (connection != b"keep-alive" or facts.http_1_0):  # what all but a few send, and the default
-        _read_connection(facts, connection)
+            fields.request_id = value
+    if connection and (connection != b"keep-alive" or http_1_0):  # what all but a few send, and the default
+        _read_connection(fields, connection)
     if host is None:
-        if not facts.http_1_0:
+        if not http_1_0:
             return Refusal(BAD_REQUEST, "the Host header is missing")
         host = b""
-    facts.host = host
-    facts.body_length = length or 0
-    facts.kept = b"".join(parts[0::3])
-    return None
+    elif _HOST.fullmatch(host) is None:
+        return Refusal(BAD_REQUEST, "the Host header is malformed")
+    fields.host = host
+    fields.body_length = length or 0
+    kept = b"".join(parts[0::3])
+    fields.kept = without(kept, fields.connection_named) if fields.connection_named else kept
+    return fields
 
 
-def _read_connection(facts: Facts, value: bytes) -> None:
+def _read_connection(fields: Fields, value: bytes) -> None:
     named = [token for token in (part.strip() for part in value.lower().split(b",")) if token]
     if b"close" in named:
-        facts.keep_alive = False
+        fields.keep_alive = False
     elif b"keep-alive" in named:
-        facts.keep_alive = True
-    facts.connection_named = tuple(token for token in named if token not in (b"close", b"keep-alive", b"upgrade"))
+        fields.keep_alive = True
+    fields.connection_named = tuple(token for token in named if token not in (b"close", b"keep-alive", b"upgrade"))
 
 
-def _origin_form(facts: Facts, target: bytes) -> bytes | Refusal:
+def _origin_form(target: bytes, host: bytes) -> bytes | Refusal:
     """A target that is no path (RFC 9112 section 3.2): an absolute URL becomes its path, the others are refused."""
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         return Refusal(BAD_REQUEST, "the request target is neither a path nor an absolute URL")
-    if absolute[1].lower() != facts.host.lower():
+    if absolute[1].lower() != host.lower():
         return Refusal(BAD_REQUEST, "the request target and the Host header disagree")
     return absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
 
@@ -194,10 +213,12 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
 
     `to_head_request`: the answer to a HEAD has no body, whatever it declares (RFC 9112 section 6.3).
     """
-    if head[:7] != b"HTTP/1." or not head[9:12].isdigit() or head[12:13] not in (b" ", b"\r", b""):
+    line_end = head.find(b"\r\n")
+    line = head if line_end < 0 else head[:line_end]
+    if line not in _USUAL_STATUS_LINES and _STATUS_LINE.fullmatch(line) is None:
         return "its status line is malformed"
     response = ResponseHead()
-    status = response.status = int(head[9:12])
+    status = response.status = int(line[9:12])
     http_1_0 = head[7] == _ZERO
     keep_alive = not http_1_0
     response.fields = ()
@@ -242,5 +263,8 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     return response
 
 
+# llhttp lets any three digits through, and control bytes in the reason.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
+_USUAL_STATUS_LINES = frozenset(f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in http.HTTPStatus)
 _ZERO = ord("0")
 _NAMED_AS_USUAL = (b"close", b"keep-alive", b"upgrade", b"")

@@ -12,7 +12,7 @@ import mmap
 import os
 from pathlib import Path
 
-from gatewayd.records import SEGMENT_BYTES, SEGMENT_SUFFIX, SLOT_BYTES, pack_header
+from gatewayd.records import SEGMENT_BYTES, SEGMENT_SUFFIX, SLOT_BYTES, SLOTS_PER_SEGMENT, pack_header
 
 
 class _Segment:
@@ -46,6 +46,7 @@ class Journal:
         self._stem = f"{started_ns:020d}-{worker_id.hex()[:8]}"
         self._started_ns = started_ns
         self._made = 0
+        self._filled = 0
         self._segment = self._make()
         self._map = self._segment.map
         self._offset = SLOT_BYTES
@@ -55,6 +56,11 @@ class Journal:
 
     def __repr__(self) -> str:
         return f"<Journal {self._segment.path.name} {self._offset // SLOT_BYTES - 1} records, {self.lost} lost>"
+
+    @property
+    def records(self) -> int:
+        """How many were appended. Segments are filled in the order of their numbers."""
+        return self._filled * SLOTS_PER_SEGMENT + self._offset // SLOT_BYTES - 1
 
     def has_room(self, in_flight: int) -> bool:
         """True when this request and all in flight can be recorded."""
@@ -92,6 +98,7 @@ class Journal:
         if self._spare is None:
             return False
         self._segment.close()
+        self._filled += 1
         self._segment, self._spare = self._spare, None
         self._map = self._segment.map
         self._offset = SLOT_BYTES

@@ -103,16 +103,18 @@ class KeyBook:
             if entry is not None:
                 self._hand_back(entry)
 
-    def reconnected(self) -> list[Held]:
+    def reconnected(self, now: float) -> list[Held]:
         """Control is back and has forgotten what it leased: say what is held, and ask again for what is waited for."""
         held = []
         for entry in self._by_id.values():
             lease = entry.lease
-            if lease is not None and (lease.surplus or entry.in_flight):
-                held.append(Held(entry.conf.id, lease.surplus, entry.in_flight))
-            if lease is not None:
-                lease.asked = False
-                lease.spent = 0
+            if lease is None:
+                continue
+            left = lease.news(entry.conf.rates, now)
+            if lease.surplus or entry.in_flight or left:
+                held.append(Held(entry.conf.id, lease.surplus, entry.in_flight, left))
+            lease.asked = False
+            lease.spent = 0
         self.entries.clear()  # changes may have been missed; entries in use stay in `_by_id`
         return held
 

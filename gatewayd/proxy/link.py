@@ -1,7 +1,7 @@
 """The worker's end of the channel: connects to control, reconnects for as long as it takes, and deals out its messages.
 
-While there is no connection, what the worker would say is dropped: on reconnecting it says Hello with what it holds
-and repeats every question that is still open.
+The link is up once control has sent its Greeting. Until then, what the worker would say is dropped: when greeted it
+says Hello with what it holds and repeats every question that is still open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gatewayd.channel import FrameProtocol, FromControl, FromWorker
+from gatewayd.channel import FrameProtocol, FromControl, FromWorker, Greeting
 
 RETRY_S = 0.05
 CHANNEL_NAME = "workers.sock"
@@ -33,7 +33,7 @@ def channel_socket(folder: Path) -> tuple[int, str]:
 
 
 class Link:
-    """`on_message` gets each message; `on_connected` is called first on every new connection."""
+    """`on_message` gets each message; `on_connected` is called first, whenever control has sent its Greeting."""
 
     def __init__(
         self, folder: Path, on_connected: Callable[[], None], on_message: Callable[[FromControl], None]
@@ -54,18 +54,16 @@ class Link:
     async def run(self) -> None:
         """Keep a connection up until cancelled."""
         while True:
+            self._lost.clear()
             try:
-                protocol = await self._connect()
+                await self._connect()
             except OSError:
                 await asyncio.sleep(RETRY_S)
                 continue
-            self._protocol = protocol
-            self._lost.clear()
-            self._on_connected()
             await self._lost.wait()
-            log.warning("control is gone; serving on and trying to reconnect")
+            await asyncio.sleep(RETRY_S)
 
-    async def _connect(self) -> FrameProtocol:
+    async def _connect(self) -> None:
         descriptor, name = channel_socket(self._folder)
         try:
             sock = socket.socket(socket.AF_UNIX)
@@ -75,14 +73,17 @@ class Link:
         finally:
             os.close(descriptor)
 
-        def dealt(_: FrameProtocol, message: Any) -> None:
-            self._on_message(message)
+        def dealt(protocol: FrameProtocol, message: Any) -> None:
+            if isinstance(message, Greeting):
+                self._protocol = protocol
+                self._on_connected()
+            else:
+                self._on_message(message)
 
-        _, protocol = await loop.create_unix_connection(
-            lambda: FrameProtocol(FromControl, dealt, self._on_lost), sock=sock
-        )
-        return protocol
+        await loop.create_unix_connection(lambda: FrameProtocol(FromControl, dealt, self._on_lost), sock=sock)
 
     def _on_lost(self, _: FrameProtocol) -> None:
+        if self._protocol is not None:
+            log.warning("control is gone; serving on and trying to reconnect")
         self._protocol = None
         self._lost.set()

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE
-from gatewayd.policy.snapshot import Target
+from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE, Target
 from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
 from gatewayd.proxy.head import ResponseHead, read_response
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from gatewayd.proxy.exchange import Exchange
 
 _NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
+INTERIM_LIMIT = 32  # 1xx answers to one request: more are no hints but a way to keep us busy
 HEAD_LIMIT_BYTES = 65536  # of a response; larger than a request's because upstreams set cookies
 
 
@@ -28,7 +28,9 @@ class UpstreamConnection(asyncio.Protocol):
     """One TCP connection to a target. While `exchange` is set, everything read belongs to its response."""
 
     __slots__ = (
-        "_body_left", "_buffer", "_chunks", "_head", "_parser", "exchange", "idle_since", "pool", "served", "transport",
+        "_body_left", "_buffer", "_chunks", "_head", "_interim", "_last_head", "_last_response",
+        "_last_to_head", "_parser", "exchange", "idle_since", "pool", "served",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -39,6 +41,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self._parser: httptools.HttpResponseParser | None = None  # one that stands at the start of a message
         self._buffer = b""
+        self._interim = 0  # 1xx answers to this request so far
+        # The last head and what it said. An upstream repeats itself within a second, while its Date stands.
+        self._last_head = b""
+        self._last_to_head = False
+        self._last_response: ResponseHead | str = ""
         self._head: ResponseHead | None = None  # while the body is read
         self._body_left = 0
         self._chunks: ChunkedReader | None = None
@@ -58,6 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self.pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -79,7 +87,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._head is not None and self._body_left == UNTIL_CLOSE and exc is None:
             exchange.response_ended()
-        elif self._head is None and not self._buffer:
+        elif self._head is None and not self._buffer and not self._interim:
             exchange.upstream_died(self.served > 1)
         else:
             exchange.upstream_broke()
@@ -96,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_head(self, exchange: Exchange, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")
-        if end < 0:
+        if end < 0 or end > HEAD_LIMIT_BYTES:
             self._buffer = data
             if len(data) > HEAD_LIMIT_BYTES:
                 self._fail(exchange, "its response head is too large")
@@ -109,12 +117,20 @@ class UpstreamConnection(asyncio.Protocol):
             return self._fail(exchange, "it switched protocols without being asked")
         except httptools.HttpParserError as error:
             return self._fail(exchange, f"its response head is malformed ({error})")
-        response = read_response(data[:end], exchange.facts.method == b"HEAD")
+        head, to_head = data[:end], exchange.facts.method == b"HEAD"
+        if head == self._last_head and to_head is self._last_to_head:
+            response = self._last_response
+        else:
+            response = read_response(head, to_head)
+            self._last_head, self._last_to_head, self._last_response = head, to_head, response
         if isinstance(response, str):
             return self._fail(exchange, response)
         rest = data[end + 4 :]
         if response.status < 200:
             # 100 was answered by us and 103 is a hint: neither changes the exchange.
+            self._interim += 1
+            if response.status == 101 or self._interim > INTERIM_LIMIT:
+                return self._fail(exchange, "it switched protocols or sent hints without end")
             if rest:
                 self._read_head(exchange, rest)
             return None
@@ -171,7 +187,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _release(self, exchange: Exchange, response: ResponseHead) -> None:
         """Back to the pool, if both sides are willing and no half of the request is still to come."""
         self.exchange = None
+        self._interim = 0
         if response.keep_alive and exchange.body_sent:
+            if exchange.client.writing_paused:
+                self.transport.resume_reading()  # it was paused for this client; the next one may be quick
             self.pool.give_back(self)
         else:
             self.transport.close()
@@ -214,17 +233,24 @@ class Pool:
     async def _connect(self, exchange: Exchange) -> None:
         target = self.target
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: UpstreamConnection(self), target.host, target.port
-            )
+            async with asyncio.timeout(exchange.route.service.connect_timeout_s):
+                _, connection = await self._loop.create_connection(
+                    lambda: UpstreamConnection(self), target.host, target.port
+                )
+        except TimeoutError:
+            return  # the sweeper answers, by the exchange's deadline
         except OSError as error:
             exchange.connect_failed(error)
             return
-        self._open.add(connection)
-        if exchange.done:  # timed out or left meanwhile: the next request can use it
+        if connection not in self._open:  # closed again before this task had its turn
+            exchange.upstream_died(stale=False)
+        elif exchange.done:  # timed out or left meanwhile: the next request can use it
             self.give_back(connection)
         else:
             exchange.connected(connection)
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        self._open.add(connection)
 
     def give_back(self, connection: UpstreamConnection) -> None:
         if self._retired:

@@ -28,7 +28,8 @@ from gatewayd.channel import (
     WorkerStats,
 )
 from gatewayd.errors import Refusal
-from gatewayd.policy.snapshot import EMPTY, Snapshot, Target, compile_snapshot
+from gatewayd.policy.facts import Target
+from gatewayd.policy.snapshot import EMPTY, Snapshot, compile_snapshot
 from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.head import request_pattern
@@ -99,7 +100,8 @@ class Worker:
     # The channel.
 
     def _on_connected(self) -> None:
-        self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(self.keys.reconnected())))
+        held = self.keys.reconnected(time.monotonic())
+        self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(held), self.journal.records))
 
     def _on_message(self, message: FromControl) -> None:
         match message:

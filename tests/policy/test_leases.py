@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.policy.buckets import NANOS, Bucket, month_of
-from gatewayd.policy.leases import Lessor, Rate
+from gatewayd.policy.leases import Lessor, LimitLeft, Rate
 
 KEY = 7
 NOW_S = 1_795_000_000.0  # in November 2026
@@ -213,6 +213,22 @@ def test_a_worker_that_outlived_control_is_charged_for_what_it_holds() -> None:
     world.lessor.resume(b"a", KEY, 30, 2)
     world.workers[0].surplus = 30
     assert world.ask(world.workers[1], 100) == 70
+
+
+def test_a_lessor_that_has_forgotten_learns_the_level_from_who_heard_of_it_last() -> None:
+    news = {b"a": LimitLeft(30, 1.0), b"b": LimitLeft(10, 1.0)}  # 20 of 50 were granted to each in turn
+    after = World((Rate(60, 60, 50),))
+    for name, left in news.items():
+        after.lessor.resume(name, KEY, 0, 0, (left,))
+    assert after.ask(after.workers[0], 50) == 10
+    # What has come in since is not lost: a token was due half a second ago, so one and a half more are there.
+    later = World((Rate(60, 60, 50),))
+    later.lessor.resume(b"a", KEY, 0, 0, (LimitLeft(10, -0.5),))
+    assert later.ask(later.workers[0], 50) == 11
+    # News of long ago says that the bucket must be full again.
+    full = World((Rate(60, 60, 50),))
+    full.lessor.resume(b"a", KEY, 0, 0, (LimitLeft(0, -500.0),))
+    assert full.ask(full.workers[0], 60) == 50
 
 
 def test_months_are_half_open_and_in_utc() -> None:

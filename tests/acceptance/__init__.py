@@ -1,0 +1,1 @@
+"""gatewayd from the outside: real processes, real sockets, an upstream that counts."""

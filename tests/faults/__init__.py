@@ -1,0 +1,1 @@
+"""What gatewayd must survive."""
