@@ -255,6 +255,13 @@ def argument(name: str) -> Iterator[None]:
         raise MisuseError(f"{name}: {error}") from None
 
 
+def refuse_both(*options: tuple[str, Any, str, bool]) -> None:
+    """Of `--rate 5/s --no-rate` neither may win quietly: a limit would be lifted, or not."""
+    for option, value, opposite, asked in options:
+        if asked and value:
+            raise MisuseError(f"{option} and {opposite} contradict each other", "give one of them")
+
+
 def _bold(text: str) -> str:
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
     return text if plain else f"\x1b[1m{text}\x1b[0m"

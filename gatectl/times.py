@@ -15,6 +15,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE | re.ASCII)
 _SIZE_POWERS = "kmgt"
 _PERIOD = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])", re.ASCII)
+LARGEST_SIZE = 1 << 53  # bytes: beyond it a float is no longer exact, and the admin API takes no more
 LONGEST_S = 100 * 365 * 86400  # a century: beyond it a date has no year of four digits
 
 
@@ -47,7 +48,10 @@ def parse_moment(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a time such as 24h, 7d, today, this-month or 2026-09-01") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is outside the years 1 to 9999") from None
 
 
 def parse_expiry(text: str, now: datetime) -> datetime:
@@ -76,7 +80,10 @@ def parse_size(text: str) -> int:
         raise ValueError(f"{text!r} is not a size such as 512KiB, 10MiB or 1GB")
     number, unit = float(match[1]), match[2].lower().removesuffix("b")
     power = _SIZE_POWERS.index(unit[0]) + 1 if unit[:1] in tuple(_SIZE_POWERS) else 0
-    return int(number * (1024 if unit.endswith("i") else 1000) ** power)
+    size = number * (1024 if unit.endswith("i") else 1000) ** power
+    if size > LARGEST_SIZE:
+        raise ValueError("a size is at most 8192TiB")
+    return int(size)
 
 
 def rfc3339(moment: datetime) -> str:

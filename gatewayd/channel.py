@@ -124,16 +124,12 @@ class LeaseAsked(msgspec.Struct, frozen=True, tag="lease_asked"):
 
 
 class LeaseReturned(msgspec.Struct, frozen=True, tag="lease_returned"):
-    """Tokens handed back: `returned` of an idle surplus, `unused` whose request had gone when they came.
-
-    `in_flight`: admitted requests of this key whose record is still to come.
-    """
+    """Tokens handed back: `returned` of an idle surplus, `unused` whose request had gone when they came."""
 
     key_id: int
     returned: int
     unused: int
     spent: int
-    in_flight: int
 
 
 class Applied(msgspec.Struct, frozen=True, tag="applied"):

@@ -189,8 +189,8 @@ class Supervisor:
             await asyncio.sleep(delay_s)
             try:
                 await self._start(child)
-            except StartupError as error:
-                log.error("%s", error)
+            except (StartupError, OSError) as error:  # OSError: no memory or descriptors for a process just now
+                log.error("%s cannot be started: %s", child.name, error)
 
     async def _roll_when_asked(self, asked: asyncio.Event, workers: list[Child]) -> None:
         while True:
@@ -199,7 +199,7 @@ class Supervisor:
             try:
                 for worker in workers:
                     await self._roll(worker)
-            except StartupError as error:
+            except (StartupError, OSError) as error:
                 log.error("%s; the workers that are left serve on", error)
             else:
                 log.info("workers were replaced")
@@ -213,7 +213,7 @@ class Supervisor:
         worker.connection = None  # its end would tell the old one to drain
         try:
             await self._start(worker)
-        except StartupError:
+        except (StartupError, OSError):
             self._retired.discard(old)
             worker.process, worker.connection = old, connection
             raise

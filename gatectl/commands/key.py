@@ -12,7 +12,7 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of
 from gatectl.errors import GatectlError, MisuseError
-from gatectl.grammar import Call, argument, noun
+from gatectl.grammar import Call, argument, noun, refuse_both
 from gatectl.output import Column
 from gatectl.times import parse_expiry, rfc3339
 
@@ -134,6 +134,11 @@ def set_(
     no_expiry: Annotated[bool, typer.Option("--no-expiry", help="Let it never expire.")] = False,
 ) -> None:
     """Change a key's scope, plan, name or expiry."""
+    refuse_both(
+        ("--service", service, "--all-services", all_services),
+        ("--plan", plan, "--no-plan", no_plan),
+        ("--expires", expires, "--no-expiry", no_expiry),
+    )
     changes: dict[str, Any] = {"services": service or None, "plan": plan, "name": name, "expires": _expiry(expires)}
     changes = {field: value for field, value in changes.items() if value is not None}
     cleared = {"services": all_services, "plan": no_plan, "expires": no_expiry}

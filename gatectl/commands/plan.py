@@ -7,7 +7,7 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, noun
+from gatectl.grammar import Call, noun, refuse_both
 from gatectl.output import Column
 
 COLUMNS = (
@@ -71,6 +71,11 @@ def set_(
     price: Price = None,
 ) -> None:
     """Change a plan, for all its keys at once; usage so far keeps its price."""
+    refuse_both(
+        ("--rate", rate, "--no-rate", no_rate),
+        ("--burst", burst, "--no-rate", no_rate),
+        ("--quota", quota, "--no-quota", no_quota),
+    )
     changes = _options(rate, burst, quota, price)
     if no_rate:
         changes["rates"] = []

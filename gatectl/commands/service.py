@@ -7,7 +7,7 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, argument, noun
+from gatectl.grammar import Call, argument, noun, refuse_both
 from gatectl.output import Column
 from gatectl.times import parse_duration, parse_size
 
@@ -98,6 +98,7 @@ def set_(
     key_header: KeyHeader = None,
 ) -> None:
     """Change a service; what is not named stays as it is."""
+    refuse_both(("--path", path, "--no-path", no_path), ("--body-limit", body_limit, "--no-body-limit", no_body_limit))
     changes = _options(path, auth, preserve_host, timeout, connect_timeout, body_limit, key_header)
     if target:
         changes["targets"] = target

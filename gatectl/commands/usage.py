@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import typer
@@ -106,12 +106,19 @@ def drawn(items: Sequence[Object], dimensions: Sequence[str], interval: str | No
 
     if interval is None:
         return "requests\n" + plots.bars([(label(item), item["requests"]) for item in items], width)
-    moments = sorted({str(item["time"]) for item in items})
+    moments = _moments({str(item["time"]) for item in items}, interval)
     by_group: dict[str, dict[str, float]] = {}
     for item in items:
         by_group.setdefault(label(item), {})[str(item["time"])] = item["requests"]
     rows = [(name, [counts.get(moment, 0) for moment in moments]) for name, counts in by_group.items()]
     return f"requests per {interval}\n" + plots.courses(rows, hour_text(moments[0]), hour_text(moments[-1]), width)
+
+
+def _moments(used: set[str], interval: str) -> list[str]:
+    """From the first to the last, also those in which nothing was: a course over time has no gaps."""
+    step = timedelta(**{f"{interval}s": 1})
+    first, last = (datetime.fromisoformat(moment) for moment in (min(used), max(used)))
+    return [rfc3339(first + step * number) for number in range((last - first) // step + 1)]
 
 
 command = noun(

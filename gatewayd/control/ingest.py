@@ -63,7 +63,6 @@ class _Reader:
         number = path.stem.rpartition("-")[2]
         self.number = int(number) if number.isdecimal() else 0  # a worker fills its segments in this order
         self.position = max(position, SLOT_BYTES)
-        self.records = 0  # taken in this process's life, for the row
         self.torn = torn
         self.stored = position  # what the database says
 
@@ -258,7 +257,6 @@ class Ingest:
                         Segment(
                             name=reader.path.name,
                             position_bytes=position,
-                            records=reader.records + len(records),
                             torn=reader.torn + torn,
                         )
                     )
@@ -277,7 +275,6 @@ class Ingest:
         for reader, records, torn in batches:
             reader.position += (len(records) + torn) * SLOT_BYTES
             reader.stored = reader.position
-            reader.records += len(records)
             reader.torn += torn
             self.torn += torn
             if torn:

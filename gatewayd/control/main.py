@@ -49,7 +49,7 @@ class Plane:
 
     def journal(self) -> JournalView:
         full = any(worker.journal_full for worker in self._broker.workers())
-        return JournalView(self._ingest.segments, self._ingest.torn, full)
+        return JournalView(self._ingest.segments, self._ingest.torn, full, tuple(self._ingest.damaged))
 
 
 @contextlib.contextmanager
@@ -95,7 +95,8 @@ async def serve(
     finally:
         ingesting.cancel()
         channel_server.close()
-        ingest.step()
+        while ingest.step():  # all that the workers wrote before they ended
+            pass
         database.close()
 
 

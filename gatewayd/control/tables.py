@@ -175,7 +175,6 @@ class Segment(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     position_bytes: int
-    records: int
     torn: int = 0  # slots dropped because their checksum was wrong after their writer had died
 
 

@@ -22,11 +22,7 @@ from gatewayd.keys import digest, public_id_of
 from gatewayd.policy.facts import NEED_KEY, NEED_LEASE, Answer, Facts, Guard
 from gatewayd.policy.spending import ADMITTED
 
-_MISSING = Refusal(
-    MISSING_KEY,
-    "send your API key in the X-API-Key header or as Authorization: Bearer",
-    ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),),
-)
+_ASKED_FOR = ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),)
 _CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="gatewayd", error="invalid_token"'),)
 _INVALID = Refusal(INVALID_KEY, "this API key is not known here; check that it was copied whole", _CHALLENGE)
 _REVOKED = Refusal(REVOKED_KEY, "this API key has been revoked", _CHALLENGE)
@@ -53,7 +49,8 @@ def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
     """The checksum refuses mistyped and made-up keys without a look-up; the digest decides."""
     credential = facts.credential
     if not credential:
-        return _MISSING
+        header = facts.service.conf.key_header
+        return Refusal(MISSING_KEY, f"send your API key in the {header} header or as Authorization: Bearer", _ASKED_FOR)
     # The first 11 bytes name the key: one that is remembered is decided by its digest, whose cost hides the rest.
     public_id = credential[3:11].decode("latin-1")
     entry = facts.keys.get(public_id)

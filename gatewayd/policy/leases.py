@@ -170,12 +170,6 @@ class Lessor:
         out = state.quota.out
         out[worker] = max(0, out.get(worker, 0) - admitted)
 
-    def settle(self, worker: bytes, key_id: int, outstanding: int) -> None:
-        """The worker has nothing of this key but `outstanding`, and all its records so far are ingested."""
-        state = self.keys.get(key_id)
-        if state is not None and state.quota is not None:
-            state.quota.out[worker] = outstanding
-
     def channel_lost(self, worker: bytes, now_ns: int) -> None:
         """What the worker held may have been spent, up to this moment: it stays charged, and a refill may begin."""
         for state in self.keys.values():

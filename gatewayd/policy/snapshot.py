@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from gatewayd.channel import ServiceConf, TenantConf
+from gatewayd.policy.addresses import built_in_addresses
 from gatewayd.policy.facts import Route, Service, Target
 from gatewayd.policy.guards import guards_for
-
-DEFAULT_TENANT = "default"
 
 
 @dataclass(slots=True)
@@ -75,10 +74,7 @@ def compile_snapshot(
 
 def addresses(conf: ServiceConf) -> list[str]:
     """Every prefix under which a service answers."""
-    found = [f"/proxy/{conf.public_id}", f"/{conf.tenant}/{conf.slug}", *conf.paths]
-    if conf.tenant == DEFAULT_TENANT:
-        found.append(f"/{conf.slug}")
-    return found
+    return [f"/proxy/{conf.public_id}", *built_in_addresses(conf.tenant, conf.slug), *conf.paths]
 
 
 def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes: int | None) -> Service:

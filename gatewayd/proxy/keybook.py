@@ -83,7 +83,7 @@ class KeyBook:
     def granted(self, message: LeaseGranted, now: float) -> None:
         entry = self._by_id.get(message.key_id)
         if entry is None or entry.lease is None:
-            self._send(LeaseReturned(message.key_id, message.surplus, message.granted - message.surplus, 0, 0))
+            self._send(LeaseReturned(message.key_id, message.surplus, message.granted - message.surplus, 0))
             return
         lease = entry.lease
         lease.granted(message, now)
@@ -94,7 +94,7 @@ class KeyBook:
         if lease.waiting_tokens:  # their requests have gone meanwhile
             unused, lease.waiting_tokens = lease.waiting_tokens, 0
             spent, lease.spent = lease.spent, 0
-            self._send(LeaseReturned(message.key_id, 0, unused, spent, entry.in_flight))
+            self._send(LeaseReturned(message.key_id, 0, unused, spent))
 
     def forget(self, public_ids: tuple[str, ...] | None) -> None:
         """These keys changed (None: any may have): the next request looks them up again. Surpluses go back."""
@@ -102,6 +102,7 @@ class KeyBook:
             entry = self.entries.pop(public_id, None)
             if entry is not None:
                 self._hand_back(entry)
+                self._drop_unless_busy(entry)
 
     def reconnected(self, now: float) -> list[Held]:
         """Control is back and has forgotten what it leased: say what is held, and ask again for what is waited for."""
@@ -115,7 +116,10 @@ class KeyBook:
                 held.append(Held(entry.conf.id, lease.surplus, entry.in_flight, left))
             lease.asked = False
             lease.spent = 0
-        self.entries.clear()  # changes may have been missed; entries in use stay in `_by_id`
+        self.entries.clear()  # changes may have been missed
+        for entry in list(self._by_id.values()):
+            if entry.lease is None or not entry.lease.surplus:
+                self._drop_unless_busy(entry)
         return held
 
     def ask_again(self) -> None:
@@ -142,7 +146,7 @@ class KeyBook:
         lease = entry.lease
         if lease is None or not (lease.surplus or lease.spent):
             return
-        self._send(LeaseReturned(entry.conf.id, lease.surplus, 0, lease.spent, entry.in_flight))
+        self._send(LeaseReturned(entry.conf.id, lease.surplus, 0, lease.spent))
         lease.surplus = lease.spent = lease.low = 0
         self._with_surplus.discard(entry.conf.id)
 
@@ -160,11 +164,20 @@ class KeyBook:
             entry = entries.pop(public_id)
             if entry is None:
                 return
-            lease = entry.lease
-            busy = entry.in_flight or (lease is not None and (lease.asked or entry.conf.id in self._awaiting_lease))
-            if not busy and not entry.recently_used:
+            if not entry.recently_used and not self._is_busy(entry):
                 self._hand_back(entry)
-                self._by_id.pop(entry.conf.id, None)
+                self._drop_unless_busy(entry)
                 return
             entry.recently_used = False
             entries[public_id] = entry
+
+    def _is_busy(self, entry: KeyEntry) -> bool:
+        """Requests refer to it, or news of it is on the way."""
+        lease = entry.lease
+        return entry.in_flight > 0 or (
+            lease is not None and (lease.asked or bool(lease.waiting_tokens) or entry.conf.id in self._awaiting_lease)
+        )
+
+    def _drop_unless_busy(self, entry: KeyEntry) -> None:
+        if not self._is_busy(entry):
+            self._by_id.pop(entry.conf.id, None)

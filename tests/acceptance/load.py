@@ -164,3 +164,21 @@ def run_for(seconds: float, load: Load, requests: Sequence[bytes], callers: int)
     began = time.monotonic()
     uvloop.run(timed())
     return time.monotonic() - began
+
+
+def run_during(happen: Callable[[], None], load: Load, requests: Sequence[bytes], callers: int) -> None:
+    """The same for as long as `happen` takes, which is called in a thread. Raises what it raises, all callers ended."""
+
+    async def act() -> None:
+        try:
+            await asyncio.to_thread(happen)
+        finally:
+            load.stop()
+
+    async def together() -> None:
+        outcomes = await asyncio.gather(act(), run(load, requests, callers), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    uvloop.run(together())

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import uvloop
 
-from tests.acceptance import load as loads
 from tests.acceptance.conftest import NewHouse
 from tests.acceptance.house import House, alive, wait_until
-from tests.acceptance.load import get
+from tests.acceptance.load import get, run_during
 from tests.daemons import ROOT
 
 
@@ -88,20 +87,16 @@ def test_sighup_rolls_the_workers_without_a_failed_request(new_house: NewHouse) 
     key = house.key("--plan", "unlimited")
     load = house.load()
 
-    async def roll_twice() -> None:
+    def roll_twice() -> None:
         for _ in range(2):
-            await asyncio.sleep(0.4)
+            time.sleep(0.4)
             before = house.worker_pids()
             assert len(before) == 2
             os.kill(house.supervisor, signal.SIGHUP)
-            await asyncio.to_thread(wait_until, partial(rolled, house, before))
-        await asyncio.sleep(0.3)
-        load.stop()
+            wait_until(partial(rolled, house, before))
+        time.sleep(0.3)
 
-    async def together() -> None:
-        await asyncio.gather(loads.run(load, [get("/api/x", key)], 16), roll_twice())
-
-    uvloop.run(together())
+    run_during(roll_twice, load, [get("/api/x", key)], 16)
     assert (load.broken, load.unheard, load.refused) == (0, 0, 0)
     assert load.answers.keys() == {200}
     assert len(load.workers) == 6

@@ -43,15 +43,12 @@ def insert_keys(house: House, count: int) -> None:
 
 
 def start_to_first_answer_s(house: House, key: str) -> float:
-    """The better of two: a machine that is busy elsewhere only ever makes it longer."""
-    times = []
-    for _ in range(2):
-        began = time.monotonic()
-        house.start()
-        assert house.call("/api/x", key).status == 200
-        times.append(time.monotonic() - began)
-        assert house.stop() == 0
-    return min(times)
+    began = time.monotonic()
+    house.start()
+    assert house.call("/api/x", key).status == 200
+    took_s = time.monotonic() - began
+    assert house.stop() == 0
+    return took_s
 
 
 def test_it_starts_with_a_hundred_thousand_keys_as_with_ten(new_house: NewHouse) -> None:
@@ -63,6 +60,8 @@ def test_it_starts_with_a_hundred_thousand_keys_as_with_ten(new_house: NewHouse)
         house.stop()
         insert_keys(house, count)
         took_s[count] = start_to_first_answer_s(house, key_number(count - 1)[1])
+    if took_s[MANY] > 1.5 * took_s[FEW]:  # once more: a machine that is busy elsewhere only ever makes it longer
+        took_s = {count: start_to_first_answer_s(house, key_number(count - 1)[1]) for count, house in houses.items()}
     print(f"start to first answer: {took_s}")
     assert took_s[MANY] <= 1.5 * took_s[FEW] + 0.2
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 
-import uvloop
-
-from tests.acceptance import load as loads
 from tests.acceptance.house import House
-from tests.acceptance.load import Answer, get
+from tests.acceptance.load import Answer, get, run_during
 
 KEYS = 20
 PER_KEY = 6  # connections; that all of them are at one of two workers is one in 32, so the keys together see both
@@ -36,23 +32,18 @@ def test_a_revoked_key_is_refused_by_every_worker_at_once(house: House) -> None:
             assert answer.status == 401
             refused_by[key].add(answer.worker)
 
-    async def revoke_all(load: loads.Load) -> None:
-        await asyncio.sleep(0.5)
+    def revoke_all() -> None:
+        time.sleep(0.5)
         for number, key in enumerate(keys):
-            await asyncio.to_thread(house.admin, "POST", f"/v1/keys/{key[:11]}/revoke")
+            house.admin("POST", f"/v1/keys/{key[:11]}/revoke")
             revoked_at[number] = time.monotonic()
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(WITHIN_S + 0.3)
-        load.stop()
+            time.sleep(0.02)
+        time.sleep(WITHIN_S + 0.3)
 
-    async def all_together() -> None:
-        load = house.load()
-        load.on_answer = on_answer
-        requests = [get("/guarded/x", key) for key in keys]
-        await asyncio.gather(loads.run(load, requests, KEYS * PER_KEY), revoke_all(load))
-        assert (load.broken, load.unheard) == (0, 0)
-
-    uvloop.run(all_together())
+    load = house.load()
+    load.on_answer = on_answer
+    run_during(revoke_all, load, [get("/guarded/x", key) for key in keys], KEYS * PER_KEY)
+    assert (load.broken, load.unheard) == (0, 0)
     # The promise is 100 ms; what was built is "at once", since the answer to `revoke` waits for the workers.
     assert late == []
     assert len(set.union(*served_by.values())) == 2

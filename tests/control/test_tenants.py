@@ -36,7 +36,7 @@ def test_a_tenant_is_added_changed_and_removed(admin: Admin) -> None:
     }  # fmt: skip
     admin.delete("/v1/tenants/acme")
     admin.refused("not_found", "GET", "/v1/tenants/acme")
-    assert admin.plane.told == ["snapshot", "snapshot", "snapshot", None, "snapshot"]
+    assert admin.plane.told == ["snapshot", "snapshot", "caught up", "snapshot", None, "snapshot"]
     assert admin.post("/v1/tenants", slug="acme")["id"] != added["id"]
 
 

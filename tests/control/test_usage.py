@@ -128,6 +128,30 @@ def test_names_of_removed_services_are_still_shown(admin: Admin) -> None:
     admin.delete("/v1/services/orders")
     assert admin.get("/v1/usage", **DAY)["items"][0]["service"] == "orders"
     assert admin.get("/v1/billing", period="2026-09")["items"][0]["service"] == "orders"
+    assert admin.get("/v1/usage", service="orders", **DAY)["total"]["requests"] == 15
+    admin.post("/v1/services", slug="orders", targets=TARGETS)
+    assert admin.get("/v1/usage", service="orders", **DAY)["total"]["requests"] == 0
+
+
+def test_a_removed_tenant_can_still_be_billed_until_another_has_its_name(admin: Admin, ledger: Ledger) -> None:
+    gone = admin.post("/v1/tenants", slug="acme")["id"]
+    with admin.control.database.write() as session:
+        session.add(Cycle(tenant_id=2, period="2026-09", starts_at=1_788_220_800, ends_at=1_790_812_800))
+    ledger.add(tenant_id=2, cycle_id=2, requests=1, billable=1)
+    admin.delete("/v1/tenants/acme")
+    bill = {"period": "2026-09"}
+    assert admin.get("/v1/billing", tenant="acme", **bill)["total"] == "0.001"
+    assert admin.get("/v1/usage", tenant="acme", **DAY)["total"]["requests"] == 1
+    admin.refused("not_found", "GET", "/v1/services?tenant=acme")
+    admin.post("/v1/tenants", slug="acme")
+    assert admin.get("/v1/billing", tenant="acme", **bill)["total"] == "0"
+    assert admin.get("/v1/billing", tenant=gone, **bill)["total"] == "0.001"
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_currency_stays_once_there_is_a_bill_in_it(admin: Admin) -> None:
+    admin.refused("conflict", "PATCH", "/v1/tenants/default", {"currency": "JPY"})
+    assert admin.patch("/v1/tenants/default", currency="USD", name="us")["name"] == "us"
 
 
 def test_a_range_is_widened_to_whole_hours_and_says_so(admin: Admin) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -10,12 +9,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-import uvloop
 
-from tests.acceptance import load as loads
 from tests.acceptance.conftest import NewHouse
 from tests.acceptance.house import House, alive, children_of, kill, wait_until
-from tests.acceptance.load import Answer, Load, get
+from tests.acceptance.load import Answer, Load, get, run_during
 
 CALLERS = 16
 ROUNDS = [pytest.param(2, id="short"), pytest.param(10, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
@@ -29,18 +26,8 @@ def furnished(house: House) -> str:
 
 
 def under_load(load: Load, key: str, happen: Callable[[], None]) -> None:
-    """Call `happen`, in a thread, while callers send; they stop when it has returned."""
-
-    async def together() -> None:
-        async def act() -> None:
-            try:
-                await asyncio.to_thread(happen)
-            finally:
-                load.stop()
-
-        await asyncio.gather(loads.run(load, [get("/api/x", key)], CALLERS), act())
-
-    uvloop.run(together())
+    """Call `happen` while callers send; they stop when it has returned."""
+    run_during(happen, load, [get("/api/x", key)], CALLERS)
 
 
 def assert_ledger(house: House, received: int) -> tuple[int, int, int]:
@@ -52,6 +39,11 @@ def assert_ledger(house: House, received: int) -> tuple[int, int, int]:
     bill = [item["requests"] for item in house.gatectl.json("billing", "show")["items"]]
     assert received <= sum(bill) <= served
     return received, requests, served
+
+
+def replaced(house: House, killed: int) -> bool:
+    pids = house.worker_pids()
+    return killed not in pids and len(pids) == house.workers
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)
@@ -67,7 +59,7 @@ def test_a_killed_worker(new_house: NewHouse, rounds: int) -> None:
             killed = house.worker_pids()[number % 2]
             kill(killed)
             answered = load.ok
-            wait_until(lambda: killed not in house.worker_pids() and house.all_workers_serve())
+            wait_until(lambda: replaced(house, killed) and house.all_workers_serve())
             assert load.ok > answered  # the other one served meanwhile
             time.sleep(0.3)
 
@@ -166,11 +158,7 @@ def test_a_gateway_may_start_while_the_children_of_a_killed_one_still_drain(new_
         assert house.call("/api/x", key).status == 200
         assert any(alive(pid) for pid in left)
 
-    async def together() -> None:
-        slow = [get("/api/slow?ms=4000", key)]
-        await asyncio.gather(loads.run(load, slow, 4), asyncio.to_thread(kill_it))
-
-    uvloop.run(together())
+    run_during(kill_it, load, [get("/api/slow?ms=4000", key)], 4)
     assert load.answers == {200: 4}
     assert (load.broken, load.unheard, load.stale) == (0, 0, 0)
     wait_until(lambda: house.usage("--service", "api")["requests"] == 5)
@@ -231,17 +219,8 @@ def test_limits_hold_while_control_is_killed(new_house: NewHouse) -> None:
             wait_until(house.all_workers_serve)
         time.sleep(1.0)
 
-    async def together() -> None:
-        async def act() -> None:
-            try:
-                await asyncio.to_thread(kill_it)
-            finally:
-                load.stop()
-
-        await asyncio.gather(loads.run(load, [get("/api/x", key) for key in keys.values()], 24), act())
-
     began = time.monotonic()
-    uvloop.run(together())
+    run_during(kill_it, load, [get("/api/x", key) for key in keys.values()], 24)
     elapsed_s = time.monotonic() - began
     print(f"in {elapsed_s:.2f} s: {ok}")
     for plan, (burst, per_s) in rates.items():

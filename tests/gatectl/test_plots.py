@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gatectl.commands.usage import drawn as drawn_usage
 from gatectl.plots import bars, courses, grouped_sums, sparkline
 
 
@@ -39,3 +40,12 @@ def test_courses_share_a_scale() -> None:
     assert drawn[1].startswith("b  ▅▅▅     peak 4".replace("▅", "▅"))
     assert "00:00" in drawn[2]
     assert courses([], "", "", 80) == ""
+
+
+def test_hours_without_requests_have_their_place_in_a_course() -> None:
+    items = [
+        {"time": "2026-11-20T22:00:00Z", "service": "orders", "requests": 8},
+        {"time": "2026-11-21T01:00:00Z", "service": "orders", "requests": 4},
+    ]
+    course = drawn_usage(items, ["service"], "hour", 80).splitlines()[1]
+    assert course.split("  peak")[0] == "orders  ███      ▅▅▅"

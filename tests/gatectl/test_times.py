@@ -53,6 +53,11 @@ def test_what_is_no_moment(text: str) -> None:
         parse_moment(text, NOW)
 
 
+def test_a_moment_before_the_first_year_is_none() -> None:
+    with pytest.raises(ValueError, match="outside the years"):
+        parse_moment("0001-01-01T00:00:00+14:00", NOW)
+
+
 def test_expiry_is_ahead() -> None:
     assert rfc3339(parse_expiry("90d", NOW)) == "2027-02-19T02:30:15Z"
     assert rfc3339(parse_expiry("2027-01-31", NOW)) == "2027-01-31T00:00:00Z"
@@ -81,4 +86,10 @@ def test_sizes(text: str, size: int) -> None:
 @pytest.mark.parametrize("text", ["", "MiB", "-1", "1 XB", "1i", "1iB", "ten"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["9007199254740993KiB", "9" * 400])
+def test_what_is_too_large_a_size(text: str) -> None:
+    with pytest.raises(ValueError, match="at most"):
         parse_size(text)

@@ -48,6 +48,11 @@ class Upstream:
     def received(self) -> bytes:
         return b"".join(bytes(peer.received) for peer in self.peers)
 
+    def narrow(self, receives: int) -> None:
+        """From now on the kernel takes only about this much for a connection whose script does not read."""
+        assert self._server is not None
+        self._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
+
     async def answer_all(self, peer: Peer) -> None:
         while True:
             self.requests.append(await peer.message())

@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from gatewayd.proxy.client import LINGER_S, ClientConnection
+from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.journal import Journal
+from gatewayd.proxy.upstream import Pool, UpstreamConnection
 from gatewayd.records import ADMITTED, CLIENT_LEFT
 from tests.wire.harness import GET, OK, Upstream, Wire
 from tests.wire.peer import CutShortError, Peer
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.anyio
 POST = b"POST /open/ HTTP/1.1\r\nHost: api\r\nContent-Length: 10\r\n\r\n"
 CHUNKED = b"POST /open/ HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n"
 MIB = 1 << 20
+NARROW_BYTES = 16384  # of a kernel's buffer, so that little is on its way between the two sides
 HELD_BYTES = MIB  # that a worker may hold of one body: the loop reads up to 256 KiB at once
 
 
@@ -177,7 +180,7 @@ async def test_slow_reader(wire: Wire, chunked: bool) -> None:
         await upstream.answer_all(peer)
 
     wire.upstream.script = script
-    client = await wire.client(limit=4096)
+    client = await wire.client(limit=4096, receives=NARROW_BYTES)
     await client.send(GET)
     await client.more()
     connection = connection_of(wire)
@@ -194,11 +197,25 @@ async def test_slow_reader(wire: Wire, chunked: bool) -> None:
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["fresh", "pooled"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
-async def test_upstream_that_does_not_read(wire: Wire, chunked: bool, pooled: bool) -> None:
-    """What the upstream does not take is not read from the client."""
+async def test_upstream_that_does_not_read(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, chunked: bool, pooled: bool
+) -> None:
+    """What the upstream does not take is not read from the client, however much has come before the connection."""
+    connect, made = Pool.connect, UpstreamConnection.connection_made
+
+    def connect_late(pool: Pool, exchange: Exchange) -> None:
+        asyncio.get_running_loop().call_later(0.02, connect, pool, exchange)
+
+    def made_narrow(connection: UpstreamConnection, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW_BYTES)
+        made(connection, transport)
+
+    wire.upstream.narrow(NARROW_BYTES)
+    monkeypatch.setattr(Pool, "connect", connect_late)
+    monkeypatch.setattr(UpstreamConnection, "connection_made", made_narrow)
     gate = asyncio.Event()
     piece = bytes(range(256)) * 256
-    count = 512
+    count = 48
 
     async def script(upstream: Upstream, peer: Peer) -> None:
         if pooled:
@@ -248,33 +265,24 @@ async def test_pipelines_and_does_not_read(wire: Wire) -> None:
     assert len(wire.records()) == count
 
 
-async def test_every_write_pauses(wire: Wire) -> None:
+async def test_every_write_pauses(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if no client ever took a byte at once: each pause is followed by a resume, and nobody inherits one."""
+    write = ClientConnection.write
+
+    def write_to_a_slow_client(connection: ClientConnection, data: bytes) -> None:
+        write(connection, data)
+        if not connection.writing_paused:
+            connection.pause_writing()
+            connection.worker.loop.call_later(0.001, connection.resume_writing)
+
+    monkeypatch.setattr(ClientConnection, "write", write_to_a_slow_client)
     chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"a\r\n0123456789\r\n" * 3 + b"0\r\n\r\n"
     wire.upstream.answer = chunks
     client = await wire.client()
-    await client.send(b"\r\n")
-    await wire.settled(lambda: bool(wire.state.connections))
-    connection_of(wire).transport.set_write_buffer_limits(high=0)
     for _ in range(3):
         await client.send(GET * 5 + GET.replace(b"/open/", b"/none/") + POST + b"0123456789")
         answers = [await client.message() for _ in range(7)]
         assert [answer.status for answer in answers] == [200] * 5 + [404, 200]
-    assert len(wire.upstream.peers) == 1
-
-
-async def test_upstream_paused_for_a_client_that_is_gone(wire: Wire) -> None:
-    """A connection that goes back to the pool is one that is read from."""
-    wire.upstream.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n"
-    for _ in range(3):
-        client = await wire.client()
-        await client.send(b"\r\n")
-        await wire.settled(lambda: len(wire.state.connections) == 1)
-        connection_of(wire).transport.set_write_buffer_limits(high=0)
-        await client.send(GET)
-        assert (await client.message()).body == b"0123456789"
-        await client.closed()
-        await wire.settled(lambda: not wire.state.connections)
     assert len(wire.upstream.peers) == 1
 
 
@@ -411,27 +419,35 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("step", [0, 1], ids=["whole", "byte by byte"])
-@pytest.mark.parametrize("name", ANSWERS)
-async def test_recorded_before_the_last_byte(wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
+def noted(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens from now on: "record" for one in the file, "write" for bytes to the client."""
     events: list[str] = []
     append, write = Journal.append, ClientConnection.write
 
     def appending(journal: Journal, record: bytes) -> None:
+        before = len(wire.records())
         append(journal, record)
-        assert len(wire.records()) == 1, "the record is in the file when append returns"
+        assert len(wire.records()) == before + 1, "the record is in the file when append returns"
         events.append("record")
 
     def writing(connection: ClientConnection, data: bytes) -> None:
         events.append("write")
         write(connection, data)
 
+    monkeypatch.setattr(Journal, "append", appending)
+    monkeypatch.setattr(ClientConnection, "write", writing)
+    return events
+
+
+@pytest.mark.parametrize("step", [0, 1], ids=["whole", "byte by byte"])
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_recorded_before_the_last_byte(wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, step: int) -> None:
+    events = noted(wire, monkeypatch)
+
     async def script(upstream: Upstream, peer: Peer) -> None:
         await peer.message()
         await peer.send(ANSWERS[name], step)
 
-    monkeypatch.setattr(Journal, "append", appending)
-    monkeypatch.setattr(ClientConnection, "write", writing)
     wire.upstream.script = script
     answer = await wire.ask(GET)
     assert answer.status in (200, 204)
@@ -443,10 +459,7 @@ async def test_recorded_before_the_last_byte(wire: Wire, monkeypatch: pytest.Mon
 async def test_refusals_are_recorded_before_their_last_byte(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, path: bytes
 ) -> None:
-    events: list[str] = []
-    append, write = Journal.append, ClientConnection.write
-    monkeypatch.setattr(Journal, "append", lambda *each: (append(*each), events.append("record")))
-    monkeypatch.setattr(ClientConnection, "write", lambda *each: (write(*each), events.append("write")))
+    events = noted(wire, monkeypatch)
     await wire.ask(GET.replace(b"/open/", path))
     assert events == ["record", "write"]
 

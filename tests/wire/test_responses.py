@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gatewayd.proxy.upstream import UpstreamConnection
 from gatewayd.records import ADMITTED, UPSTREAM_BROKE
 from tests.wire.harness import BRISK_TIMEOUT_S, GET, OK, Upstream, Wire
 from tests.wire.peer import CutShortError, Peer
@@ -61,7 +62,7 @@ WHOLE = [
     Row("server error", answer(b"503 Busy", b"Retry-After: 7", LENGTH, body=TEN), b"503 Busy",
         (b"Retry-After: 7", LENGTH), TEN),
     Row("unknown status", answer(b"299 Odd", LENGTH, body=TEN), b"299 Odd", (LENGTH,), TEN),
-    Row("hop by hop", answer(FINE, b"Keep-Alive: timeout=5", b"A: 1", b"Proxy-Connection: x", b"Trailer: X", 
+    Row("hop by hop", answer(FINE, b"Keep-Alive: timeout=5", b"A: 1", b"Proxy-Connection: x", b"Trailer: X",
         b"TE: x", b"Proxy-Authenticate: Basic", b"Upgrade: h2c", LENGTH, body=TEN), FINE, (b"A: 1", LENGTH), TEN),
     Row("named by Connection", answer(FINE, b"A: 1", b"Foo: 1", b"Connection: foo, BAR", b"bar: 2", LENGTH, body=TEN),
         FINE, (b"A: 1", LENGTH), TEN),
@@ -249,6 +250,18 @@ async def test_upstream_leaves_at_once(wire: Wire, how: str) -> None:
     for _ in range(20):
         assert (await wire.ask(GET)).status == 502
     assert len(wire.records()) == 20
+
+
+async def test_upstream_that_is_gone_before_the_connect_returns(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is lost before whoever waits for it has its turn: there is no other news of its end to come."""
+    made = UpstreamConnection.connection_made
+
+    def made_and_gone(connection: UpstreamConnection, transport: asyncio.Transport) -> None:
+        made(connection, transport)
+        transport.abort()
+
+    monkeypatch.setattr(UpstreamConnection, "connection_made", made_and_gone)
+    assert (await wire.ask(GET)).status == 502
 
 
 def dies_on_reuse(answer: bytes = b"") -> object:

@@ -43,6 +43,6 @@ async def _answer(request: Request, bill: Bill) -> Response:
 
 def _read(control: ControlState, tenant_ref: str, bill: Bill, period: str) -> dict[str, Any]:
     with control.database.read() as session:
-        tenant = tenant_by(session, tenant_ref)
+        tenant = tenant_by(session, tenant_ref, gone_too=True)
         assert tenant.id is not None
         return bill(session.connection(), billing.Account(tenant.id, tenant.slug, tenant.currency), period)

@@ -20,20 +20,20 @@ _WHOLE_KEY = re.compile(r"(gw_[a-z0-9]{8})_.+", re.ASCII | re.DOTALL)
 Named = TypeVar("Named", Service, Plan)
 
 
-def tenant_by(session: Session, ref: str) -> Tenant:
-    found = session.exec(
-        select(Tenant).where(
-            (col(Tenant.slug) == ref) | (col(Tenant.public_id) == ref), col(Tenant.removed_at).is_(None)
-        )
-    ).first()
+def tenant_by(session: Session, ref: str, *, gone_too: bool = False) -> Tenant:
+    """`gone_too`: also one that was removed, whose usage and bills are not; the living and the latest come first."""
+    query = select(Tenant).where((col(Tenant.slug) == ref) | (col(Tenant.public_id) == ref))
+    if not gone_too:
+        query = query.where(col(Tenant.removed_at).is_(None))
+    found = session.exec(query.order_by(col(Tenant.removed_at).is_not(None), col(Tenant.id).desc())).first()
     if found is None:
         names = session.exec(select(Tenant.slug).where(col(Tenant.removed_at).is_(None)).limit(_MOST_NAMES))
         raise not_found("tenant", ref, names)
     return found
 
 
-def service_by(session: Session, tenant: Tenant, ref: str) -> Service:
-    return _named(session, Service, col(Service.slug), tenant, ref)
+def service_by(session: Session, tenant: Tenant, ref: str, *, gone_too: bool = False) -> Service:
+    return _named(session, Service, col(Service.slug), tenant, ref, gone_too)
 
 
 def plan_by(session: Session, tenant: Tenant, ref: str) -> Plan:
@@ -65,9 +65,13 @@ def new_public_id(session: Session, table: type[SQLModel], prefix: str) -> str:
             return public_id
 
 
-def _named(session: Session, table: type[Named], name: Mapped[str], tenant: Tenant, ref: str) -> Named:
-    live = (col(table.tenant_id) == tenant.id, col(table.removed_at).is_(None))
-    found = session.exec(select(table).where((name == ref) | (col(table.public_id) == ref), *live)).first()
+def _named(
+    session: Session, table: type[Named], name: Mapped[str], tenant: Tenant, ref: str, gone_too: bool = False
+) -> Named:
+    own, is_gone = col(table.tenant_id) == tenant.id, col(table.removed_at).is_not(None)
+    live = (own, ~is_gone)
+    query = select(table).where((name == ref) | (col(table.public_id) == ref), *((own,) if gone_too else live))
+    found = session.exec(query.order_by(is_gone, col(table.id).desc())).first()
     if found is None:
         raise not_found(table.__name__.lower(), ref, session.exec(select(name).where(*live).limit(_MOST_NAMES)))
     return found

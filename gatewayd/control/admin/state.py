@@ -28,11 +28,15 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class JournalView:
-    """The journals as `status` shows them: segments on disk, slots torn by accidents, whether one cannot be written."""
+    """The journals as `status` shows them: segments on disk, slots torn by accidents, whether one cannot be written.
+
+    `damaged`: names of files that were set aside because they are no segments.
+    """
 
     segments: int
     torn: int
     full: bool
+    damaged: tuple[str, ...] = ()
 
 
 class Plane(Protocol):

@@ -69,8 +69,10 @@ def _problems(workers: list[WorkerView], journal: JournalView) -> list[str]:
     if not any(worker.state == "serving" for worker in workers):
         problems.append("no worker is serving")
     problems += [f"worker {worker.slot} is gone" for worker in workers if worker.state == "gone"]
-    if journal.full or any(worker.journal_full for worker in workers):
+    if journal.full:
         problems.append("the journal cannot be written: the disk is full")
     if journal.torn:
         problems.append(f"{journal.torn} torn records were dropped from the journal")
+    if journal.damaged:
+        problems.append(f"journal files are damaged and were set aside, not billed: {', '.join(journal.damaged)}")
     return problems

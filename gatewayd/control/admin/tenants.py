@@ -20,7 +20,7 @@ from gatewayd.control.admin.problems import conflict
 from gatewayd.control.admin.refs import new_public_id, tenant_by
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.database import DEFAULT_TENANT_ID
-from gatewayd.control.tables import Key, Plan, Service, Tenant
+from gatewayd.control.tables import Cycle, Key, Plan, Service, Tenant
 from gatewayd.policy.addresses import check_slug
 from gatewayd.policy.amounts import format_time
 
@@ -102,13 +102,17 @@ async def add(request: Request) -> Response:
 
 async def set_(request: Request) -> Response:
     wanted = await read_body(request, ChangedTenant)
+    if wanted.currency is not UNSET:
+        await control_of(request).plane.catch_up()  # whether there is a bill yet
     with change(request) as made:
         tenant = tenant_by(made.session, request.path_params["ref"])
         before = show(tenant)
         if wanted.name is not UNSET:
             tenant.name = checked("name", check_display_name, wanted.name)
-        if wanted.currency is not UNSET:
-            tenant.currency = checked("currency", _check_currency, wanted.currency)
+        if wanted.currency is not UNSET and wanted.currency != tenant.currency:
+            currency = checked("currency", _check_currency, wanted.currency)
+            _refuse_billed(made.session, tenant)
+            tenant.currency = currency
         if wanted.suspended is not UNSET:
             tenant.suspended = wanted.suspended
         made.session.add(tenant)
@@ -151,6 +155,12 @@ def _refuse_taken(session: Session, slug: str) -> None:
     )
     if session.exec(ambiguous).first():
         raise conflict(f"{slug!r} is a service of the tenant default, so /{slug}/ would be ambiguous")
+
+
+def _refuse_billed(session: Session, tenant: Tenant) -> None:
+    """Amounts are numbers of the tenant's currency: another one would turn 5 EUR of a bill into 5 JPY."""
+    if session.exec(select(Cycle.id).where(Cycle.tenant_id == tenant.id)).first():
+        raise conflict(f"tenant {tenant.slug!r} has bills in {tenant.currency}; add a tenant for another currency")
 
 
 def _refuse_in_use(session: Session, tenant: Tenant) -> None:

@@ -47,14 +47,14 @@ async def show(request: Request) -> Response:
 def _answer(control: ControlState, asked: Asked, since: int, until: int, by: tuple[str, ...]) -> dict[str, Any]:
     with control.database.read() as session:
         everyone = asked.tenant is None and "tenant" in by
-        tenant = tenant_by(session, asked.tenant or DEFAULT_TENANT)
+        tenant = tenant_by(session, asked.tenant or DEFAULT_TENANT, gone_too=True)
         question = usage.Question(
             since=since,
             until=until,
             by=by,
             interval=asked.interval,
             tenant_id=None if everyone else tenant.id,
-            service_id=None if asked.service is None else service_by(session, tenant, asked.service).id,
+            service_id=None if asked.service is None else service_by(session, tenant, asked.service, gone_too=True).id,
             key_id=None if asked.key is None else key_by(session, tenant, asked.key).id,
         )
         return usage.usage(session.connection(), question)

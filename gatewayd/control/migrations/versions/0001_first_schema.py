@@ -49,7 +49,6 @@ def upgrade() -> None:
         "segment",
         column("name", sa.String()),
         column("position_bytes", sa.Integer()),
-        column("records", sa.Integer()),
         column("torn", sa.Integer()),
         sa.PrimaryKeyConstraint("name"),
     )
