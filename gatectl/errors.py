@@ -68,7 +68,6 @@ PROBLEMS: Mapping[str, type[GatectlError]] = {
     "invalid": RejectedError,
     "malformed": RejectedError,
     "not_permitted": NotPermittedError,
-    "unavailable": UnreachableError,
 }
 
 _NAMED_THINGS = ("tenant", "service", "plan", "key")
@@ -93,6 +92,6 @@ def _hint(kind: type[GatectlError], detail: str, problem: Mapping[str, Any]) -> 
         return f"'gatectl {named} list' shows what there is" if named in detail else ""
     if kind is NotPermittedError:
         return "run it as root, as the user of gatewayd, or as a member of the socket's group"
-    if kind is UnreachableError:
+    if problem.get("code") == "unavailable":
         return "try again in a moment"
     return ""

@@ -34,7 +34,7 @@ from gatewayd.settings import Settings, split_address
 
 BACKLOG = 4096
 START_TIMEOUT_S = 60.0  # a first start may migrate a large database
-KILL_AFTER_S = 5.0  # beyond the drain timeout
+KILL_AFTER_S = 10.0  # beyond the drain timeout; control's own is half of it, and then it ingests what is left
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # by how often it died within STABLE_S
 STABLE_S = 10.0
 CANNOT_START = 78  # see control.main: what it said on standard error stands

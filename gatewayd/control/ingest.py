@@ -28,6 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from gatewayd.control.database import Database
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import Segment
+from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.records import (
     ADMITTED,
     SEGMENT_SUFFIX,
@@ -95,7 +96,7 @@ class Ingest:
         self._rollups = Rollups()
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._finished: list[str] = []  # rows whose file is gone
-        self._failing = False
+        self.failure = ""  # why nothing can be stored for the moment
         self.torn = 0
         self.damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
         self._positions: dict[str, tuple[int, int]] = {}
@@ -125,14 +126,16 @@ class Ingest:
             await asyncio.sleep(0 if self.step() else PAUSE_S)
 
     async def catch_up(self) -> None:
-        """Returns when every record that was stored at the call is in the rollups."""
+        """Returns when every record stored by now is in the rollups. Raises GatewayError when that cannot be."""
         while self._awaited:
             await asyncio.sleep(0.005)
         # Each step takes up to STEP_BYTES of every segment, and a segment holds 16 times that: more is new load.
         for _ in range(32):
             if not self.step():
-                return
+                break
             await asyncio.sleep(0)
+        if self.failure:  # an old figure that looks like the present one would be a wrong bill
+            raise GatewayError(UNAVAILABLE, f"usage cannot be brought up to date, journals are kept: {self.failure}")
 
     def step(self) -> bool:
         """Take what is new, once. True when there is more to take. A database that fails is tried again later."""
@@ -266,11 +269,11 @@ class Ingest:
                         session.delete(row)
         except DBAPIError as error:
             self._rollups.forget()
-            if not self._failing:
+            if not self.failure:
                 log.error("usage cannot be stored for the moment, journals are kept: %s", error.orig)
-            self._failing = True
+            self.failure = str(error.orig)
             return False
-        self._failing = False
+        self.failure = ""
         self._finished.clear()
         for reader, records, torn in batches:
             reader.position += (len(records) + torn) * SLOT_BYTES

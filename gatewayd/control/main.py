@@ -49,7 +49,9 @@ class Plane:
 
     def journal(self) -> JournalView:
         full = any(worker.journal_full for worker in self._broker.workers())
-        return JournalView(self._ingest.segments, self._ingest.torn, full, tuple(self._ingest.damaged))
+        return JournalView(
+            self._ingest.segments, self._ingest.torn, full, tuple(self._ingest.damaged), self._ingest.failure
+        )
 
 
 @contextlib.contextmanager

@@ -145,4 +145,6 @@ def _check_port(port: str | None, url: str) -> str:
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    """Quoted for an error; cut after that, since one character may be quoted as ten."""
+    quoted = repr(text[:81])
+    return quoted if len(text) <= 80 and len(quoted) <= 82 else f"{quoted[:78]}...{quoted[0]}"

@@ -145,4 +145,5 @@ def _parse_span(span: str, text: str) -> int:
 
 def _short(text: str) -> str:
     """Quoted for an error, which nobody can blow up with a megabyte."""
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    quoted = repr(text[:41])
+    return quoted if len(text) <= 40 and len(quoted) <= 42 else f"{quoted[:38]}...{quoted[0]}"

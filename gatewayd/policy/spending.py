@@ -39,7 +39,7 @@ class KeyLease:
     """Tokens in hand and the last news of the limits."""
 
     __slots__ = (
-        "_counts", "_fields", "_formatted", "_formatted_until", "_names", "asked", "blocked_by",
+        "_counts", "_fields", "_formatted", "_formatted_until", "asked", "blocked_by",
         "blocked_until", "key_id", "limits", "low", "more_at", "remaining", "spent", "surplus", "touched_at",
         "waiting_tokens",
     )  # fmt: skip
@@ -57,10 +57,9 @@ class KeyLease:
         names = [(rate.name, rate.limit, rate.window_s) for rate in conf.rates]
         if conf.quota is not None:
             names.append(("month", conf.quota, 0))
-        self.limits = tuple(limit for _, limit, _ in names)
+        self.limits = tuple(names)  # all that headers and refusals say: another window is another limit
         self.remaining = [0] * len(names)
         self.more_at = [0.0] * len(names)
-        self._names = tuple(name for name, _, _ in names)
         self._fields = _policy_fields(names) + _limit_fields(names)
         self._formatted = b""
         self._formatted_until = 0.0
@@ -112,9 +111,9 @@ class KeyLease:
         """The 429 for the limit that is empty, with a Retry-After that is never before its `t`."""
         index = self.blocked_by
         wait_s = max(1, _seconds(self.more_at[index] - max(now, self.touched_at)))
-        name = self._names[index]
+        name, limit, _ = self.limits[index]
         problem = QUOTA_EXCEEDED if name == "month" else RATE_LIMITED
-        detail = f"{self.limits[index]} requests per {name} are used up; more in {wait_s} s"
+        detail = f"{limit} requests per {name} are used up; more in {wait_s} s"
         return Refusal(problem, detail, ((b"Retry-After", b"%d" % wait_s),))
 
     def header_fields(self, now: float) -> bytes:
@@ -136,7 +135,7 @@ class KeyLease:
         least = min(self.remaining)
         tightest = self.remaining.index(least)
         self._counts = (*self.remaining, least)
-        self._formatted = self._fields % (*seconds, self.limits[tightest], seconds[tightest])
+        self._formatted = self._fields % (*seconds, self.limits[tightest][1], seconds[tightest])
         # Until the first of them has a whole second less to wait; what has passed stays 0.
         rests_s = [wait_s - second + 1 for wait_s, second in zip(waits_s, seconds, strict=True) if second]
         self._formatted_until = now + min(rests_s, default=1.0)

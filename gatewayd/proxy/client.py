@@ -146,6 +146,7 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.resume_response()
         elif self._state is _ANSWERING:
             self.resume_reading()
+            self._waits_since = self.worker.now()
             self._next_message()
 
     def data_received(self, data: bytes) -> None:
@@ -292,6 +293,7 @@ class ClientConnection(asyncio.Protocol):
                 self._state = _ANSWERING
                 exchange.request_ended()
             else:  # answered before its body had ended, and the body has now been dropped
+                self._waits_since = self.worker.now()
                 self._next_message()
 
     def _broken_body(self, why: str) -> None:
@@ -329,9 +331,10 @@ class ClientConnection(asyncio.Protocol):
     def close_after(self, exchange: Exchange) -> None:
         self._keep_alive = False
 
-    def exchange_ended(self, keep_alive: bool) -> None:
+    def exchange_ended(self, keep_alive: bool, now: float) -> None:
         """The response has been written whole."""
         self.exchange = None
+        self._waits_since = now
         if self.reading_paused:
             self.resume_reading()
         if not keep_alive:
@@ -339,9 +342,7 @@ class ClientConnection(asyncio.Protocol):
                 self._linger()
             else:
                 self.transport.close()
-        elif self._state is _BODY:
-            self._waits_since = self.worker.now()  # what is left of the body is dropped as it comes
-        else:
+        elif self._state is not _BODY:  # what is left of a body is dropped as it comes
             self._next_message()
 
     def _next_message(self) -> None:
@@ -350,11 +351,12 @@ class ClientConnection(asyncio.Protocol):
             self._state = _ANSWERING
             return
         self._state = _HEAD
-        self._waits_since = self.worker.now()
         if self._buffer:
             self.worker.loop.call_soon(self._read_waiting)
-        elif self._ended or not self._keep_alive:
+        elif self._ended:
             self.transport.close()
+        elif not self._keep_alive:  # draining began after this response's head had promised to stay
+            self.worker.loop.call_later(LAST_REQUEST_S, self._close_idle)
 
     def _read_waiting(self) -> None:
         if self._state is _HEAD and self._buffer and not self.transport.is_closing():

@@ -60,6 +60,7 @@ class Exchange:
     body_sent = False  # the whole request is with the upstream
     body_streamed = False  # some of the body has gone and cannot be sent again
     chunk_response = False
+    promised_to_stay = False  # what the head of a response that streams has said of the connection
     bytes_in = 0
     bytes_out = 0
     status = 0  # of the response that has begun
@@ -98,7 +99,7 @@ class Exchange:
         self.route = route
         service = self.service = facts.service = route.service
         worker.exchanges.add(self)
-        if not worker.has_journal_room():
+        if worker.journal.spare is None and not worker.has_journal_room():
             self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
             return
         facts.key = None
@@ -238,9 +239,9 @@ class Exchange:
         self.bytes_out = len(body)
         keep_alive = self.client.will_stay(self)
         data = response_bytes(self, response, keep_alive) + body
-        self._record(response.status, 0, 0)
-        self.client.write(data)
-        self.client.exchange_ended(keep_alive)
+        ended_at = self._record(response.status, 0, 0)
+        self.client.transport.write(data)
+        self.client.exchange_ended(keep_alive, ended_at)
 
     def response_started(self, response: ResponseHead) -> None:
         if self.done:
@@ -254,6 +255,7 @@ class Exchange:
         keep_alive = self.client.will_stay(self)
         if not keep_alive:
             self.client.close_after(self)  # as the head now says, however the connection stands when the body ends
+        self.promised_to_stay = keep_alive
         self.client.write(response_bytes(self, response, keep_alive))
 
     def response_body(self, data: bytes) -> None:
@@ -268,13 +270,12 @@ class Exchange:
         if self.done:
             return
         self.bytes_out += len(last)
-        keep_alive = self.client.will_stay(self)
-        self._record(self.status, 0, 0)
+        ended_at = self._record(self.status, 0, 0)
         if self.chunk_response:
             last = chunked.encode(last) + chunked.LAST_CHUNK
         if last:
             self.client.write(last)
-        self.client.exchange_ended(keep_alive)
+        self.client.exchange_ended(self.promised_to_stay, ended_at)
 
     def pause_response(self) -> None:
         if self.upstream is not None:
@@ -370,9 +371,9 @@ class Exchange:
         data, self.bytes_out = render(
             refusal, self.request_id, self.limit_fields(), head_only=self.facts.method == b"HEAD", close=not keep_alive
         )
-        self._record(problem.status, problem.number, 0)
+        ended_at = self._record(problem.status, problem.number, 0)
         self.client.write(data)
-        self.client.exchange_ended(keep_alive)
+        self.client.exchange_ended(keep_alive, ended_at)
 
     # Recorded.
 
@@ -386,33 +387,39 @@ class Exchange:
             return fields
         return limit_fields_beside(response, fields, min(lease.remaining) + lease.surplus)
 
-    def _record(self, status: int, problem: int, flags: int) -> None:
+    def _record(self, status: int, problem: int, flags: int) -> float:
+        """Store the one record of this exchange; from here on it is done. Returns the time."""
         self.done = True
+        now = time.monotonic()
         worker = self.worker
         worker.exchanges.discard(self)
         worker.requests += 1
         service = self.service
         if service is None:
-            return  # no address of anybody's: nobody's usage
-        now = time.monotonic()
-        upstream_us = int((now - self.forwarded_at) * 1e6) if self.forwarded_at else 0
-        total_us = int((now - self.started_at) * 1e6)
-        if total_us > _LONGEST_US:
-            total_us, upstream_us = _LONGEST_US, min(upstream_us, _LONGEST_US)
+            return now  # no address of anybody's: nobody's usage
+        gateway_us = int((now - self.started_at) * 1e6)
+        upstream_us = 0
+        if self.forwarded_at:
+            upstream_us = int((now - self.forwarded_at) * 1e6)
+            gateway_us -= upstream_us
+            if upstream_us > _LONGEST_US:
+                upstream_us = _LONGEST_US
         key_id = price_id = 0
-        if self.admitted:
-            flags |= ADMITTED
         entry = self.entry
         if entry is not None:
-            key_id, price_id = entry.conf.id, entry.conf.price_id
-            if self.admitted:
+            conf = entry.conf
+            key_id, price_id = conf.id, conf.price_id
+        if self.admitted:
+            flags |= ADMITTED
+            if entry is not None:
                 entry.in_flight -= 1
         worker.journal.append(
             pack_record(
                 flags, self.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
-                self.bytes_in, self.bytes_out, max(0, total_us - upstream_us), upstream_us, self.request_id[:16],
+                self.bytes_in, self.bytes_out, min(gateway_us, _LONGEST_US), upstream_us, self.request_id[:16],
             )
         )  # fmt: skip
+        return now
 
 
 def credential_of(facts: Facts, service: Service) -> bytes | None:

@@ -50,7 +50,7 @@ class Journal:
         self._segment = self._make()
         self._map = self._segment.map
         self._offset = SLOT_BYTES
-        self._spare: _Segment | None = None
+        self.spare: _Segment | None = None
         self.lost = 0  # records that found no room (only with on_full = "serve", or refusals on a full disk)
         self.error = ""  # why there is no spare
 
@@ -64,7 +64,7 @@ class Journal:
 
     def has_room(self, in_flight: int) -> bool:
         """True when this request and all in flight can be recorded."""
-        return self._spare is not None or (SEGMENT_BYTES - self._offset) // SLOT_BYTES > in_flight
+        return self.spare is not None or (SEGMENT_BYTES - self._offset) // SLOT_BYTES > in_flight
 
     def append(self, record: bytes) -> None:
         """Store one record of SLOT_BYTES. Counted in `lost` if there is no room."""
@@ -78,28 +78,28 @@ class Journal:
         self._offset = offset + SLOT_BYTES
 
     def prepare(self) -> None:
-        """Make the spare once the current segment is half full. Called several times a second."""
-        if self._spare is None and self._offset > SEGMENT_BYTES // 2:
+        """Make the spare if there is none. Called several times a second."""
+        if self.spare is None:
             try:
-                self._spare = self._make()
+                self.spare = self._make()
                 self.error = ""
             except OSError as error:
                 self.error = error.strerror or str(error)
 
     def close(self) -> None:
         self._segment.close()
-        if self._spare is not None:
-            self._spare.close()
-            self._spare.path.unlink()
+        if self.spare is not None:
+            self.spare.close()
+            self.spare.path.unlink()
 
     def _rotate(self) -> bool:
-        if self._spare is None:
+        if self.spare is None:
             self.prepare()
-        if self._spare is None:
+        if self.spare is None:
             return False
         self._segment.close()
         self._filled += 1
-        self._segment, self._spare = self._spare, None
+        self._segment, self.spare = self.spare, None
         self._map = self._segment.map
         self._offset = SLOT_BYTES
         return True

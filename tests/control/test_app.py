@@ -184,7 +184,7 @@ def test_status_tells_what_an_operator_asks_first(admin: Admin) -> None:
             {"slot": 0, "pid": 4242, "state": "serving", "requests": 7, "in_flight": 1, "connections": 2,
              "cached_keys": 3, "journal_full": False}
         ],
-        "journal": {"segments": 1, "torn": 0, "full": False, "damaged": []},
+        "journal": {"segments": 1, "torn": 0, "full": False, "damaged": [], "failure": ""},
         "database": {"schema": HEAD, "bytes": status["database"]["bytes"]},
         "tenants": 1,
         "services": 1,
@@ -197,13 +197,16 @@ def test_status_tells_what_an_operator_asks_first(admin: Admin) -> None:
 
 def test_status_is_degraded_by_what_is_wrong(admin: Admin) -> None:
     admin.plane.state = "gone"
-    admin.plane.journal_view = JournalView(segments=3, torn=2, full=True, damaged=("w0-1.damaged",))
+    admin.plane.journal_view = JournalView(
+        segments=3, torn=2, full=True, damaged=("w0-1.damaged",), failure="it is full"
+    )
     status = admin.get("/v1/status")
     assert status["state"] == "degraded"
     assert status["problems"] == [
         "no worker is serving",
         "worker 0 is gone",
         "the journal cannot be written: the disk is full",
+        "usage is not being stored, journals are kept: it is full",
         "2 torn records were dropped from the journal",
         "journal files are damaged and were set aside, not billed: w0-1.damaged",
     ]

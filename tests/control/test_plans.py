@@ -132,3 +132,14 @@ def test_a_name_is_taken_once(admin: Admin) -> None:
     admin.refused("conflict", "POST", "/v1/plans", {"name": "starter"})
     admin.refused("conflict", "PATCH", "/v1/plans/pro", {"name": "starter"})
     assert admin.refused("not_found", "GET", "/v1/plans/startr")["did_you_mean"] == "starter"
+
+
+def test_a_burst_that_was_set_survives_a_new_rate_of_the_same_window(admin: Admin) -> None:
+    admin.post("/v1/plans", name="kept", rates=["60/min", "5/s"], burst=10)
+    admin.post("/v1/plans", name="plain", rates=["60/min"])
+    kept = admin.patch("/v1/plans/kept", rates=["120/min", "1000/h"])
+    assert [(rate["name"], rate["limit"], rate["burst"]) for rate in kept["rates"]] == [
+        ("minute", 120, 10),
+        ("hour", 1000, 1000),
+    ]
+    assert admin.patch("/v1/plans/plain", rates=["120/min"])["rates"][0]["burst"] == 120

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gatewayd.policy.addresses import (
@@ -116,6 +116,7 @@ def test_a_password_in_a_target_is_not_repeated() -> None:
 
 
 @given(st.text() | st.from_regex(r"http://[ -~]{0,30}"))
+@example("\U0001342f" * 40)
 def test_no_text_makes_a_check_fail_otherwise(text: str) -> None:
     for check in (check_slug, check_path, check_target, check_key_header):
         try:

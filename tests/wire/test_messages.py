@@ -69,7 +69,7 @@ async def send_cut(peer: Peer, data: bytes, cuts: list[int]) -> None:
         await asyncio.sleep(0)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(exchanges=st.lists(st.tuples(REQUESTS, RESPONSES, CUTS, CUTS), min_size=1, max_size=4), pipelined=st.booleans())
 def test_random_messages(
     tmp_path_factory: object, exchanges: list[tuple[Sent, Sent, list[int], list[int]]], pipelined: bool
@@ -107,17 +107,18 @@ PIPELINE = (
     b"GET /open/c HTTP/1.1\r\nHost: api\r\nX-User-Id: 1\r\n\r\n"
 )
 SPLICES = st.sampled_from([
-    b"", b"\r", b"\n", b"\r\n", b"\0", b" ", b":", b"\t", b"\xff", b"0", b"5", b";", b"\r\n ", b"\r\n\r\n", b"0\r\n\r\n",
-    b"\r\nContent-Length: 3", b"\r\nTransfer-Encoding: chunked", b"\r\nTransfer-Encoding: x", b"\r\nHost: b", b"\r\nX-User-Id: 2",
-    b"\r\nConnection: close", b"\r\nConnection: host", b"\r\nExpect: 100-continue", b"GET /open/z HTTP/1.1\r\nHost: api\r\n\r\n",
+    b"", b"\r", b"\n", b"\r\n", b"\0", b" ", b":", b"\t", b"\xff", b"0", b"5", b";", b"\r\n ", b"\r\n\r\n",
+    b"0\r\n\r\n",    b"\r\nContent-Length: 3", b"\r\nTransfer-Encoding: chunked", b"\r\nTransfer-Encoding: x", b"\r\nHost: b",
+    b"\r\nX-User-Id: 2", b"\r\nConnection: close", b"\r\nConnection: host", b"\r\nExpect: 100-continue",
+    b"GET /open/z HTTP/1.1\r\nHost: api\r\n\r\n",
 ])  # fmt: skip
 DAMAGE = st.tuples(st.integers(0, len(PIPELINE)), st.integers(0, 4), SPLICES)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damages=st.lists(DAMAGE, min_size=1, max_size=3), cuts=CUTS)
 def test_damaged_messages(tmp_path_factory: object, damages: list[tuple[int, int, bytes]], cuts: list[int]) -> None:
-    """Bytes are cut out and put in: an upstream sees well-formed requests of the number that was answered, no others."""
+    """Bytes are cut out and put in: the upstream sees well-formed requests, as many as were answered, and no others."""
     data = PIPELINE
     for at, count, splice in damages:
         data = data[:at] + splice + data[at + count :]

@@ -183,6 +183,8 @@ def _set_limits(plan: Plan, wanted: ChangedPlan) -> None:
     burst = None if wanted.burst is UNSET else wanted.burst
     if wanted.rates is not UNSET:
         rates, monthly = _limits(wanted.rates, burst, wanted.quota or None)
+        if burst is None:
+            rates = _with_bursts_kept(rates, _rates.decode(plan.rates))
         plan.rates = _json(rates)
         plan.quota = monthly if monthly is not None else plan.quota
     elif burst is not None:
@@ -192,6 +194,12 @@ def _set_limits(plan: Plan, wanted: ChangedPlan) -> None:
         plan.rates = _json(tuple(msgspec.structs.replace(rate, burst=burst) for rate in rates))
     if wanted.quota is not UNSET:
         plan.quota = None if wanted.quota is None else checked("quota", parse_quota, wanted.quota)
+
+
+def _with_bursts_kept(rates: tuple[RateConf, ...], before: tuple[RateConf, ...]) -> tuple[RateConf, ...]:
+    """A window that stays keeps the burst that was set for it; one that had the limit for its burst still does."""
+    bursts = {rate.window_s: rate.burst for rate in before if rate.burst != rate.limit}
+    return tuple(msgspec.structs.replace(rate, burst=bursts.get(rate.window_s, rate.burst)) for rate in rates)
 
 
 def _price_id(session: Session, nanos: int) -> int:

@@ -30,13 +30,15 @@ class WorkerView:
 class JournalView:
     """The journals as `status` shows them: segments on disk, slots torn by accidents, whether one cannot be written.
 
-    `damaged`: names of files that were set aside because they are no segments.
+    `damaged`: names of files that were set aside because they are no segments. `failure`: why records cannot be added
+    to the rollups for the moment; they stay in the journals.
     """
 
     segments: int
     torn: int
     full: bool
     damaged: tuple[str, ...] = ()
+    failure: str = ""
 
 
 class Plane(Protocol):

@@ -71,6 +71,8 @@ def _problems(workers: list[WorkerView], journal: JournalView) -> list[str]:
     problems += [f"worker {worker.slot} is gone" for worker in workers if worker.state == "gone"]
     if journal.full:
         problems.append("the journal cannot be written: the disk is full")
+    if journal.failure:
+        problems.append(f"usage is not being stored, journals are kept: {journal.failure}")
     if journal.torn:
         problems.append(f"{journal.torn} torn records were dropped from the journal")
     if journal.damaged:

@@ -1,0 +1,154 @@
+"""Journals to rollups: every record once, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatewayd.control.database import FILE_NAME, Database
+from gatewayd.control.ingest import Ingest
+from gatewayd.errors import GatewayError
+from gatewayd.proxy.journal import Journal
+from gatewayd.records import ADMITTED, SEGMENT_BYTES, SLOT_BYTES, UPSTREAM_BROKE, pack_record
+
+WORKER = b"w" * 16
+NOON_NS = 1_795_262_400 * 10**9  # 2026-11-21 12:00 UTC
+
+
+class Heard:
+    """What ingest tells the lessor."""
+
+    def __init__(self) -> None:
+        self.admitted = 0
+        self.gone: list[bytes] = []
+
+    def recorded(self, worker: bytes, key_id: int, admitted: int, oldest_s: float) -> None:
+        self.admitted += admitted
+
+    def writer_gone(self, worker: bytes) -> None:
+        self.gone.append(worker)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    journals = tmp_path / "journal"
+    journals.mkdir()
+    return journals
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database.open(tmp_path)
+    yield database
+    database.close()
+
+
+def ingest_of(database: Database, folder: Path, heard: Heard | None = None) -> Ingest:
+    heard = heard or Heard()
+    return Ingest(database, folder, heard.recorded, heard.writer_gone)
+
+
+def record(status: int = 200, flags: int = ADMITTED, price: int = 1) -> bytes:
+    return pack_record(flags, NOON_NS, 1, 0, 0, 0, 0, 0, price, status, 0, 1, 10, 20, 30, 40, b"id".ljust(16))
+
+
+def totals(database: Database) -> tuple[int, int, int, int]:
+    """Requests, billable, errors, refused."""
+    sums = "SELECT coalesce(sum(requests), 0), coalesce(sum(billable), 0), coalesce(sum(errors), 0), "
+    row = database.lookup.exec_driver_sql(sums + "coalesce(sum(refused), 0) FROM rollup").one()
+    return row[0], row[1], row[2], row[3]
+
+
+def test_requests_billable_errors_and_refused_are_told_apart(database: Database, folder: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    for data in (
+        record(200),
+        record(302),
+        record(404),
+        record(500),
+        record(200, ADMITTED | UPSTREAM_BROKE),
+        record(200, price=0),
+        record(429, flags=0),
+    ):
+        journal.append(data)
+    ingest_of(database, folder).step()
+    assert totals(database) == (6, 2, 2, 1)
+    journal.close()
+
+
+def test_a_second_ingest_counts_nothing_twice(database: Database, folder: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    for count in (3, 5, 7):
+        for _ in range(count):
+            journal.append(record())
+        ingest = ingest_of(database, folder)  # as after a kill of control: it knows nothing but the database
+        ingest.step()
+        ingest.step()
+    journal.close()
+    asyncio.run(ingest_of(database, folder).catch_up())
+    assert totals(database)[0] == 15
+
+
+def test_a_finished_segment_is_deleted_and_its_worker_reported(database: Database, folder: Path) -> None:
+    heard = Heard()
+    journal = Journal(folder, WORKER, 1)
+    journal.append(record())
+    journal.close()
+    ingest = ingest_of(database, folder, heard)
+    ingest.step()
+    ingest.step()
+    assert list(folder.iterdir()) == []
+    assert heard.gone == [WORKER]
+    ingest.step()
+    assert database.lookup.exec_driver_sql("SELECT count(*) FROM segment").scalar() == 0
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5, *range(8, 90, 9)])  # what lies beyond is zero anyway
+def test_a_record_torn_at_any_byte_is_dropped_and_counted(database: Database, folder: Path, kept: int) -> None:
+    journal = Journal(folder, WORKER, 1)
+    journal.append(record())
+    journal.append(record())
+    journal.close()
+    [segment] = folder.iterdir()
+    data = bytearray(segment.read_bytes())
+    assert len(data) == SEGMENT_BYTES
+    second = 2 * SLOT_BYTES
+    data[second + kept : second + SLOT_BYTES] = bytes(SLOT_BYTES - kept)
+    segment.write_bytes(data)
+    ingest = ingest_of(database, folder)
+    asyncio.run(ingest.catch_up())
+    assert totals(database)[0] == 1
+    assert ingest.torn == (1 if kept else 0)
+
+
+def test_a_file_that_is_no_segment_is_set_aside_not_deleted(database: Database, folder: Path) -> None:
+    stranger = folder / "stranger.gwj"
+    stranger.write_bytes(b"not a journal".ljust(SLOT_BYTES))
+    os.utime(stranger, (1, 1))
+    ingest = ingest_of(database, folder)
+    ingest.step()
+    assert [path.name for path in folder.iterdir()] == ["stranger.damaged"]
+    assert len(ingest.damaged) == 1
+
+
+def test_a_database_that_fails_keeps_the_journal_and_says_so(database: Database, folder: Path, tmp_path: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    journal.append(record())
+    journal.close()
+    ingest = ingest_of(database, folder)
+    with sqlite3.connect(tmp_path / FILE_NAME) as other:
+        other.execute("ALTER TABLE rollup RENAME TO elsewhere")
+    with pytest.raises(GatewayError, match="journals are kept"):
+        asyncio.run(ingest.catch_up())
+    assert ingest.failure
+    with sqlite3.connect(tmp_path / FILE_NAME) as other:
+        other.execute("ALTER TABLE elsewhere RENAME TO rollup")
+    other.close()
+    asyncio.run(ingest.catch_up())
+    assert not ingest.failure
+    assert totals(database)[0] == 1
