@@ -38,6 +38,7 @@ class Case:
     sends_bytes: int = 0
     known_key: bool = True
     status: int = 200
+    varied: bool = False  # every request carries a header of its own, so that no two heads are alike
     direct: bool = False  # also without a gateway, for the latency it adds
     default: bool = False  # measured when no case is named
 
@@ -45,6 +46,8 @@ class Case:
 CASES = (
     Case("get-1k", "/1k", KIB, direct=True, default=True),
     Case("one-connection", "/1k", KIB, connections=1, direct=True, default=True),
+    # The worker reads a connection's header fields once for as long as they repeat; here neither side's ever do.
+    Case("get-1k-varied", "/1k-varied", KIB, varied=True, default=True),
     Case("headers-15", "/1k", KIB, headers=BROWSER_HEADERS),
     Case("post-1k", "/1k", KIB, method="POST", sends_bytes=KIB),
     Case("get-16k", "/16k", 16 * KIB),

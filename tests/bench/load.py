@@ -63,6 +63,9 @@ def _script(case: Case, key: str | None) -> str:
     lines += [f"wrk.headers[{_lua(name)}] = {_lua(value)}" for name, value in headers]
     if case.sends_bytes:
         lines.append(f'wrk.body = string.rep("x", {case.sends_bytes})')
+    if case.varied:
+        lines += ["local n = 0", "function request()", "  n = n + 1", '  wrk.headers["X-Trace"] = n']
+        lines += ["  return wrk.format()", "end"]
     return "\n".join([*lines, f"dofile({_lua(os.fspath(_REPORT))})", ""])
 
 

@@ -46,6 +46,7 @@ _UPSTREAM = """
     server {{
         listen 127.0.0.1:{port} backlog=1024;
         location = /1k {{ return 200 "{kib}"; }}
+        location = /1k-varied {{ add_header X-Served $request_id; return 200 "{kib}"; }}
     }}
 """
 
