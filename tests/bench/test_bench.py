@@ -23,7 +23,7 @@ _MEASURED = Measurement("get-1k", 1, "nginx", 1000, 100.0, 0.5, 1.0, 20.0, 0.0, 
 
 def test_cases_are_chosen_by_name() -> None:
     assert chosen("all") == CASES
-    assert [case.name for case in chosen("default")] == ["get-1k", "one-connection"]
+    assert [case.name for case in chosen("default")] == ["get-1k", "one-connection", "get-1k-varied"]
     assert [case.name for case in chosen("post-1k,get-16k")] == ["post-1k", "get-16k"]
     with pytest.raises(ValueError, match="no case is called 'get-2k'"):
         chosen("get-2k")
