@@ -240,7 +240,7 @@ class Exchange:
         keep_alive = self.client.will_stay(self)
         data = response_bytes(self, response, keep_alive) + body
         ended_at = self._record(response.status, 0, 0)
-        self.client.transport.write(data)
+        self.client.write(data)
         self.client.exchange_ended(keep_alive, ended_at)
 
     def response_started(self, response: ResponseHead) -> None:
