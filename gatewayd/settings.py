@@ -84,6 +84,13 @@ class Settings(BaseSettings):
             raise ValueError(f"path is longer than the {MAX_SOCKET_PATH_BYTES} bytes that a Unix socket's may have")
         return path
 
+    @field_validator("state_dir", "admin_socket", mode="before")
+    @classmethod
+    def _path_is_not_empty(cls, value: object) -> object:
+        if str(value).strip() in ("", "."):  # Path("") is the current folder, which nobody meant
+            raise ValueError("must be a path; for the current folder write it out")
+        return value
+
     @field_validator("state_dir")
     @classmethod
     def _state_dir_is_absolute(cls, value: Path) -> Path:

@@ -276,6 +276,10 @@ class Broker:
             self.lessor.channel_lost(worker.hello.worker_id, time.monotonic_ns())
             log.info("worker %d (pid %d) has gone", worker.hello.slot, worker.hello.pid)
 
+    def tidy(self) -> None:
+        """Forget the limits of keys that nobody has used for long enough to be full again. Called once a minute."""
+        self._current.difference_update(self.lessor.forget_full(time.monotonic_ns()))
+
     # For status.
 
     def workers(self) -> list[WorkerView]:

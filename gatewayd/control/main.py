@@ -25,6 +25,7 @@ from gatewayd.settings import Settings
 
 LOCK_WAIT_S = 10.0  # for the control process before us to end
 CANNOT_START = 78  # EX_CONFIG of sysexits.h: a restart would not help, so the supervisor gives up
+TIDY_S = 60.0
 DRAIN_TIMEOUT_S = 5  # admin requests are short
 
 
@@ -91,15 +92,23 @@ async def serve(
     server = DrainingServer(config)
     drain_with_supervisor(supervisor)
     ingesting = asyncio.create_task(ingest.run())
+    tidying = asyncio.create_task(tidy(broker))
     try:
         announce_ready(supervisor)
         await server.serve(sockets=[admin])
     finally:
         ingesting.cancel()
+        tidying.cancel()
         channel_server.close()
         while ingest.step():  # all that the workers wrote before they ended
             pass
         database.close()
+
+
+async def tidy(broker: Broker) -> None:
+    while True:
+        await asyncio.sleep(TIDY_S)
+        broker.tidy()
 
 
 def main() -> None:

@@ -42,6 +42,9 @@ class Bucket:
     def available(self) -> int:
         return max(0, self.level) // self.window_ns
 
+    def is_full(self) -> bool:
+        return self.away == 0 and self.level >= self.burst * self.window_ns
+
     def charge(self, tokens: int) -> None:
         self.level -= tokens * self.window_ns
 

@@ -179,6 +179,21 @@ class Lessor:
             self._came_home(state, worker, state.away.get(worker, 0))
             state.away.pop(worker, None)
 
+    def forget_full(self, now_ns: int) -> list[int]:
+        """Drop every key that loading anew would give back the same, so that memory follows the keys in use.
+
+        That is a key whose buckets are full and of which no token is out. Returns the ids.
+        """
+        full = []
+        for key_id, state in self.keys.items():
+            self._refill(state, now_ns)
+            out = state.quota is not None and any(state.quota.out.values())
+            if not out and all(bucket.is_full() for bucket in state.buckets):
+                full.append(key_id)
+        for key_id in full:
+            del self.keys[key_id]
+        return full
+
     def worker_gone(self, worker: bytes) -> None:
         """The worker is dead and its whole journal is ingested: what it had not recorded was never admitted."""
         for state in self.keys.values():

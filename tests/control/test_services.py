@@ -176,3 +176,9 @@ def test_services_are_listed_by_slug_and_page(admin: Admin) -> None:
     assert pages == [["a", "b"], ["c", "d"], ["e"]]
     assert third["next"] is None
     assert [item["targets"] for item in first["items"]] == [[f"{TARGET}/a"], [f"{TARGET}/b"]]
+
+
+def test_the_gateway_is_not_put_in_front_of_itself(admin: Admin) -> None:
+    listen = admin.get("/v1/status")["listen"]
+    problem = admin.refused("invalid", "POST", "/v1/services", {"slug": "loop", "targets": [f"http://{listen}/orders"]})
+    assert "this gateway itself" in problem["detail"]

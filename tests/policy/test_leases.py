@@ -238,3 +238,27 @@ def test_months_are_half_open_and_in_utc() -> None:
     assert month_of(end)[0] == end
     december, january = month_of(1_798_700_000)
     assert month_of(january)[0] == january > december
+
+
+def test_a_key_is_forgotten_once_nothing_tells_it_from_a_fresh_one() -> None:
+    world = World((Rate(60, 60, 10),), quota=100)
+    a = world.workers[0]
+    assert world.ask(a, 10) == 10
+    assert world.lessor.forget_full(world.now_ns) == []
+    world.lessor.recorded(a.name, KEY, 10, NOW_S)
+    world.now_ns += 9 * NANOS
+    assert world.lessor.forget_full(world.now_ns) == []
+    world.now_ns += 1 * NANOS
+    assert world.lessor.forget_full(world.now_ns) == [KEY]
+    world.lessor.load(KEY, world.rates, 100, 10, world.now_ns, NOW_S)
+    assert world.ask(a, 20) == 10
+
+
+def test_a_key_with_tokens_out_is_not_forgotten() -> None:
+    world = World((Rate(1000, 1, 1000),))
+    world.ask(world.workers[0], 0)
+    world.now_ns += 3600 * NANOS
+    assert world.workers[0].surplus > 0
+    assert world.lessor.forget_full(world.now_ns) == []
+    world.hand_back(world.workers[0])
+    assert world.lessor.forget_full(world.now_ns) == [KEY]

@@ -108,8 +108,8 @@ PIPELINE = (
 )
 SPLICES = st.sampled_from([
     b"", b"\r", b"\n", b"\r\n", b"\0", b" ", b":", b"\t", b"\xff", b"0", b"5", b";", b"\r\n ", b"\r\n\r\n",
-    b"0\r\n\r\n",    b"\r\nContent-Length: 3", b"\r\nTransfer-Encoding: chunked", b"\r\nTransfer-Encoding: x", b"\r\nHost: b",
-    b"\r\nX-User-Id: 2", b"\r\nConnection: close", b"\r\nConnection: host", b"\r\nExpect: 100-continue",
+    b"0\r\n\r\n", b"\r\nContent-Length: 3", b"\r\nTransfer-Encoding: chunked", b"\r\nTransfer-Encoding: x",
+    b"\r\nHost: b", b"\r\nX-User-Id: 2", b"\r\nConnection: close", b"\r\nConnection: host", b"\r\nExpect: 100-continue",
     b"GET /open/z HTTP/1.1\r\nHost: api\r\n\r\n",
 ])  # fmt: skip
 DAMAGE = st.tuples(st.integers(0, len(PIPELINE)), st.integers(0, 4), SPLICES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -128,7 +129,7 @@ async def add(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewService)
     slug = checked("slug", check_slug, new.slug)
-    targets, paths = _check_targets(new.targets), _check_paths(new.paths)
+    targets, paths = _check_targets(new.targets, control.listen), _check_paths(new.paths)
     key_header = checked("key_header", check_key_header, new.key_header)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
@@ -170,7 +171,7 @@ async def set_(request: Request) -> Response:
             _refuse_conflict(made.session, Claim(tenant.slug, service.slug, paths), service.id)
             service.paths = _json(paths)
         if wanted.targets is not UNSET:
-            targets = _check_targets(wanted.targets)
+            targets = _check_targets(wanted.targets, control.listen)
             _replace_targets(made.session, service, targets)
         made.session.add(service)
         shown = show(service, tenant, targets, control.listen)
@@ -192,8 +193,11 @@ async def remove(request: Request) -> Response:
     return answer(before)
 
 
-def _check_targets(urls: Sequence[str]) -> list[str]:
+def _check_targets(urls: Sequence[str], listen: str) -> list[str]:
     targets = [checked("targets", check_target, url) for url in urls]
+    for target in targets:
+        if urlsplit(target).netloc == listen:  # each hop would be one more request, until descriptors run out
+            raise invalid("targets", f"{target} is this gateway itself; name the API behind it")
     return _refuse_twice("targets", targets)
 
 
