@@ -12,3 +12,6 @@ The words of this code base:
 """
 
 __version__ = "0.1.0"
+
+# Set by the scripts in completions/, which ask through it.
+COMPLETE_VARIABLE = "_GATECTL_COMPLETE"

@@ -11,12 +11,9 @@ from typing import Any, NamedTuple
 import typer
 from typer.main import get_command
 
-from gatectl import __version__
+from gatectl import COMPLETE_VARIABLE, __version__
 from gatectl.errors import BROKEN_PIPE, EXIT_CODES, FAILED, INTERRUPTED, OK, GatectlError, MisuseError
 from gatectl.grammar import NounGroup
-
-# Set by the scripts in completions/ (`completion`).
-COMPLETE_VARIABLE = "_GATECTL_COMPLETE"
 
 
 class Noun(NamedTuple):

@@ -14,7 +14,7 @@ from typer._completion_classes import completion_init  # typer registers its she
 from typer._completion_shared import get_completion_script
 from typer.completion import shell_complete
 
-from gatectl.app import COMPLETE_VARIABLE
+from gatectl import COMPLETE_VARIABLE
 
 # Where each shell looks for it by name.
 FILES: Mapping[str, str] = {"bash": "gatectl.bash", "zsh": "_gatectl", "fish": "gatectl.fish"}
