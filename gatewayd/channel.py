@@ -36,8 +36,18 @@ class RateConf(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TargetConf(msgspec.Struct, frozen=True, array_like=True):
-    url: str  # http://host:port[/base]
+    url: str  # http://host:port[/base], https://... or unix:/socket[:/base]
     weight: int
+
+
+class TlsConf(msgspec.Struct, frozen=True):
+    """How a service's `https` targets are spoken to. Files are on the gateway's machine, in PEM."""
+
+    verify: bool = True
+    server_name: str | None = None  # for SNI and verification; None: the target's host
+    ca_file: str | None = None  # None: the system's
+    cert_file: str | None = None  # of a client certificate
+    key_file: str | None = None
 
 
 class ServiceConf(msgspec.Struct, frozen=True):
@@ -52,10 +62,15 @@ class ServiceConf(msgspec.Struct, frozen=True):
     targets: tuple[TargetConf, ...]
     paths: tuple[str, ...]  # prefixes of its own, beside the built-in addresses
     preserve_host: bool
-    timeout_s: float  # first byte and overall
+    timeout_s: float | None  # from the request's head to the response's last byte; None: as long as it takes
     connect_timeout_s: float
     body_limit_bytes: int | None
     key_header: str
+    first_byte_timeout_s: float = 30.0  # from the request's head, or what has come of its body, to the response's head
+    idle_timeout_s: float = 300.0  # without a byte either way, in a response that streams or a tunnel
+    tunnel_lifetime_s: float | None = 86400.0  # of a tunnel after an upgrade; None: no limit
+    in_flight_limit: int | None = None  # requests at once, in each worker
+    tls: TlsConf = TlsConf()
 
 
 class TenantConf(msgspec.Struct, frozen=True, array_like=True):

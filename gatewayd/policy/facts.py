@@ -103,7 +103,7 @@ class Service:
     needs_key: bool
     key_header: bytes  # lower case
     targets: tuple[Target, ...]  # each as often as its weight says
-    timeout_s: float
+    timeout_s: float  # infinite where the service sets no limit
     connect_timeout_s: float
     body_limit_bytes: int | None
     turn: int = 0

@@ -9,6 +9,7 @@ depth of the prefixes, not on their number.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -89,7 +90,7 @@ def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes:
         needs_key=needs_key,
         key_header=conf.key_header.lower().encode(),
         targets=targets,
-        timeout_s=conf.timeout_s,
+        timeout_s=math.inf if conf.timeout_s is None else conf.timeout_s,
         connect_timeout_s=conf.connect_timeout_s,
         body_limit_bytes=limit,
     )

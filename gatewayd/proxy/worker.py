@@ -36,8 +36,8 @@ from gatewayd.proxy.head import request_pattern
 from gatewayd.proxy.journal import Journal
 from gatewayd.proxy.keybook import KeyBook
 from gatewayd.proxy.link import Link
+from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
-from gatewayd.proxy.upstream import Pool
 from gatewayd.serving import DrainingServer, server_config
 from gatewayd.settings import Settings
 

@@ -204,8 +204,9 @@ def test_a_hundred_thousand_keys_page_and_are_found_fast(admin: Admin) -> None:
         session.execute(insert(Key), rows)
 
     def timed(path: str, **query: Any) -> tuple[Any, float]:
-        started = time.perf_counter()
-        return admin.get(path, **query), time.perf_counter() - started
+        """The answer, and the CPU seconds it took: another process on the core says nothing of a scan."""
+        started = time.process_time()
+        return admin.get(path, **query), time.process_time() - started
 
     seen, cursor, slowest = 0, None, 0.0
     for _ in range(20):

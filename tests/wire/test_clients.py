@@ -11,7 +11,8 @@ import pytest
 from gatewayd.proxy.client import LINGER_S, ClientConnection
 from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.journal import Journal
-from gatewayd.proxy.upstream import Pool, UpstreamConnection
+from gatewayd.proxy.pool import Pool
+from gatewayd.proxy.upstream import UpstreamConnection
 from gatewayd.records import ADMITTED, CLIENT_LEFT
 from tests.wire.harness import GET, OK, Upstream, Wire
 from tests.wire.peer import CutShortError, Peer
