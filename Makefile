@@ -6,9 +6,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Everything of ours that ruff reads; mypy has its list in pyproject.toml.
 SOURCES := $(wildcard gatewayd gatectl tests)
+# A copy of the tree whose request path is compiled (see pyproject.toml): in place it would hide the source from edits.
+COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test test-all lint format bench completions clean
+.PHONY: help venv run demo test test-all lint format compiled test-compiled bench completions clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +45,15 @@ lint: $(STAMP) ## Check format, style and types
 format: $(STAMP) ## Format the code, and mend what ruff can
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+compiled: $(STAMP) ## Build a copy in build/compiled whose request path is compiled; needs a C compiler
+	@rm -rf $(COMPILED) && mkdir -p $(COMPILED)
+	@cp -r $(wildcard gatewayd gatectl tests completions pyproject.toml README.md CHANGELOG.md LICENSE Makefile) $(COMPILED)
+	@cd $(COMPILED) && HATCH_BUILD_HOOKS_ENABLE=1 $(CURDIR)/$(BIN)/python -m pip wheel --quiet \
+		--disable-pip-version-check --no-deps --wheel-dir .. .
+
+test-compiled: compiled ## Run the tests of the data plane against the compiled copy
+	@cd $(COMPILED) && $(CURDIR)/$(BIN)/python -m pytest tests/wire tests/policy tests/acceptance $(ARGS)
 
 bench: $(STAMP) ## Measure against nginx (ARGS="--cases all --json FILE"); needs wrk and nginx
 	@exec $(BIN)/python -m tests.bench $(ARGS)

@@ -96,7 +96,7 @@ class Supervisor:
         workers = [
             Child(
                 f"worker-{slot}",
-                "gatewayd.proxy.worker",
+                "gatewayd.proxy",
                 Boot(values, (self._listener(listeners, slot),), listen, slot),
             )
             for slot in range(settings.workers)

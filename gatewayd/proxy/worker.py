@@ -204,7 +204,3 @@ def main() -> None:
     log_to_stderr(f"worker-{boot.slot}")
     sockets = [socket.socket(fileno=descriptor) for descriptor in boot.sockets]
     uvloop.run(serve(settings_of(boot), boot.slot, sockets, supervisor))
-
-
-if __name__ == "__main__":
-    main()

@@ -124,7 +124,7 @@ class House:
         return int(wait_until(lambda: next(iter(children_of(self.supervisor, "gatewayd.control.main")), 0)))
 
     def worker_pids(self) -> list[int]:
-        return children_of(self.supervisor, "gatewayd.proxy.worker")
+        return children_of(self.supervisor, "gatewayd.proxy")
 
     def pids(self) -> list[int]:
         """All of them."""
