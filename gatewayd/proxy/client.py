@@ -323,9 +323,10 @@ class ClientConnection(asyncio.Protocol):
             return False
         if self._state is not _BODY:
             return True
-        # A client that waits for 100 Continue and is refused may never send the body, and a body that is dropped and
-        # one that does not come look the same until a request is taken for it (RFC 9110 section 10.1.1).
-        withheld = exchange.facts.fields.expects_continue and not exchange.admitted
+        # A client that waits for 100 Continue and gets its answer may never send the body, and a body that is dropped
+        # and one that does not come look the same until a request is taken for it (RFC 9110 section 10.1.1). Some of it
+        # may have come without waiting: whether the rest does is still a guess.
+        withheld = exchange.facts.fields.expects_continue and not exchange.continued
         return 0 < self._body_left <= DROPPED_BODY_BYTES and not withheld
 
     def close_after(self, exchange: Exchange) -> None:

@@ -60,6 +60,7 @@ class Exchange:
     body_sent = False  # the whole request is with the upstream
     body_streamed = False  # some of the body has gone and cannot be sent again
     chunk_response = False
+    continued = False  # the upstream has asked for the body, and its 100 was passed on
     promised_to_stay = False  # what the head of a response that streams has said of the connection
     bytes_in = 0
     bytes_out = 0
@@ -144,8 +145,6 @@ class Exchange:
             lease = entry.lease
             if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
                 self.worker.keys.ask_ahead(lease)
-        if self.facts.fields.expects_continue and not self.request_received:
-            self.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._forward(service)
 
     # Forwarded.
@@ -213,6 +212,11 @@ class Exchange:
         if not self.done and self.upstream is not None:
             self._end_request_body()
 
+    @property
+    def withholds_body(self) -> bool:
+        """The client waits for a 100 that has not come; it may never send its body (RFC 9110 section 10.1.1)."""
+        return self.facts.fields.expects_continue and not self.continued and not self.bytes_in
+
     def _framed(self, data: bytes) -> bytes:
         return chunked.encode(data) if self.facts.fields.body_length == CHUNKED else data
 
@@ -229,6 +233,17 @@ class Exchange:
         self.client.resume_reading()
 
     # Answered.
+
+    def interim_answer(self, response: ResponseHead) -> None:
+        """A 1xx other than 101 (RFC 9110 section 15.2): passed on as it comes, if the client can know what it is."""
+        fields = self.facts.fields
+        if self.done or fields.http_1_0:
+            return
+        if response.status == 100:
+            if not fields.expects_continue or self.continued:
+                return  # nobody waits for it
+            self.continued = True
+        self.client.write(response.kept + b"\r\n\r\n")
 
     def response_whole(self, response: ResponseHead, body: bytes) -> None:
         """Head and body together: the common case, one record and one write."""
@@ -336,7 +351,7 @@ class Exchange:
             )
         elif self.upstream is None:
             self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
-        elif not self.request_received and not self.client.reading_paused:
+        elif not self.request_received and not self.client.reading_paused and not self.withholds_body:
             self.client.close_after(self)
             self.give_up(Refusal(REQUEST_TIMEOUT, "the request body did not arrive in time"))
         else:

@@ -165,8 +165,16 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     fields.host = host
     fields.body_length = length or 0
     kept = b"".join(parts[0::3])
-    fields.kept = without(kept, fields.connection_named) if fields.connection_named else kept
+    if fields.connection_named:
+        kept = without(kept, fields.connection_named)
+    fields.kept = _asked_of_upstream(fields) + kept
     return fields
+
+
+def _asked_of_upstream(fields: Fields) -> bytes:
+    """What was cut out and is said anew to the upstream: worked out once, as it repeats with the fields."""
+    fields.expects_continue = fields.expects_continue and fields.body_length != 0  # else there is nothing to wait for
+    return b"\r\nExpect: 100-continue" if fields.expects_continue else b""
 
 
 def _read_connection(fields: Fields, value: bytes) -> None:

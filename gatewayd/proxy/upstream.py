@@ -128,11 +128,11 @@ class UpstreamConnection(asyncio.Protocol):
             return self._fail(exchange, response)
         rest = data[end + 4 :]
         if response.status < 200:
-            # 100 was answered by us and 103 is a hint: neither changes the exchange.
             self._interim += 1
             if response.status == 101 or self._interim > INTERIM_LIMIT:
                 return self._fail(exchange, "it switched protocols or sent hints without end")
-            if rest:
+            exchange.interim_answer(response)
+            if rest and self.exchange is exchange:
                 self._read_head(exchange, rest)
             return None
         length = response.body_length

@@ -107,8 +107,10 @@ def test_lengths() -> None:
     assert fields_of(b"POST / HTTP/1.1", HOST).body_length == 0
     assert fields_of(b"POST / HTTP/1.1", HOST, b"content-length: \t7 ").body_length == 7
     assert fields_of(b"POST / HTTP/1.1", HOST, b"TRANSFER-ENCODING: Chunked ").body_length == CHUNKED
-    assert fields_of(b"POST / HTTP/1.1", HOST, b"Expect: 100-Continue").expects_continue
-    assert not fields_of(b"POST / HTTP/1.0", HOST, b"Expect: 100-continue").expects_continue
+    length = b"Content-Length: 7"
+    assert fields_of(b"POST / HTTP/1.1", HOST, b"Expect: 100-Continue", length).expects_continue
+    assert not fields_of(b"POST / HTTP/1.1", HOST, b"Expect: 100-continue").expects_continue
+    assert not fields_of(b"POST / HTTP/1.0", HOST, b"Expect: 100-continue", length).expects_continue
 
 
 @pytest.mark.parametrize("slash", ["/", "\\", "%2f", "%2F", "%5c", "%5C"])
