@@ -2,8 +2,8 @@
 
 A reader is fed bytes as they arrive and answers with the data in them; the coding itself is not passed on, the other
 side's message is framed anew by `encode`. Refused: a size of more than 15 hex digits, white space around it, a bare CR
-or LF, extensions beyond EXTENSION_LIMIT_BYTES, trailers beyond TRAILERS_LIMIT_BYTES. Trailers are read to find the end
-and dropped: RFC 9110 section 6.5.1 lets a recipient merge or discard them, and no header of ours announces any.
+or LF, extensions beyond EXTENSION_LIMIT_BYTES, trailers beyond TRAILERS_LIMIT_BYTES or such as a head's fields must not
+be either: no colon, white space before it, a folded line, control bytes. What becomes of trailers says `trailers`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from enum import Enum, auto
 EXTENSION_LIMIT_BYTES = 256
 TRAILERS_LIMIT_BYTES = 8192
 _SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,15})((?:;[\t\x20-\x7e\x80-\xff]*)?)")
+_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 _LONGEST_SIZE_LINE = 15 + EXTENSION_LIMIT_BYTES
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -31,9 +32,12 @@ class _State(Enum):
 
 
 class ChunkedReader:
-    """Reads one chunked body. `feed` returns its data; `done` turns true at its end, `rest` holds what came after."""
+    """Reads one chunked body. `feed` returns its data; `done` turns true at its end, `rest` holds what came after.
 
-    __slots__ = ("_buffer", "_left", "_state", "_trailers_bytes", "rest")
+    `trailers` are the lines between the last chunk and the end, without their line ends.
+    """
+
+    __slots__ = ("_buffer", "_left", "_state", "_trailers_bytes", "rest", "trailers")
 
     def __init__(self) -> None:
         self._state = _State.SIZE
@@ -41,6 +45,7 @@ class ChunkedReader:
         self._left = 0  # of the current chunk
         self._trailers_bytes = 0
         self.rest = b""
+        self.trailers: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
         return f"<ChunkedReader {self._state.name.lower()}, {self._left} bytes left of the chunk>"
@@ -97,8 +102,9 @@ class ChunkedReader:
             self._state = _State.SIZE
         elif line:
             self._trailers_bytes += len(line)
-            if self._trailers_bytes > TRAILERS_LIMIT_BYTES or b"\r" in line or b"\0" in line:
+            if self._trailers_bytes > TRAILERS_LIMIT_BYTES or _TRAILER_LINE.fullmatch(line) is None:
                 raise InvalidChunkError("the trailers are too long or malformed")
+            self.trailers += (line,)
         else:
             self._state = _State.DONE
 
@@ -106,3 +112,8 @@ class ChunkedReader:
 def encode(data: bytes) -> bytes:
     """One chunk. Empty data would end the body, so it encodes to nothing."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def encode_last(trailers: bytes) -> bytes:
+    """The last chunk, with trailer fields that each end in CRLF."""
+    return b"0\r\n%b\r\n" % trailers

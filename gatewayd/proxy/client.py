@@ -286,12 +286,13 @@ class ClientConnection(asyncio.Protocol):
             if self._state is not _BODY:
                 return
         if ended:
+            trailers = chunks.trailers if chunks is not None else ()
             self._chunks = None
             self._body_left = 0
             self._buffer = rest
             if exchange is not None and self.exchange is exchange:
                 self._state = _ANSWERING
-                exchange.request_ended()
+                exchange.request_ended(trailers)
             else:  # answered before its body had ended, and the body has now been dropped
                 self._waits_since = self.worker.now()
                 self._next_message()

@@ -36,6 +36,7 @@ from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes
 from gatewayd.proxy.head import ResponseHead
 from gatewayd.proxy.problems import render
+from gatewayd.proxy.trailers import passed_on
 from gatewayd.records import ADMITTED, CLIENT_LEFT, UPSTREAM_BROKE, pack_record
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Exchange:
     forwarded_at = 0.0
     pending: list[bytes] | None = None  # body that came before there was a connection for it
     pending_bytes = 0
+    trailers: tuple[bytes, ...] = ()  # of the request, once it has ended
     route: Route
     service: Service | None = None
     entry: KeyEntry | None = None
@@ -207,8 +209,9 @@ class Exchange:
             if self.pending_bytes > PENDING_LIMIT_BYTES:
                 self.client.pause_reading()
 
-    def request_ended(self) -> None:
+    def request_ended(self, trailers: tuple[bytes, ...] = ()) -> None:
         self.request_received = True
+        self.trailers = trailers
         if not self.done and self.upstream is not None:
             self._end_request_body()
 
@@ -223,8 +226,10 @@ class Exchange:
     def _end_request_body(self) -> None:
         assert self.upstream is not None
         self.body_sent = True
-        if self.facts.fields.body_length == CHUNKED:
-            self.upstream.transport.write(chunked.LAST_CHUNK)
+        fields = self.facts.fields
+        if fields.body_length == CHUNKED:
+            passed = self.trailers and passed_on(self.trailers, fields.connection_named, self.worker.credential_headers)
+            self.upstream.transport.write(chunked.encode_last(passed) if passed else chunked.LAST_CHUNK)
 
     def pause_request(self) -> None:
         self.client.pause_reading()
@@ -279,15 +284,22 @@ class Exchange:
         self.bytes_out += len(data)
         self.client.write(chunked.encode(data) if self.chunk_response else data)
 
-    def response_ended(self, last: bytes = b"") -> None:
-        """The upstream's message is whole. Its last bytes leave after the record is stored."""
+    def response_ended(
+        self, last: bytes = b"", trailers: tuple[bytes, ...] = (), named: tuple[bytes, ...] = ()
+    ) -> None:
+        """The upstream's message is whole. Its last bytes leave after the record is stored.
+
+        `named`: by its Connection header.
+        """
         self.upstream = None
         if self.done:
             return
         self.bytes_out += len(last)
         ended_at = self._record(self.status, 0, 0)
         if self.chunk_response:
-            last = chunked.encode(last) + chunked.LAST_CHUNK
+            wanted = trailers if self.facts.fields.takes_trailers else ()
+            passed = wanted and passed_on(wanted, named, self.worker.credential_headers)
+            last = chunked.encode(last) + (chunked.encode_last(passed) if passed else chunked.LAST_CHUNK)
         if last:
             self.client.write(last)
         self.client.exchange_ended(self.promised_to_stay, ended_at)

@@ -66,6 +66,8 @@ def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool)
         framing = b"Content-Length: %d\r\n" % response.body_length
     else:
         framing = b"Transfer-Encoding: chunked\r\n" if exchange.chunk_response else b""
+        if response.trailer and response.body_length == CHUNKED and exchange.facts.fields.takes_trailers:
+            framing += b"Trailer: %b\r\n" % response.trailer
     if not keep_alive:
         framing += b"Connection: close\r\n"
     elif exchange.facts.fields.http_1_0:

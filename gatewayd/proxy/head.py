@@ -21,7 +21,7 @@ from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE, Facts, Fields
 # Headers of a request that never pass as they came. A trailing `-` stands for the whole family.
 _FRAMING = ("content-length", "transfer-encoding", "te", "trailer", "expect", "upgrade", "connection", "keep-alive")
 _HOP_BY_HOP = ("proxy-connection", "proxy-authenticate", "proxy-authorization", "http2-settings")
-_POSING = ("x-user-", "x-gateway-", "x-tenant-", "x-key-", "x-forwarded-")
+POSING = ("x-user-", "x-gateway-", "x-tenant-", "x-key-", "x-forwarded-")
 _READ = ("host", "forwarded", "authorization", "x-api-key", "x-request-id")
 
 _RESPONSE_FRAMING = (
@@ -52,7 +52,7 @@ def request_pattern(key_headers: frozenset[str]) -> re.Pattern[bytes]:
 
     Also with `_` for `-`: to CGI and WSGI both are one variable, so X_User_Id could pose as X-User-Id.
     """
-    return _splitter(frozenset((*_FRAMING, *_HOP_BY_HOP, *_READ)) | key_headers, _POSING, dash="[-_]")
+    return _splitter(frozenset((*_FRAMING, *_HOP_BY_HOP, *_READ)) | key_headers, POSING, dash="[-_]")
 
 
 _RESPONSE = _splitter(frozenset((*_RESPONSE_FRAMING, "x-request-id")), _RESPONSE_LIMITS)
@@ -63,6 +63,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
 _DOT_SEGMENT = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
 # reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
+_TAKES_TRAILERS = re.compile(rb"(?:^|,)[ \t]*trailers[ \t]*(?:,|$)", re.IGNORECASE)
 _LONGEST_LENGTH = 18  # digits: an exbibyte, and still a small integer
 
 
@@ -113,7 +114,9 @@ def read_request(
 
 
 _SLASH = ord("/")
-_READ_HERE = frozenset((b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id"))
+_READ_HERE = frozenset((
+    b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"te", b"trailer",
+))  # fmt: skip
 
 
 def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Fields | Refusal:
@@ -121,12 +124,12 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     fields = Fields()
     fields.raw, fields.pattern, fields.http_1_0 = raw, pattern, http_1_0
     fields.keep_alive = not http_1_0
-    fields.expects_continue = False
+    fields.expects_continue = fields.takes_trailers = False
     fields.request_id = fields.proven = None
     fields.connection_named = ()
     fields.cut = []
     host = None
-    connection = b""
+    connection = trailer = b""
     length: int | None = None
     parts = pattern.split(raw)  # kept, name, value, kept, name, value, ..., kept
     for index in range(1, len(parts), 3):
@@ -152,6 +155,10 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
         elif name == b"expect":
             # Ignored in HTTP/1.0, whose clients know no interim answers (RFC 9110 section 10.1.1).
             fields.expects_continue = not http_1_0 and value.strip().lower() == b"100-continue"
+        elif name == b"te":
+            fields.takes_trailers |= not http_1_0 and _TAKES_TRAILERS.search(value) is not None
+        elif name == b"trailer":
+            trailer = trailer + b"," + value if trailer else value
         elif _REQUEST_ID.fullmatch(value := value.rstrip(b" \t")) is not None:
             fields.request_id = value
     if connection and (connection != b"keep-alive" or http_1_0):  # what all but a few send, and the default
@@ -167,14 +174,22 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     kept = b"".join(parts[0::3])
     if fields.connection_named:
         kept = without(kept, fields.connection_named)
-    fields.kept = _asked_of_upstream(fields) + kept
+    fields.kept = _said_to_upstream(fields, trailer) + kept
     return fields
 
 
-def _asked_of_upstream(fields: Fields) -> bytes:
-    """What was cut out and is said anew to the upstream: worked out once, as it repeats with the fields."""
-    fields.expects_continue = fields.expects_continue and fields.body_length != 0  # else there is nothing to wait for
-    return b"\r\nExpect: 100-continue" if fields.expects_continue else b""
+def _said_to_upstream(fields: Fields, trailer: bytes) -> bytes:
+    """What was cut out and is said anew on the next hop; worked out once, as it repeats with the fields."""
+    said = b""
+    if not fields.body_length:
+        fields.expects_continue = False  # there is nothing to wait for
+    elif fields.expects_continue:
+        said = b"\r\nExpect: 100-continue"
+    if trailer and fields.body_length == CHUNKED and b"trailer" not in fields.connection_named:
+        said += b"\r\nTrailer: " + trailer
+    if fields.takes_trailers:
+        said += b"\r\nTE: trailers\r\nConnection: TE"
+    return said
 
 
 def _read_connection(fields: Fields, value: bytes) -> None:
@@ -206,13 +221,15 @@ def without(kept: bytes, names: tuple[bytes, ...]) -> bytes:
 class ResponseHead:
     """What the gateway needs to know of a response, and the bytes that pass on."""
 
-    __slots__ = ("bodiless", "body_length", "fields", "keep_alive", "kept", "status")
+    __slots__ = ("bodiless", "body_length", "connection_named", "fields", "keep_alive", "kept", "status", "trailer")
 
     status: int
     keep_alive: bool  # the upstream connection may serve another request
     body_length: int  # bytes, CHUNKED or UNTIL_CLOSE
     bodiless: bool  # by its status or by the request's method: nothing frames a body, not even a length of 0
     kept: bytes  # the status line as HTTP/1.1, and the headers that pass, each beginning with CRLF
+    connection_named: tuple[bytes, ...]  # fields that Connection names beside the usual, lower case
+    trailer: bytes  # names that it announces for behind its body
     fields: tuple[bytes, ...]  # alternately name and value: the upstream's own rate-limit headers
 
 
@@ -229,7 +246,8 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     status = response.status = int(line[9:12])
     http_1_0 = head[7] == _ZERO
     keep_alive = not http_1_0
-    response.fields = ()
+    response.fields = response.connection_named = ()
+    response.trailer = b""
     length = UNTIL_CLOSE
     connection = b""
     parts = _RESPONSE.split(head)
@@ -247,6 +265,8 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
                 length = CHUNKED
             case b"connection":
                 connection = value if not connection else connection + b"," + value
+            case b"trailer":
+                response.trailer = response.trailer + b"," + value if response.trailer else value
             case b"ratelimit" | b"ratelimit-policy" | b"ratelimit-limit" | b"ratelimit-remaining" | b"ratelimit-reset":
                 response.fields += (parts[index], value)
             case name if name.startswith(b"x-ratelimit"):
@@ -257,7 +277,7 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     if connection and (connection != b"keep-alive" or http_1_0):
         tokens = [token.strip() for token in connection.lower().split(b",")]
         keep_alive = b"close" not in tokens and (not http_1_0 or b"keep-alive" in tokens)
-        named = tuple(token for token in tokens if token not in _NAMED_AS_USUAL)
+        named = response.connection_named = tuple(token for token in tokens if token not in _NAMED_AS_USUAL)
         kept = without(kept, named) if named else kept
     response.keep_alive = keep_alive
     response.kept = kept

@@ -176,6 +176,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _finish(self, exchange: Exchange, response: ResponseHead, last: bytes, *, clean: bool) -> None:
         """The response has ended. `clean`: nothing came after it, so the connection may serve again."""
+        trailers = self._chunks.trailers if self._chunks is not None else ()
         self._head = self._chunks = None
         self._body_left = 0
         if clean:
@@ -183,7 +184,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.exchange = None
             self.transport.close()
-        exchange.response_ended(last)
+        exchange.response_ended(last, trailers, response.connection_named)
 
     def _release(self, exchange: Exchange, response: ResponseHead) -> None:
         """Back to the pool, if both sides are willing and no half of the request is still to come."""

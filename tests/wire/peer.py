@@ -22,6 +22,7 @@ class Message:
     line: bytes
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes
+    trailers: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def status(self) -> int:
@@ -91,8 +92,7 @@ class Peer:
         while True:
             head = await self._take_until(b"\r\n\r\n")
             line, *lines = head[:-4].split(b"\r\n")
-            pairs = [each.split(b":", 1) for each in lines]
-            message = Message(line, tuple((name, value.strip(b" \t")) for name, value in pairs), b"")
+            message = Message(line, _fields(lines), b"")
             answer = line.startswith(b"HTTP/")
             if answer and message.status < 200:
                 if interim:
@@ -100,13 +100,13 @@ class Peer:
                 continue
             if bodiless or (answer and message.status in (204, 304)):
                 return message
+            if encoding := message.all(b"transfer-encoding"):
+                assert encoding == [b"chunked"]
+                assert not message.all(b"content-length")
+                return Message(line, message.fields, await self._chunks(), await self._trailers())
             return Message(line, message.fields, await self._body(message, until_close=answer))
 
     async def _body(self, head: Message, until_close: bool) -> bytes:
-        if encoding := head.all(b"transfer-encoding"):
-            assert encoding == [b"chunked"]
-            assert not head.all(b"content-length")
-            return await self._chunks()
         if lengths := head.all(b"content-length"):
             (length,) = lengths
             return await self._take(int(length))
@@ -117,8 +117,13 @@ class Peer:
         while size := int(await self._take_until(b"\r\n"), 16):
             body += await self._take(size)
             assert await self._take(2) == b"\r\n"
-        assert await self._take(2) == b"\r\n", "a trailer"
         return bytes(body)
+
+    async def _trailers(self) -> tuple[tuple[bytes, bytes], ...]:
+        lines = []
+        while (line := await self._take_until(b"\r\n")) != b"\r\n":
+            lines.append(line[:-2])
+        return _fields(lines)
 
     async def rest(self) -> bytes:
         """All that is still to come, until the other side closes. A reset is a CutShortError."""
@@ -151,3 +156,8 @@ class Peer:
             if not await self.more():
                 raise CutShortError(bytes(self.received[self._taken :]))
         return await self._take(end + len(mark) - self._taken)
+
+
+def _fields(lines: list[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    pairs = [each.split(b":", 1) for each in lines]
+    return tuple((name, value.strip(b" \t")) for name, value in pairs)

@@ -133,6 +133,8 @@ CUT_SHORT = {
     "in a chunk": answer(b"200 OK", CHUNKED, body=b"a\r\n01234"),
     "between chunks": answer(b"200 OK", CHUNKED, body=b"5\r\n01234\r\n"),
     "before the last CRLF": answer(b"200 OK", CHUNKED, body=b"5\r\n01234\r\n0\r\n"),
+    "malformed trailer": answer(b"200 OK", CHUNKED, body=b"5\r\n01234\r\n0\r\nA : b\r\n\r\n"),
+    "folded trailer": answer(b"200 OK", CHUNKED, body=b"5\r\n01234\r\n0\r\nA: b\r\n c\r\n\r\n"),
     "malformed chunk": answer(b"200 OK", CHUNKED, body=b"5\r\n01234\r\nxyz\r\n"),
 }
 
