@@ -43,8 +43,8 @@ class GatewayError(Exception):
         self.detail = detail
 
 
-# The data plane: what a caller of somebody's API may see. Numbers stand in journals: append, never renumber; 18 and 20
-# are kept for `no_healthy_target` and `draining`.
+# The data plane: what a caller of somebody's API may see. Numbers stand in journals: append, never renumber; 18 is kept
+# for `no_healthy_target`.
 BAD_REQUEST = Problem(1, "bad_request", 400, "Malformed request")
 MISSING_KEY = Problem(2, "missing_key", 401, "API key missing")
 INVALID_KEY = Problem(3, "invalid_key", 401, "API key invalid")
@@ -63,6 +63,7 @@ UPSTREAM_UNREACHABLE = Problem(15, "upstream_unreachable", 502, "Upstream unreac
 UPSTREAM_RESET = Problem(16, "upstream_reset", 502, "Upstream closed the connection")
 UPSTREAM_INVALID = Problem(17, "upstream_invalid", 502, "Upstream sent an invalid response")
 OVERLOADED = Problem(19, "overloaded", 503, "Gateway overloaded")
+DRAINING = Problem(20, "draining", 503, "Gateway draining")
 JOURNAL_FULL = Problem(21, "journal_full", 503, "Usage cannot be recorded")
 UPSTREAM_TIMEOUT = Problem(22, "upstream_timeout", 504, "Upstream timed out")
 NOT_IMPLEMENTED = Problem(23, "not_implemented", 501, "Not implemented")

@@ -40,10 +40,14 @@ _EMPTY = bytes(8)
 ADMITTED = 1  # counted by limits and quotas; a request without this flag was refused
 CLIENT_LEFT = 2  # before the response's end; with no response begun the status is 499, as nginx has it
 UPSTREAM_BROKE = 4  # after the response had begun: the client saw a broken message and is not billed for it
+MORE_BYTES = 8  # no request: bytes that a tunnel has carried since its own record, or since the last of these
 
 
 class Record(NamedTuple):
-    """One request. Ids are database row numbers, 0 where there is none; times in microseconds, sizes in body bytes."""
+    """One request, or with MORE_BYTES a part of one.
+
+    Ids are database row numbers, 0 where there is none; times in microseconds, sizes in body bytes.
+    """
 
     flags: int
     time_ns: int  # when the request's head was complete, UTC

@@ -14,7 +14,7 @@ from gatewayd.control.tables import Cycle, Rollup
 from gatewayd.policy.buckets import month_of
 from gatewayd.policy.histogram import Histogram
 from gatewayd.policy.pricing import is_billable
-from gatewayd.records import ADMITTED, UPSTREAM_BROKE, Record
+from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record
 
 _rollup = Rollup.__table__  # type: ignore[attr-defined]
 _SUMS = ("requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out")
@@ -55,6 +55,8 @@ class _Sums:
     def add(self, record: Record) -> None:
         self.bytes_in += record.bytes_in
         self.bytes_out += record.bytes_out
+        if record.flags & MORE_BYTES:
+            return  # its request has a record of its own
         if not record.flags & ADMITTED:
             self.refused += 1
             return

@@ -41,6 +41,7 @@ class Fields:
     __slots__ = (
         "body_length", "connection_named", "cut", "expects_continue", "host", "http_1_0", "keep_alive", "kept",
         "pattern", "proven", "raw", "request_id", "takes_trailers",
+        "upgrade",
     )  # fmt: skip
 
     raw: bytes  # as they came; with the two below, the same fields say the same
@@ -51,6 +52,7 @@ class Fields:
     body_length: int  # bytes, or CHUNKED
     expects_continue: bool  # of a body, before which it waits
     takes_trailers: bool
+    upgrade: tuple[bytes, ...]  # protocols that it asks to switch to and may, lower case
     request_id: bytes | None
     connection_named: tuple[bytes, ...]  # headers that Connection names beside the usual, lower case
     cut: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass

@@ -19,7 +19,7 @@ from gatewayd.errors import (
     Refusal,
 )
 from gatewayd.keys import digest, public_id_of
-from gatewayd.policy.facts import NEED_KEY, NEED_LEASE, Answer, Facts, Guard
+from gatewayd.policy.facts import NEED_KEY, NEED_LEASE, Answer, Facts, Guard, Service
 from gatewayd.policy.spending import ADMITTED
 
 _ASKED_FOR = ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),)
@@ -29,6 +29,11 @@ _REVOKED = Refusal(REVOKED_KEY, "this API key has been revoked", _CHALLENGE)
 _EXPIRED = Refusal(EXPIRED_KEY, "this API key has expired", _CHALLENGE)
 _OTHER_SERVICE = Refusal(KEY_NOT_ALLOWED, "this API key is not for this service")
 _SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or the operator")
+
+
+def _missing(service: Service) -> Refusal:
+    header = service.conf.key_header
+    return Refusal(MISSING_KEY, f"send your API key in the {header} header or as Authorization: Bearer", _ASKED_FOR)
 
 
 def tenant_is_active(facts: Facts, now: float, now_s: float) -> Answer:
@@ -49,8 +54,7 @@ def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
     """The checksum refuses mistyped and made-up keys without a look-up; the digest decides."""
     credential = facts.credential
     if not credential:
-        header = facts.service.conf.key_header
-        return Refusal(MISSING_KEY, f"send your API key in the {header} header or as Authorization: Bearer", _ASKED_FOR)
+        return _missing(facts.service)
     # The first 11 bytes name the key: one that is remembered is decided by its digest, whose cost hides the rest.
     public_id = credential[3:11].decode("latin-1")
     entry = facts.keys.get(public_id)
@@ -120,3 +124,20 @@ def guards_for(*, tenant_suspended: bool, has_body_limit: bool, needs_key: bool)
     """The guards that can refuse at all before a service of this kind, in their order. Chosen at load."""
     stands: dict[Guard, bool] = {tenant_is_active: tenant_suspended, body_fits: has_body_limit}
     return tuple(guard for guard in ORDER if stands.get(guard, needs_key))
+
+
+# What must hold for as long as a tunnel does, not only when it was asked for.
+_STANDING = frozenset({tenant_is_active, key_is_valid, key_is_for_service})
+
+
+def refusal_of_standing(facts: Facts, now: float, now_s: float) -> Refusal | None:
+    """Why what was admitted may not go on; None if it may. The key has been looked up again where it had changed."""
+    service = facts.service
+    if service.needs_key and facts.key is None:  # it was not asked for one at the time
+        return _missing(service)
+    for guard in service.guards:
+        if guard in _STANDING:
+            answer = guard(facts, now, now_s)
+            if isinstance(answer, Refusal):
+                return answer
+    return None

@@ -44,5 +44,5 @@ def cost(billable: int, request_nanos: int) -> int:
 
 
 def is_billable(status: int) -> bool:
-    """2xx and 3xx cost; what the caller or the upstream got wrong does not."""
-    return 200 <= status < 400
+    """2xx, 3xx and a switch of protocols cost; what the caller or the upstream got wrong does not."""
+    return 200 <= status < 400 or status == 101

@@ -375,6 +375,13 @@ class ClientConnection(asyncio.Protocol):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
+    def hand_over(self) -> tuple[bytes, bool]:
+        """The connection is a tunnel's from now on. What was sent ahead, and whether the client has closed its side."""
+        self.exchange = None
+        self._connections.discard(self)
+        sent_ahead, self._buffer = self._buffer, b""
+        return sent_ahead, self._ended
+
     def _linger(self) -> None:
         self._state = _LINGERING
         self._buffer = b""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from gatewayd.errors import (
     BODY_TOO_LARGE,
+    DRAINING,
     JOURNAL_FULL,
     NO_ROUTE,
     OVERLOADED,
@@ -33,11 +34,13 @@ from gatewayd.errors import (
 from gatewayd.policy.facts import CHUNKED, NEED_KEY, Facts, Guard, Need, Route, Service
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
-from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes
+from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import ResponseHead
 from gatewayd.proxy.problems import render
+from gatewayd.proxy.recording import SWITCHED, record_exchange
 from gatewayd.proxy.trailers import passed_on
-from gatewayd.records import ADMITTED, CLIENT_LEFT, UPSTREAM_BROKE, pack_record
+from gatewayd.proxy.tunnel import Tunnel, refusal_of_tunnel
+from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
 
 if TYPE_CHECKING:
     from gatewayd.policy.spending import KeyEntry
@@ -47,8 +50,8 @@ if TYPE_CHECKING:
 
 # Between the 4 KiB of a typical POST and what a caller may make us hold before it is admitted.
 PENDING_LIMIT_BYTES = 65536
+_NOW_DRAINING = Refusal(DRAINING, "this gateway is about to end; ask again", ((b"Retry-After", b"1"),))
 LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
-_LONGEST_US = 0xFFFFFFFF  # what a record holds: 71 minutes
 NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
 
 
@@ -259,7 +262,7 @@ class Exchange:
         self.bytes_out = len(body)
         keep_alive = self.client.will_stay(self)
         data = response_bytes(self, response, keep_alive) + body
-        ended_at = self._record(response.status, 0, 0)
+        ended_at = record_exchange(self, response.status, 0, 0)
         self.client.write(data)
         self.client.exchange_ended(keep_alive, ended_at)
 
@@ -295,7 +298,7 @@ class Exchange:
         if self.done:
             return
         self.bytes_out += len(last)
-        ended_at = self._record(self.status, 0, 0)
+        ended_at = record_exchange(self, self.status, 0, 0)
         if self.chunk_response:
             wanted = trailers if self.facts.fields.takes_trailers else ()
             passed = wanted and passed_on(wanted, named, self.worker.credential_headers)
@@ -303,6 +306,26 @@ class Exchange:
         if last:
             self.client.write(last)
         self.client.exchange_ended(self.promised_to_stay, ended_at)
+
+    def switched(self, upstream: UpstreamConnection, response: ResponseHead, rest: bytes) -> None:
+        """A 101 that was asked for: its record is stored, then it goes out, then both connections are a tunnel's.
+
+        `rest`: what came behind it.
+        """
+        if self.done:
+            return
+        refusal = _NOW_DRAINING if self.worker.draining else refusal_of_tunnel(self.worker, self.facts)
+        if refusal is not None:  # things have changed since it was admitted
+            self.give_up(refusal)
+            return
+        self.upstream = None
+        self.status = SWITCHED
+        head = switch_bytes(self, response)
+        record_exchange(self, SWITCHED, 0, 0)
+        client = self.client
+        client.write(head)
+        tunnel = Tunnel(self.worker, self.facts, self.request_id, client, upstream)
+        tunnel.open(*client.hand_over(), rest)
 
     def pause_response(self) -> None:
         if self.upstream is not None:
@@ -349,7 +372,7 @@ class Exchange:
         if self.done:
             return
         self._drop_upstream()
-        self._record(self.status or NO_RESPONSE, 0, CLIENT_LEFT)
+        record_exchange(self, self.status or NO_RESPONSE, 0, CLIENT_LEFT)
 
     def timed_out(self) -> None:
         """The sweeper's word that the deadline has passed. Who kept whom waiting decides the answer."""
@@ -385,7 +408,7 @@ class Exchange:
 
     def _abort(self, flags: int) -> None:
         self._drop_upstream()
-        self._record(self.status, 0, flags)
+        record_exchange(self, self.status, 0, flags)
         self.client.abort()
 
     def refuse(self, refusal: Refusal) -> None:
@@ -398,11 +421,11 @@ class Exchange:
         data, self.bytes_out = render(
             refusal, self.request_id, self.limit_fields(), head_only=self.facts.method == b"HEAD", close=not keep_alive
         )
-        ended_at = self._record(problem.status, problem.number, 0)
+        ended_at = record_exchange(self, problem.status, problem.number, 0)
         self.client.write(data)
         self.client.exchange_ended(keep_alive, ended_at)
 
-    # Recorded.
+    # Said with every answer.
 
     def limit_fields(self, response: ResponseHead | None = None) -> bytes:
         """The rate-limit headers of the key, as of now; each ends in CRLF."""
@@ -413,40 +436,6 @@ class Exchange:
         if response is None or not response.fields:
             return fields
         return limit_fields_beside(response, fields, min(lease.remaining) + lease.surplus)
-
-    def _record(self, status: int, problem: int, flags: int) -> float:
-        """Store the one record of this exchange; from here on it is done. Returns the time."""
-        self.done = True
-        now = time.monotonic()
-        worker = self.worker
-        worker.exchanges.discard(self)
-        worker.requests += 1
-        service = self.service
-        if service is None:
-            return now  # no address of anybody's: nobody's usage
-        gateway_us = int((now - self.started_at) * 1e6)
-        upstream_us = 0
-        if self.forwarded_at:
-            upstream_us = int((now - self.forwarded_at) * 1e6)
-            gateway_us -= upstream_us
-            if upstream_us > _LONGEST_US:
-                upstream_us = _LONGEST_US
-        key_id = price_id = 0
-        entry = self.entry
-        if entry is not None:
-            conf = entry.conf
-            key_id, price_id = conf.id, conf.price_id
-        if self.admitted:
-            flags |= ADMITTED
-            if entry is not None:
-                entry.in_flight -= 1
-        worker.journal.append(
-            pack_record(
-                flags, self.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
-                self.bytes_in, self.bytes_out, min(gateway_us, _LONGEST_US), upstream_us, self.request_id[:16],
-            )
-        )  # fmt: skip
-        return now
 
 
 def credential_of(facts: Facts, service: Service) -> bytes | None:

@@ -80,6 +80,16 @@ def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool)
     )
 
 
+def switch_bytes(exchange: Exchange, response: ResponseHead) -> bytes:
+    """The head of a 101 for the client."""
+    return b"%b\r\n%bX-Request-Id: %b\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (
+        response.kept,
+        exchange.limit_fields(response),
+        exchange.request_id,
+        response.upgrade,
+    )
+
+
 def limit_fields_beside(response: ResponseHead, ours: bytes, remaining: int | None) -> bytes:
     """Our rate-limit fields and the upstream's own, which are never made more permissive.
 

@@ -63,6 +63,13 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
 _DOT_SEGMENT = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
 # reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours.
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
+_ASKS_TO_UPGRADE = re.compile(rb"(?:^|,)[ \t]*upgrade[ \t]*(?:,|$)", re.IGNORECASE)
+# A protocol with or without a version (RFC 9110 section 7.8); but never HTTP in another one, nor TLS, since that tunnel
+# would carry requests past every guard.
+_MAY_SWITCH = re.compile(
+    rb"(?!(?:h2|h2c|h3|http|tls)(?:[-/]|\Z))[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?",
+    re.IGNORECASE,
+)
 _TAKES_TRAILERS = re.compile(rb"(?:^|,)[ \t]*trailers[ \t]*(?:,|$)", re.IGNORECASE)
 _LONGEST_LENGTH = 18  # digits: an exbibyte, and still a small integer
 
@@ -115,7 +122,7 @@ def read_request(
 
 _SLASH = ord("/")
 _READ_HERE = frozenset((
-    b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"te", b"trailer",
+    b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"te", b"trailer", b"upgrade",
 ))  # fmt: skip
 
 
@@ -126,10 +133,10 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     fields.keep_alive = not http_1_0
     fields.expects_continue = fields.takes_trailers = False
     fields.request_id = fields.proven = None
-    fields.connection_named = ()
+    fields.connection_named = fields.upgrade = ()
     fields.cut = []
     host = None
-    connection = trailer = b""
+    connection = trailer = upgrade = b""
     length: int | None = None
     parts = pattern.split(raw)  # kept, name, value, kept, name, value, ..., kept
     for index in range(1, len(parts), 3):
@@ -159,6 +166,8 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
             fields.takes_trailers |= not http_1_0 and _TAKES_TRAILERS.search(value) is not None
         elif name == b"trailer":
             trailer = trailer + b"," + value if trailer else value
+        elif name == b"upgrade":
+            upgrade = upgrade + b"," + value if upgrade else value
         elif _REQUEST_ID.fullmatch(value := value.rstrip(b" \t")) is not None:
             fields.request_id = value
     if connection and (connection != b"keep-alive" or http_1_0):  # what all but a few send, and the default
@@ -174,12 +183,15 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     kept = b"".join(parts[0::3])
     if fields.connection_named:
         kept = without(kept, fields.connection_named)
-    fields.kept = _said_to_upstream(fields, trailer) + kept
+    fields.kept = kept
+    if length or upgrade or fields.takes_trailers or fields.expects_continue:
+        asks = upgrade and not http_1_0 and _ASKS_TO_UPGRADE.search(connection) is not None
+        fields.kept = _said_anew(fields, trailer, upgrade if asks else b"") + kept
     return fields
 
 
-def _said_to_upstream(fields: Fields, trailer: bytes) -> bytes:
-    """What was cut out and is said anew on the next hop; worked out once, as it repeats with the fields."""
+def _said_anew(fields: Fields, trailer: bytes, upgrade: bytes) -> bytes:
+    """What was cut out and goes on to the upstream all the same, by rules of its own."""
     said = b""
     if not fields.body_length:
         fields.expects_continue = False  # there is nothing to wait for
@@ -187,7 +199,14 @@ def _said_to_upstream(fields: Fields, trailer: bytes) -> bytes:
         said = b"\r\nExpect: 100-continue"
     if trailer and fields.body_length == CHUNKED and b"trailer" not in fields.connection_named:
         said += b"\r\nTrailer: " + trailer
-    if fields.takes_trailers:
+    protocols = [protocol.strip() for protocol in upgrade.split(b",")] if not fields.body_length else []
+    # Those that may be switched to; if none may, the request is served as if it had not asked.
+    protocols = [protocol for protocol in protocols if _MAY_SWITCH.fullmatch(protocol)]
+    if protocols:
+        fields.upgrade = tuple(protocol.lower() for protocol in protocols)
+        # Alone in Connection, since not every server reads a list there.
+        said += b"\r\nConnection: upgrade\r\nUpgrade: " + b", ".join(protocols)
+    elif fields.takes_trailers:
         said += b"\r\nTE: trailers\r\nConnection: TE"
     return said
 
@@ -221,7 +240,8 @@ def without(kept: bytes, names: tuple[bytes, ...]) -> bytes:
 class ResponseHead:
     """What the gateway needs to know of a response, and the bytes that pass on."""
 
-    __slots__ = ("bodiless", "body_length", "connection_named", "fields", "keep_alive", "kept", "status", "trailer")
+    __slots__ = ("bodiless", "body_length", "connection_named", "fields", "keep_alive", "kept", "status", "trailer",
+                 "upgrade")  # fmt: skip
 
     status: int
     keep_alive: bool  # the upstream connection may serve another request
@@ -229,6 +249,7 @@ class ResponseHead:
     bodiless: bool  # by its status or by the request's method: nothing frames a body, not even a length of 0
     kept: bytes  # the status line as HTTP/1.1, and the headers that pass, each beginning with CRLF
     connection_named: tuple[bytes, ...]  # fields that Connection names beside the usual, lower case
+    upgrade: bytes  # protocols that it switches to
     trailer: bytes  # names that it announces for behind its body
     fields: tuple[bytes, ...]  # alternately name and value: the upstream's own rate-limit headers
 
@@ -247,7 +268,7 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     http_1_0 = head[7] == _ZERO
     keep_alive = not http_1_0
     response.fields = response.connection_named = ()
-    response.trailer = b""
+    response.trailer = response.upgrade = b""
     length = UNTIL_CLOSE
     connection = b""
     parts = _RESPONSE.split(head)
@@ -265,6 +286,8 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
                 length = CHUNKED
             case b"connection":
                 connection = value if not connection else connection + b"," + value
+            case b"upgrade":
+                response.upgrade = response.upgrade + b"," + value if response.upgrade else value
             case b"trailer":
                 response.trailer = response.trailer + b"," + value if response.trailer else value
             case b"ratelimit" | b"ratelimit-policy" | b"ratelimit-limit" | b"ratelimit-remaining" | b"ratelimit-reset":

@@ -114,8 +114,8 @@ class UpstreamConnection(asyncio.Protocol):
         parser, self._parser = self._parser or httptools.HttpResponseParser(_NO_CALLBACKS), None
         try:
             parser.feed_data(data[: end + 4])
-        except httptools.HttpParserUpgrade:
-            return self._fail(exchange, "it switched protocols without being asked")
+        except httptools.HttpParserUpgrade:  # a 101 with all that belongs to it
+            return self._switch(exchange, data[:end], data[end + 4 :])
         except httptools.HttpParserError as error:
             return self._fail(exchange, f"its response head is malformed ({error})")
         head, to_head = data[:end], exchange.facts.method == b"HEAD"
@@ -150,6 +150,19 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.response_started(response)
         if rest and self.exchange is exchange:
             self._read_body(exchange, rest)
+        return None
+
+    def _switch(self, exchange: Exchange, head: bytes, rest: bytes) -> None:
+        """From here on the connection is no longer HTTP's, if this was asked for (RFC 9110 section 7.8)."""
+        response = read_response(head, False)
+        if isinstance(response, str):
+            return self._fail(exchange, response)
+        asked = exchange.facts.fields.upgrade
+        chosen = [protocol.strip() for protocol in response.upgrade.lower().split(b",")]
+        if head[:8] != b"HTTP/1.1" or not all(protocol in asked for protocol in chosen):
+            return self._fail(exchange, "it switched to a protocol that was not asked for")
+        self.exchange = None
+        exchange.switched(self, response, rest)
         return None
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:

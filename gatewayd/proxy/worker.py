@@ -38,6 +38,7 @@ from gatewayd.proxy.keybook import KeyBook
 from gatewayd.proxy.link import Link
 from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
+from gatewayd.proxy.tunnel import Tunnels
 from gatewayd.serving import DrainingServer, server_config
 from gatewayd.settings import Settings
 
@@ -64,6 +65,7 @@ class Worker:
         self.head_pattern = request_pattern(EMPTY.key_headers)
         self.credential_headers: frozenset[bytes] = frozenset()
         self.exchanges: set[Exchange] = set()
+        self.tunnels = Tunnels(server_connections)
         self.requests = 0
         self.rejected = 0  # heads that were no requests
         self.draining = False
@@ -111,6 +113,7 @@ class Worker:
                 self.keys.found(message, time.monotonic())
             case KeysChanged():
                 self.keys.forget(message.public_ids)
+                self.tunnels.keys_changed(message.public_ids)
                 self.link.send(Applied(message.change))
             case SnapshotChanged():
                 self._install(message)
@@ -118,6 +121,7 @@ class Worker:
             case Welcome():
                 self._install(message)
                 self.keys.ask_again()
+                self.tunnels.control_returned()
                 self.welcomed.set()
 
     def _install(self, message: Welcome | SnapshotChanged) -> None:
@@ -131,6 +135,7 @@ class Worker:
         wanted = {target.url for service in snapshot.services.values() for target in service.targets}
         for url in self._pools.keys() - wanted:
             self._pools.pop(url).retire()
+        self.tunnels.snapshot_changed()
 
     # Time.
 
@@ -151,6 +156,7 @@ class Worker:
     def _sweep_slowly(self, now: float) -> None:
         for connection in list(self.connections):
             connection.check_time(now)
+        self.tunnels.sweep()
         for pool in self._pools.values():
             pool.close_idle(self.loop.time() - self.settings.upstream_idle_s)
         self.link.send(
@@ -170,6 +176,7 @@ class Worker:
     def close(self) -> None:
         for pool in self._pools.values():
             pool.close()
+        self.tunnels.close()
         self.journal.close()
 
 

@@ -14,7 +14,7 @@ from gatewayd.control.database import FILE_NAME, Database
 from gatewayd.control.ingest import Ingest
 from gatewayd.errors import GatewayError
 from gatewayd.proxy.journal import Journal
-from gatewayd.records import ADMITTED, SEGMENT_BYTES, SLOT_BYTES, UPSTREAM_BROKE, pack_record
+from gatewayd.records import ADMITTED, MORE_BYTES, SEGMENT_BYTES, SLOT_BYTES, UPSTREAM_BROKE, pack_record
 
 WORKER = b"w" * 16
 NOON_NS = 1_795_262_400 * 10**9  # 2026-11-21 12:00 UTC
@@ -62,6 +62,31 @@ def totals(database: Database) -> tuple[int, int, int, int]:
     sums = "SELECT coalesce(sum(requests), 0), coalesce(sum(billable), 0), coalesce(sum(errors), 0), "
     row = database.lookup.exec_driver_sql(sums + "coalesce(sum(refused), 0) FROM rollup").one()
     return row[0], row[1], row[2], row[3]
+
+
+def of_tunnel(flags: int, units: int, bytes_in: int, bytes_out: int, gateway_us: int) -> bytes:
+    sizes = (bytes_in, bytes_out, gateway_us, 0)
+    return pack_record(flags, NOON_NS, 1, 0, 0, 5, 0, 0, 1, 101, 0, units, *sizes, b"id".ljust(16))
+
+
+def test_bytes_of_a_tunnel_move_nothing_but_bytes(database: Database, folder: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    heard = Heard()
+    ingest = ingest_of(database, folder, heard)
+    columns = "requests, billable, errors, refused, units, status_class, bytes_in, bytes_out, latency"
+    rows = []
+    opened = of_tunnel(ADMITTED, 1, 10, 20, 30)
+    for records in ((opened,), (of_tunnel(MORE_BYTES, 0, 5, 0, 0), of_tunnel(MORE_BYTES, 0, 100, 2000, 0))):
+        for data in records:
+            journal.append(data)
+        ingest.step()
+        (row,) = database.lookup.exec_driver_sql(f"SELECT {columns} FROM rollup").all()
+        rows.append(row)
+    assert tuple(rows[0][:8]) == (1, 1, 0, 0, 1, 1, 10, 20)
+    assert tuple(rows[1][:8]) == (1, 1, 0, 0, 1, 1, 115, 2020)
+    assert rows[1].latency == rows[0].latency
+    assert heard.admitted == 1, "quotas count requests"
+    journal.close()
 
 
 def test_requests_billable_errors_and_refused_are_told_apart(database: Database, folder: Path) -> None:

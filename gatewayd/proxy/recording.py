@@ -1,0 +1,67 @@
+"""What a worker puts on its journal: one record for each request, and what a tunnel has carried since."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gatewayd.records import ADMITTED, MORE_BYTES, pack_record
+
+if TYPE_CHECKING:
+    from gatewayd.policy.facts import Service
+    from gatewayd.policy.spending import KeyEntry
+    from gatewayd.proxy.exchange import Exchange
+    from gatewayd.proxy.journal import Journal
+
+_LONGEST_US = 0xFFFFFFFF  # what a record holds: 71 minutes
+SWITCHED = 101  # the status of a request that became a tunnel
+
+
+def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -> float:
+    """Store the one record of this exchange; from here on it is done. Returns the time."""
+    exchange.done = True
+    now = time.monotonic()
+    worker = exchange.worker
+    worker.exchanges.discard(exchange)
+    worker.requests += 1
+    service = exchange.service
+    if service is None:
+        return now  # no address of anybody's: nobody's usage
+    gateway_us = int((now - exchange.started_at) * 1e6)
+    upstream_us = 0
+    if exchange.forwarded_at:
+        upstream_us = int((now - exchange.forwarded_at) * 1e6)
+        gateway_us -= upstream_us
+        if upstream_us > _LONGEST_US:
+            upstream_us = _LONGEST_US
+    key_id = price_id = 0
+    entry = exchange.entry
+    if entry is not None:
+        conf = entry.conf
+        key_id, price_id = conf.id, conf.price_id
+    if exchange.admitted:
+        flags |= ADMITTED
+        if entry is not None:
+            entry.in_flight -= 1
+    worker.journal.append(
+        pack_record(
+            flags, exchange.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
+            exchange.bytes_in, exchange.bytes_out, min(gateway_us, _LONGEST_US), upstream_us, exchange.request_id[:16],
+        )
+    )  # fmt: skip
+    return now
+
+
+def record_more_bytes(
+    journal: Journal, service: Service, entry: KeyEntry | None, request_id: bytes, bytes_in: int, bytes_out: int
+) -> None:
+    """Bytes that a tunnel has carried, counted for the time at which they are recorded; its request stands already."""
+    key_id = price_id = 0
+    if entry is not None:
+        key_id, price_id = entry.conf.id, entry.conf.price_id
+    journal.append(
+        pack_record(
+            MORE_BYTES, time.time_ns(), service.tenant_id, service.id, 0, key_id, 0, 0, price_id, SWITCHED, 0, 0,
+            bytes_in, bytes_out, 0, 0, request_id[:16],
+        )
+    )  # fmt: skip
