@@ -107,6 +107,8 @@ class Service:
     key_header: bytes  # lower case
     targets: tuple[Target, ...]  # each as often as its weight says
     timeout_s: float  # infinite where the service sets no limit
+    first_byte_timeout_s: float
+    idle_timeout_s: float
     connect_timeout_s: float
     body_limit_bytes: int | None
     turn: int = 0

@@ -91,6 +91,8 @@ def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes:
         key_header=conf.key_header.lower().encode(),
         targets=targets,
         timeout_s=math.inf if conf.timeout_s is None else conf.timeout_s,
+        first_byte_timeout_s=conf.first_byte_timeout_s,
+        idle_timeout_s=conf.idle_timeout_s,
         connect_timeout_s=conf.connect_timeout_s,
         body_limit_bytes=limit,
     )

@@ -36,6 +36,7 @@ from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import ResponseHead
+from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, is_overdue
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recording import SWITCHED, record_exchange
 from gatewayd.proxy.trailers import passed_on
@@ -71,6 +72,8 @@ class Exchange:
     status = 0  # of the response that has begun
     connect_attempts = 0
     forwarded_at = 0.0
+    moved = 0  # bytes, when the sweeper last looked (see `patience`)
+    moved_at = 0.0  # when it last saw them move
     pending: list[bytes] | None = None  # body that came before there was a connection for it
     pending_bytes = 0
     trailers: tuple[bytes, ...] = ()  # of the request, once it has ended
@@ -167,19 +170,24 @@ class Exchange:
     def connected(self, connection: UpstreamConnection) -> None:
         """A connection is there: send the head and what there is of the body."""
         route = self.route
-        self.deadline = self.started_at + route.service.timeout_s
+        service = route.service
+        now = self.forwarded_at = time.monotonic()
+        overall, first_byte = self.started_at + service.timeout_s, now + service.first_byte_timeout_s
+        self.deadline = first_byte if first_byte < overall else overall
         self.upstream = connection
-        self.forwarded_at = time.monotonic()
         head = request_bytes(self, route, connection.pool.target)
         if self.pending is not None:
             head += self._framed(b"".join(self.pending))
             self.pending = None
             self.pending_bytes = 0
             self.body_streamed = True
+            self.deadline = AT_NEXT_SWEEP
             self.client.resume_reading()  # first: what is written now may be enough to pause it again
         connection.begin(self, head)
         if self.request_received:
             self._end_request_body()
+        else:
+            self.deadline = AT_NEXT_SWEEP
 
     def connect_failed(self, error: OSError) -> None:
         """Refused before a byte was sent: another target may be tried, nothing can happen twice."""
@@ -270,6 +278,7 @@ class Exchange:
         if self.done:
             return
         self.status = response.status
+        self.deadline, self.moved = AT_NEXT_SWEEP, UNSEEN
         # Without a length, HTTP/1.1 gets chunks; to HTTP/1.0 the end of the connection is the end of the body.
         unknown = response.body_length < 0
         self.chunk_response = unknown and not self.facts.fields.http_1_0
@@ -374,12 +383,15 @@ class Exchange:
         self._drop_upstream()
         record_exchange(self, self.status or NO_RESPONSE, 0, CLIENT_LEFT)
 
-    def timed_out(self) -> None:
-        """The sweeper's word that the deadline has passed. Who kept whom waiting decides the answer."""
-        if self.done:
-            return
+    def check_time(self, now: float) -> None:
+        """The sweeper's word that the deadline has passed."""
+        if not self.done and is_overdue(self, now):
+            self._end_overdue()
+
+    def _end_overdue(self) -> None:
+        """Who kept whom waiting decides the answer."""
         if self.status:
-            self._abort(UPSTREAM_BROKE)
+            self._abort(CLIENT_LEFT if self.client.writing_paused else UPSTREAM_BROKE)
         elif not self.admitted:
             self.give_up(
                 Refusal(OVERLOADED, "the gateway could not look up the key in time", ((b"Retry-After", b"1"),))

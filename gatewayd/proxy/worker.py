@@ -147,7 +147,7 @@ class Worker:
             tick += 1
             now = time.monotonic()
             for exchange in [exchange for exchange in self.exchanges if exchange.deadline <= now]:
-                exchange.timed_out()
+                exchange.check_time(now)
             self.journal.prepare()
             self.keys.return_idle(now)
             if tick % TICKS_PER_SECOND == 0:

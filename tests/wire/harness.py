@@ -28,6 +28,8 @@ OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET: Final = b"GET /open/ HTTP/1.1\r\nHost: api\r\n\r\n"
 BODY_LIMIT_BYTES: Final = 100
 BRISK_TIMEOUT_S: Final = 0.3
+FIRST_BYTE_S: Final = 0.4
+IDLE_S: Final = 0.6
 
 Script = Callable[["Upstream", Peer], Awaitable[None]]
 
@@ -116,6 +118,8 @@ def services(url: str) -> tuple[ServiceConf, ...]:
         service(7, "brisk", url, timeout_s=BRISK_TIMEOUT_S),
         service(8, "nowhere", "http://127.0.0.1:1"),
         service(9, "own", url, auth="key", key_header="X-Own-Key"),
+        service(10, "endless", url, timeout_s=None, first_byte_timeout_s=FIRST_BYTE_S, idle_timeout_s=IDLE_S),
+        service(11, "hasty", url, timeout_s=BRISK_TIMEOUT_S, first_byte_timeout_s=9.0, idle_timeout_s=9.0),
     )
 
 

@@ -1,0 +1,49 @@
+"""How long an exchange may take; looked at by the sweeper.
+
+An exchange has one deadline: the next time at which there may be something to do about it. Nothing on its way notes
+when a byte came. When the deadline is there, what has moved by then is compared with what had moved at the last look,
+and either its time is up or there is a later deadline. The rules, once the key is known and the connection is made:
+
+    overall     from the request's head to the response's last byte
+    first byte  from when the request went out, or from the last progress of its body, to the response's head
+    idle        between two signs of progress of a response that streams
+
+Progress of a body is seen by looking about once a second, so an end may come so much late, never early.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatewayd.proxy.exchange import Exchange
+
+LOOK_AGAIN_S = 1.0
+AT_NEXT_SWEEP = 0.0  # a deadline that has passed already: bodies are watched from there on
+UNSEEN = -1  # in place of what had moved: what comes next is progress
+
+
+def is_overdue(exchange: Exchange, now: float) -> bool:
+    """Whether its time is up. If not, its deadline has been set anew."""
+    service = exchange.service
+    if service is None or exchange.upstream is None:
+        return True  # a look-up or a connect, whose deadlines are what they are
+    overall = exchange.started_at + service.timeout_s
+    if now >= overall:
+        return True
+    patience_s = service.idle_timeout_s if exchange.status else service.first_byte_timeout_s
+    moved = _moved(exchange)
+    if moved != exchange.moved:
+        exchange.moved, exchange.moved_at = moved, now
+    ends_at = max(exchange.moved_at, exchange.forwarded_at) + patience_s
+    exchange.deadline = min(overall, ends_at, now + min(LOOK_AGAIN_S, patience_s / 4))
+    return now >= ends_at
+
+
+def _moved(exchange: Exchange) -> int:
+    """Bytes of the bodies that have come and gone: what one side does not take is no progress of the other's."""
+    assert exchange.upstream is not None
+    moved = exchange.bytes_in - exchange.upstream.transport.get_write_buffer_size()
+    if exchange.status:
+        moved += exchange.bytes_out - exchange.client.transport.get_write_buffer_size()
+    return moved
