@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     target_limit_bytes: int = Field(8192, ge=256, le=1 << 16, description="Longest request target (414 beyond).")
     body_limit_bytes: int | None = Field(None, ge=0, description="Largest request body, unless a service has its own.")
     cached_keys: int = Field(100_000, ge=16, description="Keys that a worker remembers.")
+    connections_limit: int = Field(
+        16384, ge=1, le=1 << 20, description="Client connections of each worker at once (503 beyond)."
+    )
+    in_flight_limit: int = Field(8192, ge=1, le=1 << 20, description="Requests of each worker at once (503 beyond).")
 
     @field_validator("listen")
     @classmethod

@@ -76,7 +76,7 @@ class Facts:
 
     service: Service
     credential: bytes | None
-    keys: dict[str, KeyEntry | None]  # the worker's memory; None for a public id that is known not to exist
+    keys: dict[str, KeyEntry]  # the worker's memory
     public_id: str  # of the key to look up, when a guard has answered NEED_KEY
     key: KeyEntry | None
 
@@ -97,7 +97,7 @@ class Target:
 
 @dataclass(slots=True)
 class Service:
-    """A service as a request meets it. `turn` is the one thing that moves: whose turn it is among the targets."""
+    """A service as a request meets it. Two things move: `turn`, whose turn it is among the targets, and `in_flight`."""
 
     conf: ServiceConf
     guards: tuple[Guard, ...]
@@ -111,6 +111,10 @@ class Service:
     idle_timeout_s: float
     connect_timeout_s: float
     body_limit_bytes: int | None
+    in_flight_limit: int | None = None
+    # The requests that have a place of the limit; one set for all snapshots that have this service. None: no limit. A
+    # set and not a count: to leave it twice, or without having come in, does no harm.
+    in_flight: set[Facts] | None = None
     turn: int = 0
 
     def __repr__(self) -> str:

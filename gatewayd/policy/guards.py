@@ -14,6 +14,7 @@ from gatewayd.errors import (
     INVALID_KEY,
     KEY_NOT_ALLOWED,
     MISSING_KEY,
+    OVERLOADED,
     REVOKED_KEY,
     TENANT_SUSPENDED,
     Refusal,
@@ -24,11 +25,12 @@ from gatewayd.policy.spending import ADMITTED
 
 _ASKED_FOR = ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),)
 _CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="gatewayd", error="invalid_token"'),)
-_INVALID = Refusal(INVALID_KEY, "this API key is not known here; check that it was copied whole", _CHALLENGE)
+NO_SUCH_KEY = Refusal(INVALID_KEY, "this API key is not known here; check that it was copied whole", _CHALLENGE)
 _REVOKED = Refusal(REVOKED_KEY, "this API key has been revoked", _CHALLENGE)
 _EXPIRED = Refusal(EXPIRED_KEY, "this API key has expired", _CHALLENGE)
 _OTHER_SERVICE = Refusal(KEY_NOT_ALLOWED, "this API key is not for this service")
 _SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or the operator")
+_BUSY = Refusal(OVERLOADED, "this API has as many requests in flight as it may", ((b"Retry-After", b"1"),))
 
 
 def _missing(service: Service) -> Refusal:
@@ -39,6 +41,13 @@ def _missing(service: Service) -> Refusal:
 def tenant_is_active(facts: Facts, now: float, now_s: float) -> Answer:
     """Stands only before services of tenants that are not."""
     return _SUSPENDED
+
+
+def service_is_not_full(facts: Facts, now: float, now_s: float) -> Answer:
+    """No look-up of a key and no token is spent on what has no place."""
+    service = facts.service
+    assert service.in_flight is not None and service.in_flight_limit is not None  # else this guard does not stand here
+    return _BUSY if len(service.in_flight) >= service.in_flight_limit else None
 
 
 def body_fits(facts: Facts, now: float, now_s: float) -> Answer:
@@ -59,8 +68,8 @@ def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
     public_id = credential[3:11].decode("latin-1")
     entry = facts.keys.get(public_id)
     if entry is None:
-        if public_id_of(credential) is None or public_id in facts.keys:
-            return _INVALID
+        if public_id_of(credential) is None:
+            return NO_SUCH_KEY
         facts.public_id = public_id
         return NEED_KEY
     conf = entry.conf
@@ -68,7 +77,7 @@ def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
     # The same fields on the same connection held the same key a moment ago: hashing it again would say nothing new.
     if proven is None or proven[1] is not conf or proven[0] != credential:
         if not hmac.compare_digest(digest(credential), conf.digest):
-            return _INVALID
+            return NO_SUCH_KEY
         facts.fields.proven = (credential, conf)
     entry.recently_used = True
     facts.key = entry
@@ -96,6 +105,15 @@ def key_is_for_service(facts: Facts, now: float, now_s: float) -> Answer:
     return None
 
 
+def service_has_place(facts: Facts, now: float, now_s: float) -> Answer:
+    """Takes a place. The exchange gives it back with its record, however it ends."""
+    if service_is_not_full(facts, now, now_s) is not None:
+        return _BUSY
+    assert facts.service.in_flight is not None
+    facts.service.in_flight.add(facts)
+    return None
+
+
 def key_has_tokens(facts: Facts, now: float, now_s: float) -> Answer:
     assert facts.key is not None
     lease = facts.key.lease
@@ -109,20 +127,31 @@ def key_has_tokens(facts: Facts, now: float, now_s: float) -> Answer:
 
 # The order in which a request is judged. A tenant's suspension shows before its keys are looked at, so that a customer
 # of a suspended tenant is not told that the key is wrong; size comes before the key because it is the cheaper test.
+# A full service refuses before a key is looked up, but only a request with a valid key takes a place: callers without
+# one must not be able to fill the service while their keys are looked up.
 # Tokens come last: whatever is refused before them costs no quota.
 ORDER: tuple[Guard, ...] = (
     tenant_is_active,
+    service_is_not_full,
     body_fits,
     key_is_known,
     key_is_valid,
     key_is_for_service,
+    service_has_place,
     key_has_tokens,
 )
 
 
-def guards_for(*, tenant_suspended: bool, has_body_limit: bool, needs_key: bool) -> tuple[Guard, ...]:
+def guards_for(
+    *, tenant_suspended: bool, has_body_limit: bool, has_in_flight_limit: bool, needs_key: bool
+) -> tuple[Guard, ...]:
     """The guards that can refuse at all before a service of this kind, in their order. Chosen at load."""
-    stands: dict[Guard, bool] = {tenant_is_active: tenant_suspended, body_fits: has_body_limit}
+    stands: dict[Guard, bool] = {
+        tenant_is_active: tenant_suspended,
+        service_is_not_full: has_in_flight_limit and needs_key,
+        body_fits: has_body_limit,
+        service_has_place: has_in_flight_limit,
+    }
     return tuple(guard for guard in ORDER if stands.get(guard, needs_key))
 
 

@@ -53,15 +53,25 @@ EMPTY = Snapshot(0, {}, {}, frozenset({"x-api-key"}))
 
 
 def compile_snapshot(
-    version: int, tenants: Iterable[TenantConf], services: Iterable[ServiceConf], body_limit_bytes: int | None = None
+    version: int,
+    tenants: Iterable[TenantConf],
+    services: Iterable[ServiceConf],
+    body_limit_bytes: int | None = None,
+    before: Snapshot = EMPTY,
 ) -> Snapshot:
-    """Everything a request will look up, worked out once. `body_limit_bytes`: for services without their own."""
+    """Everything a request will look up, worked out once. `body_limit_bytes`: for services without their own.
+
+    `before`: the snapshot that this one replaces. What is in flight goes on, and keeps its places.
+    """
     suspended = {tenant.id for tenant in tenants if tenant.suspended}
     routes: dict[bytes, Route] = {}
     compiled: dict[int, Service] = {}
     for conf in services:
         service = compile_service(conf, conf.tenant_id in suspended, body_limit_bytes)
         compiled[conf.id] = service
+        previous = before.services.get(conf.id)
+        if service.in_flight is not None and previous is not None and previous.in_flight is not None:
+            service.in_flight = previous.in_flight
         for address in addresses(conf):
             prefix = address.encode()
             routes[prefix] = Route(service, 0 if prefix == b"/" else len(prefix))
@@ -84,7 +94,12 @@ def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes:
     needs_key = conf.auth != "none"
     return Service(
         conf=conf,
-        guards=guards_for(tenant_suspended=tenant_suspended, has_body_limit=limit is not None, needs_key=needs_key),
+        guards=guards_for(
+            tenant_suspended=tenant_suspended,
+            has_body_limit=limit is not None,
+            has_in_flight_limit=conf.in_flight_limit is not None,
+            needs_key=needs_key,
+        ),
         id=conf.id,
         tenant_id=conf.tenant_id,
         needs_key=needs_key,
@@ -95,6 +110,8 @@ def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes:
         idle_timeout_s=conf.idle_timeout_s,
         connect_timeout_s=conf.connect_timeout_s,
         body_limit_bytes=limit,
+        in_flight_limit=conf.in_flight_limit,
+        in_flight=None if conf.in_flight_limit is None else set(),
     )
 
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 PENDING_LIMIT_BYTES = 65536
 _NOW_DRAINING = Refusal(DRAINING, "this gateway is about to end; ask again", ((b"Retry-After", b"1"),))
 LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
+_BUSY = Refusal(OVERLOADED, "the gateway has as many requests in flight as it may", ((b"Retry-After", b"1"),))
 NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
 
 
@@ -108,6 +109,9 @@ class Exchange:
         self.route = route
         service = self.service = facts.service = route.service
         worker.exchanges.add(self)
+        if len(worker.exchanges) > worker.in_flight_limit:
+            self.refuse(_BUSY)
+            return
         if worker.journal.spare is None and not worker.has_journal_room():
             self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
             return
@@ -130,16 +134,18 @@ class Exchange:
     def _answer(self, service: Service, guard: Guard, answer: Refusal | Need) -> None:
         """A guard has refused, or lacks something: then it is asked again when that has come."""
         facts, keys = self.facts, self.worker.keys
-        if isinstance(answer, Refusal):
-            self.entry = facts.key
-            self.refuse(answer)
-            return
-        ask_again = partial(self._ask_again, service, service.guards[service.guards.index(guard) :])
-        if answer is NEED_KEY:
-            keys.when_known(facts.public_id, ask_again)
-        else:
-            assert facts.key is not None
-            keys.when_leased(facts.key, ask_again)
+        if not isinstance(answer, Refusal):
+            ask_again = partial(self._ask_again, service, service.guards[service.guards.index(guard) :])
+            if answer is NEED_KEY:
+                refusal = keys.look_ups.wait(facts.public_id, ask_again, time.monotonic())
+            else:
+                assert facts.key is not None
+                refusal = keys.when_leased(facts.key, ask_again)
+            if refusal is None:
+                return
+            answer = refusal
+        self.entry = facts.key
+        self.refuse(answer)
 
     def _ask_again(self, service: Service, guards: tuple[Guard, ...]) -> None:
         if not self.done:

@@ -10,23 +10,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from gatewayd.channel import FindKey, FromWorker, Held, KeyFound, LeaseAsked, LeaseGranted, LeaseReturned
+from gatewayd.channel import FromWorker, Held, KeyFound, LeaseAsked, LeaseGranted, LeaseReturned
+from gatewayd.errors import OVERLOADED, Refusal
 from gatewayd.policy.spending import KeyEntry, KeyLease
+from gatewayd.proxy.lookups import LookUps, Wake
 
-Wake = Callable[[], None]
+# Requests that wait for tokens, those among them that have gone meanwhile too: while control is away, these must not
+# pile up for as long as that takes.
+WAITING_LIMIT = 8192
+_BUSY = Refusal(OVERLOADED, "too many requests are waiting for the limits of their keys", ((b"Retry-After", b"1"),))
 IDLE_RETURN_S = 1.0  # a surplus that no ask has touched for so long goes back
 
 
 class KeyBook:
-    """Entries by public id (None: control says there is no such key) and by row number; the queues."""
+    """Entries by public id and by row number; the queues."""
 
     def __init__(self, send: Callable[[FromWorker], None], capacity: int) -> None:
         self._send = send
         self._capacity = capacity
-        self.entries: dict[str, KeyEntry | None] = {}
+        self.look_ups = LookUps(send)
+        self.entries: dict[str, KeyEntry] = {}
         self._by_id: dict[int, KeyEntry] = {}
-        self._awaiting_key: dict[str, list[Wake]] = {}
         self._awaiting_lease: dict[int, deque[Wake]] = {}
+        self._waiting = 0  # in all of these
         self._with_surplus: set[int] = set()
 
     def __repr__(self) -> str:
@@ -34,19 +40,16 @@ class KeyBook:
 
     # Needs of requests.
 
-    def when_known(self, public_id: str, wake: Wake) -> None:
-        waiting = self._awaiting_key.get(public_id)
-        if waiting is None:
-            self._awaiting_key[public_id] = [wake]
-            self._send(FindKey(public_id))
-        else:
-            waiting.append(wake)
-
-    def when_leased(self, entry: KeyEntry, wake: Wake) -> None:
+    def when_leased(self, entry: KeyEntry, wake: Wake) -> Refusal | None:
+        """Call `wake` once when control has answered for this key's limits. A refusal where too many wait."""
         assert entry.lease is not None
+        if self._waiting >= WAITING_LIMIT:
+            return _BUSY
+        self._waiting += 1
         self._awaiting_lease.setdefault(entry.conf.id, deque()).append(wake)
         if not entry.lease.asked:
             self._ask(entry.lease)
+        return None
 
     def ask_ahead(self, lease: KeyLease) -> None:
         """The surplus runs low: ask for more before a request has to wait for it."""
@@ -62,7 +65,7 @@ class KeyBook:
     def found(self, message: KeyFound, now: float) -> None:
         conf = message.key
         if conf is None:
-            self._remember(message.public_id, None, now)
+            waiting = self.look_ups.missed(message.public_id, now)
         else:
             entry = self._by_id.get(conf.id)
             if entry is None:
@@ -70,8 +73,9 @@ class KeyBook:
             else:
                 self._hand_back(entry)
                 self._renew(entry, KeyEntry(conf))
-            self._remember(message.public_id, entry, now)
-        for wake in self._awaiting_key.pop(message.public_id, ()):
+            self._remember(message.public_id, entry)
+            waiting = self.look_ups.found(message.public_id)
+        for wake in waiting:
             wake()
 
     def _renew(self, entry: KeyEntry, fresh: KeyEntry) -> None:
@@ -89,7 +93,9 @@ class KeyBook:
         lease.granted(message, now)
         if lease.surplus:
             self._with_surplus.add(message.key_id)
-        for wake in self._awaiting_lease.pop(message.key_id, ()):
+        waiting = self._awaiting_lease.pop(message.key_id, ())
+        self._waiting -= len(waiting)
+        for wake in waiting:
             wake()
         if lease.waiting_tokens:  # their requests have gone meanwhile
             unused, lease.waiting_tokens = lease.waiting_tokens, 0
@@ -98,6 +104,7 @@ class KeyBook:
 
     def forget(self, public_ids: tuple[str, ...] | None) -> None:
         """These keys changed (None: any may have): the next request looks them up again. Surpluses go back."""
+        self.look_ups.forget(public_ids)
         for public_id in list(self.entries) if public_ids is None else public_ids:
             entry = self.entries.pop(public_id, None)
             if entry is not None:
@@ -117,6 +124,7 @@ class KeyBook:
             lease.asked = False
             lease.spent = 0
         self.entries.clear()  # changes may have been missed
+        self.look_ups.forget(None)
         for entry in list(self._by_id.values()):
             if entry.lease is None or not entry.lease.surplus:
                 self._drop_unless_busy(entry)
@@ -124,8 +132,7 @@ class KeyBook:
 
     def ask_again(self) -> None:
         """After `reconnected` was told: repeat every look-up and ask that the old connection took with it."""
-        for public_id in self._awaiting_key:
-            self._send(FindKey(public_id))
+        self.look_ups.ask_again()
         for key_id in list(self._awaiting_lease):
             lease = self._by_id[key_id].lease
             if lease is not None:
@@ -150,7 +157,7 @@ class KeyBook:
         lease.surplus = lease.spent = lease.low = 0
         self._with_surplus.discard(entry.conf.id)
 
-    def _remember(self, public_id: str, entry: KeyEntry | None, now: float) -> None:
+    def _remember(self, public_id: str, entry: KeyEntry) -> None:
         entries = self.entries
         if public_id not in entries and len(entries) >= self._capacity:
             self._make_room()
@@ -162,8 +169,6 @@ class KeyBook:
         for _ in range(len(entries)):
             public_id = next(iter(entries))
             entry = entries.pop(public_id)
-            if entry is None:
-                return
             if not entry.recently_used and not self._is_busy(entry):
                 self._hand_back(entry)
                 self._drop_unless_busy(entry)

@@ -27,6 +27,8 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
     service = exchange.service
     if service is None:
         return now  # no address of anybody's: nobody's usage
+    if service.in_flight is not None and status != SWITCHED:  # a tunnel keeps its place
+        service.in_flight.discard(exchange.facts)
     gateway_us = int((now - exchange.started_at) * 1e6)
     upstream_us = 0
     if exchange.forwarded_at:

@@ -158,7 +158,7 @@ class Tunnel:
             self._upstream.pause_reading()
         if not self._asking:
             self._asking = True
-            self._worker.keys.when_known(self._public_id, self._key_known)
+            self._worker.keys.look_ups.wait_for_known(self._public_id, self._key_known)
 
     def _key_known(self) -> None:
         self._asking = False
@@ -279,6 +279,9 @@ class Tunnels:
     def lost(self, tunnel: Tunnel) -> None:
         self._open.discard(tunnel)
         self._connections.discard(tunnel)
+        places = tunnel.facts.service.in_flight
+        if places is not None:
+            places.discard(tunnel.facts)
         if not tunnel.record():
             self._unrecorded.append(tunnel)
 

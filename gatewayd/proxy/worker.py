@@ -13,7 +13,6 @@ import os
 import secrets
 import socket
 import time
-from functools import partial
 
 from gatewayd.boot import announce_ready, drain_with_supervisor, log_to_stderr, receive_boot, settings_of
 from gatewayd.channel import (
@@ -31,6 +30,7 @@ from gatewayd.errors import Refusal
 from gatewayd.policy.facts import Target
 from gatewayd.policy.snapshot import EMPTY, Snapshot, compile_snapshot
 from gatewayd.proxy.client import ClientConnection
+from gatewayd.proxy.door import Door, fit_to_descriptors
 from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.head import request_pattern
 from gatewayd.proxy.journal import Journal
@@ -66,6 +66,8 @@ class Worker:
         self.credential_headers: frozenset[bytes] = frozenset()
         self.exchanges: set[Exchange] = set()
         self.tunnels = Tunnels(server_connections)
+        self.in_flight_limit = settings.in_flight_limit
+        self.door = Door(self, settings.connections_limit)
         self.requests = 0
         self.rejected = 0  # heads that were no requests
         self.draining = False
@@ -126,7 +128,7 @@ class Worker:
 
     def _install(self, message: Welcome | SnapshotChanged) -> None:
         snapshot = compile_snapshot(
-            self.snapshot.version + 1, message.tenants, message.services, self.settings.body_limit_bytes
+            self.snapshot.version + 1, message.tenants, message.services, self.settings.body_limit_bytes, self.snapshot
         )
         if snapshot.key_headers != self.snapshot.key_headers:
             self.head_pattern = request_pattern(snapshot.key_headers)
@@ -157,6 +159,7 @@ class Worker:
         for connection in list(self.connections):
             connection.check_time(now)
         self.tunnels.sweep()
+        self.door.check_time(now)
         for pool in self._pools.values():
             pool.close_idle(self.loop.time() - self.settings.upstream_idle_s)
         self.link.send(
@@ -174,6 +177,7 @@ class Worker:
         self.draining = True
 
     def close(self) -> None:
+        self.door.close()
         for pool in self._pools.values():
             pool.close()
         self.tunnels.close()
@@ -187,7 +191,7 @@ async def serve(settings: Settings, slot: int, sockets: list[socket.socket], sup
     worker = Worker(settings, slot, server.server_state.connections)  # type: ignore[arg-type]
     server.on_drain = worker.drain
     config.load()
-    config.http_protocol_class = partial(ClientConnection, worker)  # type: ignore[assignment]
+    config.http_protocol_class = worker.door  # type: ignore[assignment]
     drain_with_supervisor(supervisor)
     tasks = [asyncio.create_task(worker.link.run()), asyncio.create_task(worker.sweep())]
     try:
@@ -210,4 +214,4 @@ def main() -> None:
     boot, supervisor = receive_boot()
     log_to_stderr(f"worker-{boot.slot}")
     sockets = [socket.socket(fileno=descriptor) for descriptor in boot.sockets]
-    uvloop.run(serve(settings_of(boot), boot.slot, sockets, supervisor))
+    uvloop.run(serve(fit_to_descriptors(settings_of(boot)), boot.slot, sockets, supervisor))

@@ -18,7 +18,6 @@ from uvicorn.server import ServerState
 from gatewayd.channel import KeyConf, ServiceConf, TargetConf, TenantConf, Welcome
 from gatewayd.keys import digest, new_key
 from gatewayd.policy.spending import KeyEntry
-from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.worker import Worker
 from gatewayd.records import SLOT_BYTES, Record, unpack_records
 from gatewayd.settings import Settings
@@ -145,9 +144,7 @@ class Wire:
         self.worker._on_message(Welcome(tenants, services(f"http://127.0.0.1:{self.upstream.port}")))
         self._add_key()
         self._sweep = asyncio.create_task(self.worker.sweep())
-        protocol = partial(
-            ClientConnection, self.worker, config=None, server_state=self.state, app_state={}, _loop=loop
-        )
+        protocol = partial(self.worker.door, config=None, server_state=self.state, app_state={}, _loop=loop)
         self._server = await loop.create_server(protocol, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
