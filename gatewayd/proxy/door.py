@@ -63,7 +63,7 @@ class Door:
                 break
             connection.transport.abort()
         if self.turned_away > self._told:  # one line a second, however many come
-            log.warning("%d connections were turned away: %d are open", self.turned_away - self._told, self.limit)
+            log.warning("connections turned away: %d (%d are open)", self.turned_away - self._told, self.limit)
             self._told = self.turned_away
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ def fit_to_descriptors(settings: Settings) -> Settings:
     fits = connections_that_fit(settings.connections_limit, settings.in_flight_limit, hard)
     if fits == settings.connections_limit:
         return settings
-    log.warning(
+    log.info(
         "connections_limit is lowered from %d to %d: the limit of open files is %d, and upstreams need some of them",
         settings.connections_limit, fits, hard,
     )  # fmt: skip

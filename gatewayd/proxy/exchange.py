@@ -14,6 +14,7 @@ only answer to trouble is to abort: the client must see a broken message, never 
 
 from __future__ import annotations
 
+import errno
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -198,6 +199,10 @@ class Exchange:
     def connect_failed(self, error: OSError) -> None:
         """Refused before a byte was sent: another target may be tried, nothing can happen twice."""
         if self.done or self.upstream is not None:
+            return
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # nobody's fault but ours
+            self.worker.shed_idle_upstreams()
+            self.refuse(Refusal(OVERLOADED, "the gateway has too many open files", ((b"Retry-After", b"1"),)))
             return
         service = self.route.service
         if self.connect_attempts < len(set(service.targets)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
@@ -97,6 +98,11 @@ class Worker:
         if pool is None:
             pool = self._pools[target.url] = Pool(target, self.loop)
         return pool
+
+    def shed_idle_upstreams(self) -> None:
+        """Descriptors are short: whoever needs an upstream next is worth more than who may come again."""
+        for pool in self._pools.values():
+            pool.close_idle(math.inf)
 
     def render_rejection(self, refusal: Refusal) -> bytes:
         return render(refusal, self.new_request_id(), b"", head_only=False, close=True)[0]

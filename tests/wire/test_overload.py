@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import resource
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -138,6 +140,27 @@ async def test_a_request_too_many_of_the_worker(wire: Wire) -> None:
     assert (await other.message()).status == 200
     refused = wire.records()[0]
     assert (refused.status, refused.problem, refused.service, refused.flags) == (503, OVERLOADED.number, 1, 0)
+
+
+async def test_an_upstream_that_no_descriptor_is_left_for(wire: Wire) -> None:
+    client = await wire.client()
+    await client.send(GET)
+    assert (await client.message()).status == 200  # one idle upstream connection
+    await client.send(GET.replace(b"/open/", b"/nowhere/"))
+    assert (await client.message()).status == 502
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_one = os.dup(0)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+    try:
+        await client.send(GET.replace(b"/open/", b"/nowhere/"))
+        assert_overloaded(await client.message())
+        await wire.settled(lambda: not wire.worker._pools[f"http://127.0.0.1:{wire.upstream.port}"]._open)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await client.send(GET)
+    assert (await client.message()).status == 200
+    assert wire.records()[2].flags == ADMITTED
 
 
 async def test_a_request_too_many_of_a_service(wire: Wire) -> None:
