@@ -511,7 +511,7 @@ async def test_control_comes_back(wire: Wire, monkeypatch: pytest.MonkeyPatch) -
     """Changes may have been missed: the key is looked up, and the tunnel is carried on meanwhile."""
     client = await switched(wire, keyed(wire))
     asked: list[object] = []
-    monkeypatch.setattr(wire.worker.keys, "_send", asked.append)
+    monkeypatch.setattr(wire.worker.keys.look_ups, "_send", asked.append)
     wire.worker._on_connected()
     tenants = (TenantConf(1, "default", False),)
     wire.worker._on_message(Welcome(tenants, services(f"http://127.0.0.1:{wire.upstream.port}")))
