@@ -45,6 +45,7 @@ DROPPED_BODY_BYTES = 65536
 LINGER_S = 2.0
 LAST_REQUEST_S = 0.3  # on draining, for a request that is on its way; beyond the round trips of most callers
 _NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
+_CR = ord("\r")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
 _AS_ASCII = bytes(byte if byte < 0x80 else ord("x") for byte in range(256))
@@ -178,11 +179,16 @@ class ClientConnection(asyncio.Protocol):
     def _read_messages(self, data: bytes) -> None:
         """Begin every request that these bytes hold the head of, as long as each is answered at once."""
         while data and self._state is _HEAD:
-            if data.startswith(b"\r\n"):
-                data = _without_empty_lines(data)
-                if self._ended and not data:
-                    self.transport.close()
-                continue
+            if data[0] <= _CR:  # no method begins so low
+                if data.startswith(b"\r\n"):
+                    data = _without_empty_lines(data)
+                    if self._ended and not data:
+                        self.transport.close()
+                    continue
+                if data != b"\r":
+                    # llhttp overlooks any CR and LF before a method; to us `\nHEAD` would be a method of its own.
+                    self._reject(BAD_REQUEST, "this is not an HTTP/1.1 request head")
+                    return
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 self._await_rest_of_head(data)
@@ -362,7 +368,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_waiting(self) -> None:
         if self._state is _HEAD and self._buffer and not self.transport.is_closing():
-            self._read_messages(self._buffer)
+            data, self._buffer = self._buffer, b""  # none of it has been judged
+            self._read_messages(data)
 
     def abort(self) -> None:
         """End the connection so that the client cannot take what it has for a whole response.

@@ -61,8 +61,11 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
 # A dot segment in every spelling that some server resolves: dots encoded (RFC 3986 section 6.2.2), slashes encoded or
 # turned round, a parameter behind the dots (`/..;/` is `/../` to Tomcat).
 _DOT_SEGMENT = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
-# reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours.
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
+# reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours. No comma,
+# though the RFC has it: no name holds one, but two Hosts that somebody has folded into one do.
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9\-._~!$&'()*+;=]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9\-._~!$&'()*+;=]*)*)(?::[0-9]{0,5})?"
+)
 _ASKS_TO_UPGRADE = re.compile(rb"(?:^|,)[ \t]*upgrade[ \t]*(?:,|$)", re.IGNORECASE)
 # A protocol with or without a version (RFC 9110 section 7.8); but never HTTP in another one, nor TLS, since that tunnel
 # would carry requests past every guard.
@@ -225,7 +228,7 @@ def _origin_form(target: bytes, host: bytes) -> bytes | Refusal:
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         return Refusal(BAD_REQUEST, "the request target is neither a path nor an absolute URL")
-    if absolute[1].lower() != host.lower():
+    if not absolute[1] or absolute[1].lower() != host.lower():
         return Refusal(BAD_REQUEST, "the request target and the Host header disagree")
     return absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
 
