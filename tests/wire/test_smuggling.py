@@ -131,7 +131,8 @@ HOSTS = [
         for value in (
             b"me@api", b"me:secret@api", b"api@evil", b"api,evil", b"api, evil", b"api evil", b"api\tevil", b"api/",
             b"api?a", b"api#a", b"api\\evil", b"http://api", b"api:80:80", b"api:8x", b"api:-80", b"api:+80",
-            b"api: 80", b"api :80", b"api:80, evil", b"api:123456", b"[::1", b"::1", b"[::1]x", b"[::1]:8x", b"[::1]:80:80", b"[]",
+            b"api: 80", b"api :80", b"api:80, evil", b"api:123456", b"[::1", b"::1", b"[::1]x", b"[::1]:8x",
+            b"[::1]:80:80", b"[]",
             b"[", b"]", b"<api>", b"a|b", b"{api}", b"`api`", b"a^b", b"api\x00", b"api\x7f", b"api\x01", b"\xffapi",
             b"api\r\n evil", b"api\revil", b"api\nHost: evil", b"%", b"a%2", b"a%zz",
         )
