@@ -66,7 +66,7 @@ class LookUps:
         return None
 
     def wait_for_known(self, public_id: str, wake: Wake) -> None:
-        """The same for a key on which a tunnel stands: known once, so it is not rationed, and comes before the others."""
+        """The same for a key that a tunnel stands on: known once, so it is not rationed and comes before the others."""
         waiting = self._awaiting.get(public_id)
         if waiting is not None:
             waiting.append(wake)

@@ -20,6 +20,7 @@ async def echo(connection: ServerConnection) -> None:
     async for message in connection:
         if message == "close":
             await connection.close(4001, "as you wish")
+            return
         elif message == "headers":
             await connection.send(f"{connection.request.path} {sorted(connection.request.headers.raw_items())}")
         else:
@@ -44,7 +45,7 @@ async def with_server(door: Door, slug: str) -> None:
             await client.wait_closed()
             assert (client.close_code, client.close_reason) == (4001, "as you wish")
     counted = await asyncio.to_thread(door.counted, slug)
-    assert counted["requests"] - counted.get("refused", 0) == 2, "each tunnel is one request"
+    assert (counted["requests"], counted["billable"], counted["refused"]) == (2, 2, 1), "each tunnel is one request"
 
 
 async def talk(client: ClientConnection, key: str) -> None:
