@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 DEFAULT_TENANT = "default"
+DEFAULT_PORTS = {"http": 80, "https": 443}  # the schemes of targets
 RESERVED_SLUGS = frozenset({"proxy"})  # /proxy/{service_id}
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _SEGMENT_CHARACTERS = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*", re.ASCII)  # RFC 3986 pchar but for %
 _LONGEST_PATH = 1024
 _LONGEST_URL = 2048
+_LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path with its closing NUL (unix(7))
 _TARGET = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<host>\[[^\]/]*\]|[^\[\]/:@]*)(?::(?P<port>[^/]*))?(?P<base>/.*)?",
     re.ASCII,
@@ -91,7 +93,10 @@ def check_path(path: str) -> str:
 
 
 def check_target(url: str) -> str:
-    """An upstream base URL, scheme and host in lower case, without a trailing slash."""
+    """An upstream base URL, scheme and host in lower case, without a trailing slash.
+
+    `http://`, `https://`, or a Unix socket in nginx's spelling: `unix:/run/app.sock` or `unix:/run/app.sock:/base`.
+    """
     if "@" in re.split(r"[/?#]", url.partition("://")[2] or url, maxsplit=1)[0]:
         # First, and without quoting the URL: what stands before @ may be a password.
         raise ValueError("a target cannot carry a user or a password")
@@ -99,19 +104,35 @@ def check_target(url: str) -> str:
         raise ValueError(f"target {_short(url)} is longer than {_LONGEST_URL} characters")
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         raise ValueError(f"target {_short(url)} holds a space, a control or a non-ASCII character")
-    if url.startswith("unix:"):
-        raise ValueError(f"target {_short(url)}: Unix sockets are not served yet, only http://")
+    if url[:5].lower() == "unix:":
+        return _check_socket(url)
     match = _TARGET.fullmatch(url)
-    if match is None or match["scheme"].lower() not in ("http", "https"):
+    scheme = "" if match is None else match["scheme"].lower()
+    if match is None or scheme not in DEFAULT_PORTS:
         what = "has no scheme; write it as" if "://" not in url else "is not a URL such as"
-        raise ValueError(f"target {_short(url)} {what} http://HOST:PORT")
-    if match["scheme"].lower() == "https":
-        raise ValueError(f"target {_short(url)}: https is not served yet, only http://")
+        raise ValueError(f"target {_short(url)} {what} http://HOST:PORT, https://HOST:PORT or unix:/PATH")
     if "?" in url or "#" in url:
         raise ValueError(f"target {_short(url)} has a query or a fragment, which a base URL cannot have")
     host = _check_host(match["host"].lower(), url)
     port = _check_port(match["port"], url)
-    return f"http://{host}{port}{(match['base'] or '').rstrip('/')}"
+    return f"{scheme}://{host}{port}{(match['base'] or '').rstrip('/')}"
+
+
+def split_socket(target: str) -> tuple[str, str]:
+    """Path of the socket and base of a checked `unix:` target. The colon parts them, so a path cannot hold one."""
+    path, _, base = target.removeprefix("unix:").partition(":")
+    return path, base
+
+
+def check_server_name(name: str) -> str:
+    """The name or address that a certificate must be for."""
+    lower = name.lower()
+    try:
+        return str(ip_address(lower))
+    except ValueError:
+        if _HOST_NAME.fullmatch(lower) is None:
+            raise ValueError(f"{_short(name)} is neither the name of a host nor an address") from None
+    return lower
 
 
 def check_key_header(name: str) -> str:
@@ -134,6 +155,24 @@ def _check_host(host: str, url: str) -> str:
     if _HOST_NAME.fullmatch(host) is None:
         raise ValueError(f"target {_short(url)} has a host that is neither a name nor an address")
     return host
+
+
+def _check_socket(url: str) -> str:
+    path, base = split_socket("unix:" + url[5:])
+    if "?" in url or "#" in url:
+        raise ValueError(f"target {_short(url)} has a query or a fragment, which a base URL cannot have")
+    if not path.startswith("/") or path.endswith("/"):
+        raise ValueError(f"target {_short(url)} does not name a socket by its whole path, such as unix:/run/app.sock")
+    if len(path) > _LONGEST_SOCKET_PATH:
+        raise ValueError(
+            f"target {_short(url)} has a path longer than the {_LONGEST_SOCKET_PATH} that a socket's may be"
+        )
+    if base and not base.startswith("/"):
+        raise ValueError(
+            f"target {_short(url)} has a base path that does not begin with /, as in unix:/run/app.sock:/v1"
+        )
+    base = base.rstrip("/")
+    return f"unix:{path}:{base}" if base else f"unix:{path}"
 
 
 def _check_port(port: str | None, url: str) -> str:

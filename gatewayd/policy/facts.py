@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from gatewayd.channel import KeyConf, ServiceConf
+from gatewayd.channel import KeyConf, ServiceConf, TlsConf
 from gatewayd.errors import Refusal
 from gatewayd.policy.spending import KeyEntry
 
@@ -86,13 +86,20 @@ Guard = Callable[[Facts, float, float], Answer]  # facts, monotonic now, seconds
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One upstream base URL, ready for use. `host_header` is what goes on the wire; `base` has no trailing slash."""
+    """One upstream base URL, ready for use. `host_header` is what goes on the wire; `base` has no trailing slash.
+
+    `identity` tells apart whose connections may be shared: the URL and how TLS is spoken. A string knows its hash.
+    """
 
     url: str
-    host: str
-    port: int
+    identity: str
+    host: str  # or the path of a Unix socket
+    port: int  # 0 for a Unix socket
     host_header: bytes
     base: bytes
+    tls: TlsConf | None = None  # None: in the clear
+    server_name: str = ""  # that the certificate must be for
+    has_name: bool = False  # `host` must be looked up; else it is an address
 
 
 @dataclass(slots=True)

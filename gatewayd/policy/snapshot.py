@@ -10,13 +10,13 @@ depth of the prefixes, not on their number.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gatewayd.channel import ServiceConf, TenantConf
-from gatewayd.policy.addresses import built_in_addresses
+from gatewayd.channel import ServiceConf, TenantConf, TlsConf
+from gatewayd.policy.addresses import DEFAULT_PORTS, built_in_addresses, split_socket
 from gatewayd.policy.facts import Route, Service, Target
 from gatewayd.policy.guards import guards_for
 
@@ -89,7 +89,7 @@ def addresses(conf: ServiceConf) -> list[str]:
 
 
 def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes: int | None) -> Service:
-    targets = tuple(compile_target(target.url) for target in conf.targets for _ in range(target.weight))
+    targets = tuple(compile_target(target.url, conf.tls) for target in conf.targets for _ in range(target.weight))
     limit = body_limit_bytes if conf.body_limit_bytes is None else conf.body_limit_bytes
     needs_key = conf.auth != "none"
     return Service(
@@ -115,8 +115,38 @@ def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes:
     )
 
 
-def compile_target(url: str) -> Target:
+def compile_target(url: str, tls: TlsConf) -> Target:
+    """From a URL that was checked when the service was added."""
+    if url.startswith("unix:"):
+        path, base = split_socket(url)
+        return Target(url, url, path, 0, b"localhost", base.encode())
     parts = urlsplit(url)
-    assert parts.hostname is not None  # checked when the service was added
-    host_header = re.sub(r":80$", "", parts.netloc).encode()
-    return Target(url, parts.hostname, parts.port or 80, host_header, parts.path.rstrip("/").encode())
+    assert parts.hostname is not None
+    default_port = DEFAULT_PORTS[parts.scheme]
+    port = parts.port or default_port
+    # An IPv6 zone is this machine's affair and not the upstream's (RFC 6874 section 4).
+    name = parts.hostname.partition("%")[0]
+    host_header = f"[{name}]" if ":" in name else name
+    if port != default_port:
+        host_header += f":{port}"
+    encrypted = parts.scheme == "https"
+    return Target(
+        url=url,
+        identity=f"{url} {tls!r}" if encrypted else url,
+        host=parts.hostname,
+        port=port,
+        host_header=host_header.encode(),
+        base=parts.path.rstrip("/").encode(),
+        tls=tls if encrypted else None,
+        # The dot that ends an absolute name is no part of it in TLS (RFC 6066 section 3).
+        server_name=(tls.server_name or name).rstrip(".") if encrypted else "",
+        has_name=not _is_address(parts.hostname),
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

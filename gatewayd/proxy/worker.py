@@ -73,7 +73,7 @@ class Worker:
         self.rejected = 0  # heads that were no requests
         self.draining = False
         self.welcomed = asyncio.Event()
-        self._pools: dict[str, Pool] = {}  # by URL: a string knows its hash
+        self._pools: dict[str, Pool] = {}  # by the target's identity
         self._serves_unrecorded = settings.on_full == "serve"
         # 16 characters, which is what a record keeps of an id: 8 for this worker's life, 8 that count.
         self._request_id_prefix = secrets.token_hex(4).encode()
@@ -94,9 +94,9 @@ class Worker:
         return self.journal.has_room(len(self.exchanges)) or self._serves_unrecorded
 
     def pool_of(self, target: Target) -> Pool:
-        pool = self._pools.get(target.url)
+        pool = self._pools.get(target.identity)
         if pool is None:
-            pool = self._pools[target.url] = Pool(target, self.loop)
+            pool = self._pools[target.identity] = Pool(target, self.loop)
         return pool
 
     def shed_idle_upstreams(self) -> None:
@@ -140,9 +140,9 @@ class Worker:
             self.head_pattern = request_pattern(snapshot.key_headers)
         self.credential_headers = frozenset(name.encode() for name in snapshot.key_headers) | {b"authorization"}
         self.snapshot = snapshot
-        wanted = {target.url for service in snapshot.services.values() for target in service.targets}
-        for url in self._pools.keys() - wanted:
-            self._pools.pop(url).retire()
+        wanted = {target.identity for service in snapshot.services.values() for target in service.targets}
+        for identity in self._pools.keys() - wanted:
+            self._pools.pop(identity).retire()
         self.tunnels.snapshot_changed()
 
     # Time.

@@ -10,6 +10,7 @@ from gatewayd.policy.addresses import (
     Claim,
     check_key_header,
     check_path,
+    check_server_name,
     check_slug,
     check_target,
     claimed_already,
@@ -68,6 +69,11 @@ def test_what_is_no_path(path: str, says: str) -> None:
         ("HTTP://Orders.Internal/Base/", "http://orders.internal/Base"),
         ("http://[::1]:80/x", "http://[::1]:80/x"),
         ("http://a_b.local:080", "http://a_b.local:80"),
+        ("HTTPS://A:443/x/", "https://a:443/x"),
+        ("http://[0:0:0:0:0:0:0:1]:8001/base", "http://[::1]:8001/base"),
+        ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ("Unix:/Run/App.sock:/", "unix:/Run/App.sock"),
+        ("unix:/run/app.sock:/base/", "unix:/run/app.sock:/base"),
     ],
 )
 def test_targets(url: str, normal: str) -> None:
@@ -77,8 +83,15 @@ def test_targets(url: str, normal: str) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("https://a", "https is not served yet"),
-        ("unix:/run/app.sock", "Unix sockets are not served yet"),
+        ("https://", "no host"),
+        ("https://a:0", "port"),
+        ("unix:", "whole path"),
+        ("unix:run/app.sock", "whole path"),
+        ("unix:/run/", "whole path"),
+        ("unix:///run/app.sock?x", "query"),
+        ("unix:/run/app.sock:base", "does not begin with /"),
+        ("unix:/" + "a" * 107, "longer than the 107"),
+        ("unix:/run/my app.sock", "space"),
         ("127.0.0.1:8001", "no scheme"),
         ("", "no scheme"),
         ("ftp://a", "not a URL"),
@@ -115,10 +128,23 @@ def test_a_password_in_a_target_is_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@given(st.text() | st.from_regex(r"http://[ -~]{0,30}"))
+@pytest.mark.parametrize(
+    ("name", "normal"), [("Api.Example", "api.example"), ("::0:1", "::1"), ("10.0.0.1", "10.0.0.1")]
+)
+def test_server_names(name: str, normal: str) -> None:
+    assert check_server_name(name) == normal
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-", "a:443", "https://a", "[::1]", "ä"])
+def test_what_is_no_server_name(name: str) -> None:
+    with pytest.raises(ValueError, match="neither the name of a host nor an address"):
+        check_server_name(name)
+
+
+@given(st.text() | st.from_regex(r"(http://|https://|unix:)[ -~]{0,30}"))
 @example("\U0001342f" * 40)
 def test_no_text_makes_a_check_fail_otherwise(text: str) -> None:
-    for check in (check_slug, check_path, check_target, check_key_header):
+    for check in (check_slug, check_path, check_target, check_key_header, check_server_name):
         try:
             assert check(check(text)) == check(text)
         except ValueError as error:
