@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     {"gatewayd.errors", "gatewayd.keys", "gatewayd.records", "gatewayd.settings", "gatewayd.channel"},
     {"gatewayd.policy"},
-    {"gatewayd.boot", "gatewayd.serving"},
+    {"gatewayd.boot", "gatewayd.serving", "gatewayd.upstream_tls"},
     {"gatewayd.proxy"},
     {"gatewayd.control"},
     {"gatewayd.supervisor"},

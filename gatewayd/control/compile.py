@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, select
 
-from gatewayd.channel import KeyConf, RateConf, ServiceConf, TargetConf, TenantConf
+from gatewayd.channel import KeyConf, RateConf, ServiceConf, TargetConf, TenantConf, TlsConf
 from gatewayd.control.database import DEFAULT_PRICE_ID
 from gatewayd.control.tables import Key, Plan, Service, Target, Tenant
 from gatewayd.policy.amounts import DEFAULT_RATES
@@ -70,6 +72,22 @@ def _service_conf(row: Row[*tuple[object, ...]], targets: tuple[TargetConf, ...]
         connect_timeout_s=row.connect_timeout_s,
         body_limit_bytes=row.body_limit_bytes,
         key_header=row.key_header,
+        first_byte_timeout_s=row.first_byte_timeout_s,
+        idle_timeout_s=row.idle_timeout_s,
+        tunnel_lifetime_s=row.tunnel_lifetime_s,
+        in_flight_limit=row.in_flight_limit,
+        tls=tls_conf(row),
+    )
+
+
+def tls_conf(service: Any) -> TlsConf:
+    """The TLS options of a row, read in either way."""
+    return TlsConf(
+        verify=service.tls_verify,
+        server_name=service.tls_server_name,
+        ca_file=service.tls_ca_file,
+        cert_file=service.tls_cert_file,
+        key_file=service.tls_key_file,
     )
 
 

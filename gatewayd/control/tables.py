@@ -38,7 +38,11 @@ class Tenant(SQLModel, table=True):
 
 
 class Service(SQLModel, table=True):
-    """An upstream API. `paths` is a JSON array of prefixes beside the built-in addresses."""
+    """An upstream API. `paths` is a JSON array of prefixes beside the built-in addresses.
+
+    Of a client certificate the paths are here, never the key. A timeout or limit that is null does not apply; those
+    that may be null have no default here, since SQLAlchemy would put it in the place of a null.
+    """
 
     __tablename__ = "service"
     __table_args__ = (_live_unique("service_slug_live", "tenant_id", "slug"), _AUTOINCREMENT)
@@ -50,12 +54,21 @@ class Service(SQLModel, table=True):
     auth: str = "key"
     paths: str = "[]"
     preserve_host: bool = False
-    timeout_s: float = 30.0
     connect_timeout_s: float = 10.0
     body_limit_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
     key_header: str = "X-API-Key"
     created_at: int
     removed_at: int | None = None
+    timeout_s: float | None = None
+    first_byte_timeout_s: float = Field(default=30.0, sa_column_kwargs={"server_default": text("30.0")})
+    idle_timeout_s: float = Field(default=300.0, sa_column_kwargs={"server_default": text("300.0")})
+    tunnel_lifetime_s: float | None = None
+    in_flight_limit: int | None = None
+    tls_verify: bool = Field(default=True, sa_column_kwargs={"server_default": text("TRUE")})
+    tls_server_name: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
 
 
 class Target(SQLModel, table=True):

@@ -6,19 +6,27 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import alembic.command
 import pytest
 from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel, col, select
 
+from gatewayd.channel import TlsConf
 from gatewayd.control import database as module
 from gatewayd.control import tables
+from gatewayd.control.compile import snapshot
 from gatewayd.control.database import HEAD, Database
-from gatewayd.control.tables import Price, Tenant
+from gatewayd.control.tables import Price, Service, Target, Tenant
 from gatewayd.errors import StartupError
 
 
@@ -135,6 +143,55 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
         assert left.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     left.close()
     Database.open(tmp_path).close()
+
+
+def test_a_database_of_the_first_schema_comes_along_with_all_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "HEAD", "0001")
+        patched.setattr("alembic.command.upgrade", partial(_upgrade_to, "0001", alembic.command.upgrade))
+        module.migrate(module._create(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "gatewayd.db")) as old, old:
+        old.executescript(_OLD_ROWS)
+    opened = Database.open(tmp_path)
+    with opened.read() as session:
+        first, second = session.exec(select(Service).order_by(col(Service.id))).all()
+        assert [target.url for target in session.exec(select(Target)).all()] == ["http://a", "http://b"]
+        assert session.execute(text("PRAGMA foreign_key_check")).all() == []
+        assert session.execute(text("PRAGMA integrity_check")).scalar() == "ok"
+    assert (first.slug, first.timeout_s, first.body_limit_bytes, first.removed_at) == ("orders", 12.5, 7, None)
+    assert (first.first_byte_timeout_s, first.idle_timeout_s, first.tunnel_lifetime_s) == (30.0, 300.0, 86400.0)
+    assert (first.in_flight_limit, first.tls_verify, first.tls_ca_file) == (None, True, None)
+    assert (second.slug, second.timeout_s, second.removed_at) == ("gone", 30.0, 1788000000)
+    _, confs = snapshot(opened.lookup)
+    assert [(conf.slug, conf.timeout_s, conf.tls) for conf in confs] == [("orders", 12.5, TlsConf())]
+    with opened.write() as session:
+        first.timeout_s = None
+        session.add(first)
+    opened.close()
+
+
+def _upgrade_to(revision: str, upgrade: Any, config: Config, _: str) -> None:
+    upgrade(config, revision)
+
+
+_OLD_ROWS = """
+    INSERT INTO service VALUES
+        (3, 'svc_3', 1, 'orders', 'key', '[]', FALSE, 12.5, 10.0, 7, 'X-API-Key', 1787000000, NULL),
+        (4, 'svc_4', 1, 'gone', 'key', '[]', FALSE, 30.0, 10.0, NULL, 'X-API-Key', 1787000000, 1788000000);
+    INSERT INTO target VALUES (1, 3, 0, 'http://a', 1), (2, 3, 1, 'http://b', 1);
+"""
+
+
+def test_postgresql_gets_statements_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    migration = ScriptDirectory(str(Path(module.__file__).parent / "migrations")).get_revision("0002").module
+    context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True})
+    with Operations.context(context):
+        migration.upgrade()
+    said = capsys.readouterr().out
+    assert "ALTER TABLE service ALTER COLUMN timeout_s DROP NOT NULL" in said
+    assert "ALTER TABLE service ADD COLUMN tls_verify BOOLEAN DEFAULT TRUE NOT NULL" in said
 
 
 def test_a_change_that_raises_changes_nothing(database: Database) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
+from gatewayd.channel import TlsConf
 from gatewayd.control.compile import snapshot
 from tests.control.conftest import Admin
 
@@ -24,8 +28,17 @@ def test_a_service_is_added_with_defaults(admin: Admin) -> None:
         "preserve_host": False,
         "timeout_s": 30.0,
         "connect_timeout_s": 10.0,
+        "first_byte_timeout_s": 30.0,
+        "idle_timeout_s": 300.0,
+        "tunnel_lifetime_s": 86400.0,
         "body_limit_bytes": None,
+        "in_flight_limit": None,
         "key_header": "X-API-Key",
+        "tls_verify": True,
+        "tls_server_name": None,
+        "tls_ca_file": None,
+        "tls_cert_file": None,
+        "tls_key_file": None,
         "url": "http://127.0.0.1:8080/orders/",
         "created_at": added["created_at"],
     }
@@ -41,13 +54,19 @@ def test_the_url_is_the_one_that_a_caller_uses(admin: Admin) -> None:
 
 def test_every_setting_is_kept_and_reaches_the_data_plane(admin: Admin) -> None:
     settings = {
-        "targets": [TARGET, "http://[::1]:9/base"],
+        "targets": [TARGET, "https://[::1]:9/base", "unix:/run/app.sock:/v1"],
         "paths": ["/v1/orders", "/"],
         "auth": "none",
         "preserve_host": True,
         "timeout_s": 1.5,
         "connect_timeout_s": 2,
+        "first_byte_timeout_s": 3.0,
+        "idle_timeout_s": 4.0,
+        "tunnel_lifetime_s": 5.0,
         "body_limit_bytes": 0,
+        "in_flight_limit": 6,
+        "tls_verify": False,
+        "tls_server_name": "orders.internal",
         "key_header": "X-Orders-Key",
     }
     added = admin.post("/v1/services", slug="orders", **settings)
@@ -60,6 +79,102 @@ def test_every_setting_is_kept_and_reaches_the_data_plane(admin: Admin) -> None:
     assert [tenant.slug for tenant in tenants] == ["default"]
     assert (service.slug, service.tenant, service.auth, service.timeout_s) == ("orders", "default", "key", 1.5)
     assert [target.url for target in service.targets] == [TARGET]
+    assert (service.first_byte_timeout_s, service.idle_timeout_s, service.tunnel_lifetime_s) == (3.0, 4.0, 5.0)
+    assert (service.in_flight_limit, service.tls) == (6, TlsConf(verify=False, server_name="orders.internal"))
+
+
+def test_what_is_null_does_not_apply(admin: Admin) -> None:
+    admin.post("/v1/services", slug="orders", targets=[TARGET], timeout_s=None, tunnel_lifetime_s=None)
+    added = admin.post("/v1/services", slug="other", targets=[TARGET], in_flight_limit=1, tls_server_name="a")
+    assert (added["in_flight_limit"], added["tls_server_name"]) == (1, "a")
+    nothing = dict.fromkeys(("timeout_s", "tunnel_lifetime_s", "in_flight_limit", "tls_server_name"))
+    changed = admin.patch("/v1/services/other", **nothing)
+    assert {name: changed[name] for name in nothing} == nothing
+    for service in snapshot(admin.control.database.lookup)[1]:
+        assert (service.timeout_s, service.tunnel_lifetime_s, service.in_flight_limit) == (None, None, None)
+        assert service.tls == TlsConf()
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, two certificates with their keys, and files that are none of these."""
+    folder = tmp_path_factory.mktemp("pem")
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    for name in ("a", "b"):
+        issued = ca.issue_cert(f"{name}.example")
+        issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+        issued.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
+    (folder / "text").write_text("not a certificate")
+    (folder / "damaged.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    (folder / "locked.key").write_text(
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+    )
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+def test_tls_files_are_kept_by_path(admin: Admin, pem: Path) -> None:
+    files = {"tls_ca_file": f"{pem}/ca.pem", "tls_cert_file": f"{pem}/a.pem", "tls_key_file": f"{pem}/a.key"}
+    added = admin.post("/v1/services", slug="orders", targets=["https://a"], **files)
+    assert {name: added[name] for name in files} == files
+    (service,) = snapshot(admin.control.database.lookup)[1]
+    assert service.tls == TlsConf(True, None, *files.values())
+    other = {"tls_cert_file": f"{pem}/b.pem", "tls_key_file": f"{pem}/b.key"}
+    assert admin.patch("/v1/services/orders", **other) == added | other
+    assert admin.patch("/v1/services/orders", **dict.fromkeys(files)) == added | dict.fromkeys(files)
+    assert b"PRIVATE KEY" not in b"".join(
+        path.read_bytes() for path in admin.control.database.path.parent.glob("*.db*")
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "field", "says"),
+    [
+        ({"tls_ca_file": "ca.pem"}, "tls_ca_file", "must be the whole path of a file"),
+        ({"tls_ca_file": ""}, "tls_ca_file", "must be the whole path of a file"),
+        ({"tls_ca_file": "/\0"}, "tls_ca_file", "must be the whole path of a file"),
+        ({"tls_ca_file": "@/none"}, "tls_ca_file", "@/none cannot be read by the gateway: no such file or directory"),
+        ({"tls_ca_file": "@"}, "tls_ca_file", "cannot be read by the gateway: is a directory"),
+        ({"tls_ca_file": "@/pipe"}, "tls_ca_file", "@/pipe is not a file"),
+        ({"tls_ca_file": "@/text"}, "tls_ca_file", "@/text holds no PEM certificate"),
+        ({"tls_ca_file": "@/a.key"}, "tls_ca_file", "@/a.key holds no PEM certificate"),
+        ({"tls_ca_file": "@/damaged.pem"}, "tls_ca_file", "@/damaged.pem holds a certificate that is damaged"),
+        ({"tls_cert_file": "@/a.pem"}, "tls_key_file", "a certificate needs its key too"),
+        ({"tls_key_file": "@/a.key"}, "tls_cert_file", "a key needs its certificate too"),
+        ({"tls_cert_file": "@/a.key", "tls_key_file": "@/a.key"}, "tls_cert_file", "a.key holds no PEM certificate"),
+        ({"tls_cert_file": "@/a.pem", "tls_key_file": "@/a.pem"}, "tls_key_file", "a.pem holds no PEM private key"),
+        ({"tls_cert_file": "@/a.pem", "tls_key_file": "@/none"}, "tls_key_file", "no such file or directory"),
+        ({"tls_cert_file": "@/a.pem", "tls_key_file": "@/locked.key"}, "tls_key_file", "protected by a passphrase"),
+        ({"tls_cert_file": "@/damaged.pem", "tls_key_file": "@/a.key"}, "tls_key_file", "is damaged"),
+        (
+            {"tls_cert_file": "@/a.pem", "tls_key_file": "@/b.key"},
+            "tls_key_file",
+            "b.key is not the key of the certificate in @/a.pem",
+        ),
+    ],
+)  # fmt: skip
+def test_tls_files_that_cannot_be_used_are_refused(
+    admin: Admin, pem: Path, files: dict[str, str], field: str, says: str
+) -> None:
+    asked = {name: path.replace("@", str(pem)) for name, path in files.items()}
+    good = {"slug": "orders", "targets": ["https://a"]}
+    problem = admin.refused("invalid", "POST", "/v1/services", good | asked)
+    assert problem["field"] == field
+    assert says.replace("@", str(pem)) in problem["detail"]
+    assert "BEGIN" not in problem["detail"]
+    added = admin.post("/v1/services", **good)
+    admin.refused("invalid", "PATCH", "/v1/services/orders", asked)
+    assert admin.get("/v1/services/orders") == added
+
+
+def test_a_file_that_went_away_later_is_in_nobodys_way(admin: Admin, pem: Path, tmp_path: Path) -> None:
+    passing = tmp_path / "ca.pem"
+    passing.write_bytes((pem / "ca.pem").read_bytes())
+    admin.post("/v1/services", slug="orders", targets=["https://a"], tls_ca_file=str(passing))
+    passing.unlink()
+    assert admin.patch("/v1/services/orders", timeout_s=2)["timeout_s"] == 2
+    admin.refused("invalid", "PATCH", "/v1/services/orders", {"tls_ca_file": str(passing)})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +187,8 @@ def test_every_setting_is_kept_and_reaches_the_data_plane(admin: Admin) -> None:
         ({"targets": [7]}, "targets"),
         ({"targets": None}, "targets"),
         ({"targets": ["nonsense"]}, "targets"),
-        ({"targets": ["https://a"]}, "targets"),
+        ({"targets": ["ftp://a"]}, "targets"),
+        ({"targets": ["unix:app.sock"]}, "targets"),
         ({"targets": ["http://a:99999"]}, "targets"),
         ({"targets": ["http://a", "http://a/"]}, "targets"),
         ({"targets": ["http://a"] * 101}, "targets"),
@@ -87,6 +203,18 @@ def test_every_setting_is_kept_and_reaches_the_data_plane(admin: Admin) -> None:
         ({"timeout_s": 1e9}, "timeout_s"),
         ({"timeout_s": "30s"}, "timeout_s"),
         ({"connect_timeout_s": 0}, "connect_timeout_s"),
+        ({"connect_timeout_s": None}, "connect_timeout_s"),
+        ({"first_byte_timeout_s": 0}, "first_byte_timeout_s"),
+        ({"first_byte_timeout_s": None}, "first_byte_timeout_s"),
+        ({"idle_timeout_s": 0}, "idle_timeout_s"),
+        ({"idle_timeout_s": None}, "idle_timeout_s"),
+        ({"tunnel_lifetime_s": 0}, "tunnel_lifetime_s"),
+        ({"in_flight_limit": 0}, "in_flight_limit"),
+        ({"in_flight_limit": 1.5}, "in_flight_limit"),
+        ({"tls_verify": None}, "tls_verify"),
+        ({"tls_server_name": "a:443"}, "tls_server_name"),
+        ({"tls_server_name": ""}, "tls_server_name"),
+        ({"tls_ca_file": 7}, "tls_ca_file"),
         ({"body_limit_bytes": -1}, "body_limit_bytes"),
         ({"body_limit_bytes": 1.5}, "body_limit_bytes"),
         ({"body_limit_bytes": 10**30}, "body_limit_bytes"),
@@ -112,7 +240,8 @@ def test_errors_are_in_plain_words(admin: Admin) -> None:
 
     assert detail(auth="jwt") == "auth must be one of key, none"
     assert detail(timeout_s=0) == "timeout_s must be more than 0"
-    assert detail(timeout_s="1") == "timeout_s must be a number, not a string"
+    assert detail(timeout_s="1") == "timeout_s must be a number or null, not a string"
+    assert detail(connect_timeout_s="1") == "connect_timeout_s must be a number, not a string"
     assert detail(body_limit_bytes="1") == "body_limit_bytes must be a whole number or null, not a string"
     assert detail(targets=[]) == "targets must not be empty"
     assert detail(retries=3).startswith("'retries' is not known here; known are slug, targets, paths, auth")
@@ -182,3 +311,7 @@ def test_the_gateway_is_not_put_in_front_of_itself(admin: Admin) -> None:
     listen = admin.get("/v1/status")["listen"]
     problem = admin.refused("invalid", "POST", "/v1/services", {"slug": "loop", "targets": [f"http://{listen}/orders"]})
     assert "this gateway itself" in problem["detail"]
+    settings = admin.control.settings
+    for path in (settings.admin_socket, settings.state_dir / "control.sock", f"{settings.state_dir}/../admin.sock"):
+        problem = admin.refused("invalid", "POST", "/v1/services", {"slug": "loop", "targets": [f"unix:{path}"]})
+        assert "this gateway itself" in problem["detail"]

@@ -22,7 +22,8 @@ FIELDS = {
     "tenants": {"slug", "name", "currency", "suspended"},
     "services": {
         "slug", "targets", "paths", "auth", "preserve_host", "timeout_s", "connect_timeout_s", "body_limit_bytes",
-        "key_header",
+        "first_byte_timeout_s", "idle_timeout_s", "tunnel_lifetime_s", "in_flight_limit", "key_header", "tls_verify",
+        "tls_server_name", "tls_ca_file", "tls_cert_file", "tls_key_file",
     },
     "plans": {"name", "rates", "burst", "quota", "price"},
     "keys": {"services", "plan", "name", "expires"},
@@ -42,8 +43,11 @@ class ProblemError(Exception):
 def service(slug: str, *targets: str, **more: Any) -> dict[str, Any]:
     return {
         "id": f"svc_{slug}", "slug": slug, "tenant": "default", "targets": list(targets), "paths": [], "auth": "key",
-        "preserve_host": False, "timeout_s": 30, "connect_timeout_s": 10, "body_limit_bytes": None,
-        "key_header": "X-API-Key", "url": f"http://127.0.0.1:8080/{slug}/", "created_at": CREATED, **more,
+        "preserve_host": False, "timeout_s": 30, "connect_timeout_s": 10, "first_byte_timeout_s": 30,
+        "idle_timeout_s": 300, "tunnel_lifetime_s": 86400, "body_limit_bytes": None, "in_flight_limit": None,
+        "key_header": "X-API-Key", "tls_verify": True, "tls_server_name": None, "tls_ca_file": None,
+        "tls_cert_file": None, "tls_key_file": None, "url": f"http://127.0.0.1:8080/{slug}/", "created_at": CREATED,
+        **more,
     }  # fmt: skip
 
 
@@ -101,7 +105,7 @@ def fresh_state() -> dict[str, Any]:
                  "connections": 10 * slot, "cached_keys": 3}
                 for slot in (1, 2)
             ],
-            "journal": {"segments": 2, "torn": 0, "full": False}, "database": {"schema": "0001", "bytes": 131072},
+            "journal": {"segments": 2, "torn": 0, "full": False}, "database": {"schema": "0002", "bytes": 131072},
             "tenants": 2, "services": 2, "keys": 3, "problems": [],
         },
     }  # fmt: skip
@@ -181,7 +185,7 @@ def _check(noun: str, body: dict[str, Any]) -> None:
         if field not in FIELDS[noun]:
             raise ProblemError(422, "invalid", f"{field!r} is not known here", field=field)
     for target in body.get("targets", []):
-        if not target.startswith("http://"):
+        if not target.startswith(("http://", "https://", "unix:")):
             raise ProblemError(
                 422, "invalid", f"target '{target}' is not a URL such as http://127.0.0.1:8001", field="targets"
             )

@@ -26,6 +26,23 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
             "key_header": "X-Key",
         }),
     ),
+    (
+        "service add shop unix:/run/shop.sock --no-timeout --first-byte-timeout 5s --idle-timeout 2m "
+        "--no-tunnel-lifetime --max-in-flight 50 --no-tls-verify --tls-server-name shop.internal --tls-ca /etc/ca.pem "
+        "--tls-cert /etc/../etc/c.pem --tls-key /etc/c.key",
+        ("POST", "/v1/services", {}, {
+            "slug": "shop", "targets": ["unix:/run/shop.sock"], "timeout_s": None, "first_byte_timeout_s": 5,
+            "idle_timeout_s": 120, "tunnel_lifetime_s": None, "in_flight_limit": 50, "tls_verify": False,
+            "tls_server_name": "shop.internal", "tls_ca_file": "/etc/ca.pem", "tls_cert_file": "/etc/c.pem",
+            "tls_key_file": "/etc/c.key",
+        }),
+    ),
+    ("service set orders --no-timeout --tunnel-lifetime 7d --tls-verify --target https://a",
+     ("PATCH", "/v1/services/orders", {}, {"timeout_s": None, "tunnel_lifetime_s": 604800, "tls_verify": True,
+                                           "targets": ["https://a"]})),
+    ("service set orders --no-max-in-flight --no-tls-server-name --no-tls-ca --no-tls-cert",
+     ("PATCH", "/v1/services/orders", {}, {"in_flight_limit": None, "tls_server_name": None, "tls_ca_file": None,
+                                           "tls_cert_file": None, "tls_key_file": None})),
     ("service add x http://a -t acme", ("POST", "/v1/services", {"tenant": "acme"}, {"slug": "x", "targets": ["http://a"]})),
     ("-t acme service list", ("GET", "/v1/services", {"tenant": "acme", "limit": "100"}, None)),
     ("-t default service list -t acme", ("GET", "/v1/services", {"tenant": "acme", "limit": "100"}, None)),
@@ -66,6 +83,11 @@ def test_requests(gatectl: Gatectl, daemon: FakeDaemon, command: str, expected: 
     ended = gatectl(*shlex.split(command))
     assert (ended.code, ended.err) == (0, "")
     assert daemon.requests[-1] == expected
+
+
+def test_a_file_is_named_by_its_whole_path(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    gatectl("service", "set", "orders", "--tls-ca", "certs/ca.pem")
+    assert daemon.requests[-1][3] == {"tls_ca_file": str(Path.cwd() / "certs" / "ca.pem")}
 
 
 def every_verb() -> list[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -19,22 +20,28 @@ from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_que
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, service_by, tenant_by
-from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.compile import tls_conf
 from gatewayd.control.tables import Service, Target, Tenant
 from gatewayd.policy.addresses import (
     DEFAULT_TENANT,
     Claim,
     check_key_header,
     check_path,
+    check_server_name,
     check_slug,
     check_target,
     claimed_already,
+    split_socket,
 )
 from gatewayd.policy.amounts import format_time
+from gatewayd.upstream_tls import TlsFileError, check_files
 
 Targets = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
 Paths = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+Lifetime = Annotated[float, msgspec.Meta(gt=0, le=365 * 86400)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Auth = Literal["key", "none"]
 
@@ -47,10 +54,19 @@ class NewService(msgspec.Struct, forbid_unknown_fields=True):
     paths: Paths = ()
     auth: Auth = "key"
     preserve_host: bool = False
-    timeout_s: Seconds = 30.0
+    timeout_s: Seconds | None = 30.0
     connect_timeout_s: Seconds = 10.0
+    first_byte_timeout_s: Seconds = 30.0
+    idle_timeout_s: Seconds = 300.0
+    tunnel_lifetime_s: Lifetime | None = 86400.0
     body_limit_bytes: Bytes | None = None
+    in_flight_limit: Count | None = None
     key_header: str = "X-API-Key"
+    tls_verify: bool = True
+    tls_server_name: str | None = None
+    tls_ca_file: str | None = None
+    tls_cert_file: str | None = None
+    tls_key_file: str | None = None
 
 
 class ChangedService(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,14 +74,27 @@ class ChangedService(msgspec.Struct, forbid_unknown_fields=True):
     paths: Paths | UnsetType = UNSET
     auth: Auth | UnsetType = UNSET
     preserve_host: bool | UnsetType = UNSET
-    timeout_s: Seconds | UnsetType = UNSET
+    timeout_s: Seconds | UnsetType | None = UNSET
     connect_timeout_s: Seconds | UnsetType = UNSET
+    first_byte_timeout_s: Seconds | UnsetType = UNSET
+    idle_timeout_s: Seconds | UnsetType = UNSET
+    tunnel_lifetime_s: Lifetime | UnsetType | None = UNSET
     body_limit_bytes: Bytes | UnsetType | None = UNSET
+    in_flight_limit: Count | UnsetType | None = UNSET
     key_header: str | UnsetType = UNSET
+    tls_verify: bool | UnsetType = UNSET
+    tls_server_name: str | UnsetType | None = UNSET
+    tls_ca_file: str | UnsetType | None = UNSET
+    tls_cert_file: str | UnsetType | None = UNSET
+    tls_key_file: str | UnsetType | None = UNSET
 
 
 # Taken over as they are; the others are parsed or lie in a table of their own.
-_PLAIN = ("auth", "preserve_host", "timeout_s", "connect_timeout_s", "body_limit_bytes")
+_PLAIN = (
+    "auth", "preserve_host", "timeout_s", "connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s",
+    "tunnel_lifetime_s", "body_limit_bytes", "in_flight_limit", "tls_verify",
+)  # fmt: skip
+_TLS_FILES = ("tls_ca_file", "tls_cert_file", "tls_key_file")
 
 
 class ServiceView(msgspec.Struct):
@@ -76,10 +105,19 @@ class ServiceView(msgspec.Struct):
     paths: tuple[str, ...]
     auth: str
     preserve_host: bool
-    timeout_s: float
+    timeout_s: float | None
     connect_timeout_s: float
+    first_byte_timeout_s: float
+    idle_timeout_s: float
+    tunnel_lifetime_s: float | None
     body_limit_bytes: int | None
+    in_flight_limit: int | None
     key_header: str
+    tls_verify: bool
+    tls_server_name: str | None
+    tls_ca_file: str | None
+    tls_cert_file: str | None
+    tls_key_file: str | None
     url: str
     created_at: str
 
@@ -93,14 +131,11 @@ def show(service: Service, tenant: Tenant, targets: list[str], listen: str) -> S
         tenant=tenant.slug,
         targets=targets,
         paths=paths,
-        auth=service.auth,
-        preserve_host=service.preserve_host,
-        timeout_s=service.timeout_s,
-        connect_timeout_s=service.connect_timeout_s,
-        body_limit_bytes=service.body_limit_bytes,
         key_header=service.key_header,
+        tls_server_name=service.tls_server_name,
         url=f"http://{listen}{paths[0] if paths else built_in}",
         created_at=format_time(service.created_at),
+        **{name: getattr(service, name) for name in (*_PLAIN, *_TLS_FILES)},
     )
 
 
@@ -129,7 +164,7 @@ async def add(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewService)
     slug = checked("slug", check_slug, new.slug)
-    targets, paths = _check_targets(new.targets, control.listen), _check_paths(new.paths)
+    targets, paths = _check_targets(new.targets, control), _check_paths(new.paths)
     key_header = checked("key_header", check_key_header, new.key_header)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
@@ -142,9 +177,11 @@ async def add(request: Request) -> Response:
             slug=slug,
             paths=_json(paths),
             key_header=key_header,
+            tls_server_name=_server_name(new.tls_server_name),
             created_at=made.at,
-            **{name: getattr(new, name) for name in _PLAIN},
+            **{name: getattr(new, name) for name in (*_PLAIN, *_TLS_FILES)},
         )
+        _check_tls_files(service)
         made.session.add(service)
         _replace_targets(made.session, service, targets)
         shown = show(service, tenant, targets, control.listen)
@@ -166,12 +203,19 @@ async def set_(request: Request) -> Response:
                 setattr(service, name, value)
         if wanted.key_header is not UNSET:
             service.key_header = checked("key_header", check_key_header, wanted.key_header)
+        if wanted.tls_server_name is not UNSET:
+            service.tls_server_name = _server_name(wanted.tls_server_name)
+        if any(getattr(wanted, name) is not UNSET for name in _TLS_FILES):
+            for name in _TLS_FILES:
+                if (value := getattr(wanted, name)) is not UNSET:
+                    setattr(service, name, value)
+            _check_tls_files(service)
         if wanted.paths is not UNSET:
             paths = _check_paths(wanted.paths)
             _refuse_conflict(made.session, Claim(tenant.slug, service.slug, paths), service.id)
             service.paths = _json(paths)
         if wanted.targets is not UNSET:
-            targets = _check_targets(wanted.targets, control.listen)
+            targets = _check_targets(wanted.targets, control)
             _replace_targets(made.session, service, targets)
         made.session.add(service)
         shown = show(service, tenant, targets, control.listen)
@@ -193,12 +237,34 @@ async def remove(request: Request) -> Response:
     return answer(before)
 
 
-def _check_targets(urls: Sequence[str], listen: str) -> list[str]:
+def _check_targets(urls: Sequence[str], control: ControlState) -> list[str]:
     targets = [checked("targets", check_target, url) for url in urls]
     for target in targets:
-        if urlsplit(target).netloc == listen:  # each hop would be one more request, until descriptors run out
+        if _is_ours(target, control):
             raise invalid("targets", f"{target} is this gateway itself; name the API behind it")
     return _refuse_twice("targets", targets)
+
+
+def _is_ours(target: str, control: ControlState) -> bool:
+    """A listener: each hop would be one more request, until descriptors run out. A socket of ours: whoever calls the
+    service would administer the gateway, for the workers run as the daemon's own user."""
+    if not target.startswith("unix:"):
+        return urlsplit(target).netloc == control.listen
+    socket = Path(split_socket(target)[0]).resolve()
+    admin_socket, state_dir = control.settings.admin_socket.resolve(), control.settings.state_dir.resolve()
+    return socket == admin_socket or socket.is_relative_to(state_dir)
+
+
+def _server_name(name: str | None) -> str | None:
+    return None if name is None else checked("tls_server_name", check_server_name, name)
+
+
+def _check_tls_files(service: Service) -> None:
+    """They are tried out now: what cannot be loaded would be found out by the service's callers."""
+    try:
+        check_files(tls_conf(service))
+    except TlsFileError as error:
+        raise invalid(error.field, str(error)) from None
 
 
 def _check_paths(paths: Sequence[str]) -> tuple[str, ...]:
