@@ -22,6 +22,7 @@ from gatewayd.settings import Settings
 
 _LENGTH = struct.Struct("<I")
 READY = b"+"
+CANNOT_START = 78  # exit status of a child that has said why on standard error: EX_CONFIG of sysexits.h
 
 
 class Boot(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from gatewayd import __version__
 from gatewayd.boot import log_to_stderr
 from gatewayd.errors import StartupError
-from gatewayd.settings import Settings, load
+from gatewayd.settings import Settings, load, unknown_variables
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -41,6 +42,12 @@ def run(
     state_dir: Annotated[Path | None, typer.Option(metavar="DIR", help=_described("state_dir"))] = None,
     admin_socket: Annotated[Path | None, typer.Option(metavar="PATH", help=_described("admin_socket"))] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help=_described("workers"))] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help=_described("tls_cert"))] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help=_described("tls_key"))] = None,
+    trusted_proxies: Annotated[str | None, typer.Option(metavar="NETWORKS", help=_described("trusted_proxies"))] = None,
+    proxy_protocol: Annotated[
+        bool | None, typer.Option("--proxy-protocol", help=_described("proxy_protocol"), show_default=False)
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings file (gatewayd.toml).")] = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
@@ -52,7 +59,16 @@ def run(
     if version:
         typer.echo(f"gatewayd {__version__}")
         return
-    flags = {"listen": listen, "state_dir": state_dir, "admin_socket": admin_socket, "workers": workers}
+    flags = {
+        "listen": listen,
+        "state_dir": state_dir,
+        "admin_socket": admin_socket,
+        "workers": workers,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "trusted_proxies": trusted_proxies,
+        "proxy_protocol": proxy_protocol,
+    }
     context.obj = (flags, config)
     if context.invoked_subcommand is None:
         _end_with(_serve, flags, config)
@@ -78,6 +94,9 @@ def _serve(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> int:
+    from gatewayd.supervisor import check_files
+
+    check_files(settings)
     for name, value in settings.model_dump(mode="json").items():
         typer.echo(f"{name} = {value}")
     return 0
@@ -85,6 +104,8 @@ def _check(settings: Settings) -> int:
 
 def _end_with(command: Any, flags: dict[str, Any], config: Path | None) -> None:
     """Run a command on the settings; whatever keeps it from starting is one line and exit status 1."""
+    for line in unknown_variables(os.environ):
+        typer.echo(f"gatewayd: warning: {line}", err=True)
     try:
         settings = load({name: value for name, value in flags.items() if value is not None}, config)
         status = command(settings)

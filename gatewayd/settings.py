@@ -5,18 +5,28 @@ What an operator changes while it runs (services, plans, keys) is not here but i
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from gatewayd.errors import StartupError
 
 # sockaddr_un.sun_path holds 108 bytes with the closing NUL (unix(7)).
 MAX_SOCKET_PATH_BYTES = 107
+ENVIRONMENT_PREFIX = "GATEWAYD_"
 
 
 def default_state_dir() -> Path:
@@ -50,13 +60,26 @@ def default_settings_file() -> Path:
 class Settings(BaseSettings):
     """One field a setting; the description is what `gatewayd --help` and the README say of it."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAYD_", extra="forbid", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, validate_default=True)
 
     listen: str = Field("127.0.0.1:8080", description="Address of the data plane, HOST:PORT; port 0 takes a free one.")
     state_dir: Path = Field(default_factory=default_state_dir, description="Folder of the database and the journals.")
     admin_socket: Path = Field(default_factory=default_admin_socket, description="Unix socket of the admin API.")
     workers: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256, description="Worker processes."
+    )
+    tls_cert: Path | None = Field(None, description="Certificate and its chain, PEM: the data plane speaks TLS.")
+    tls_key: Path | None = Field(None, description="Private key of the certificate, PEM, without a passphrase.")
+    tls_client_ca: Path | None = Field(None, description="Authorities, PEM, whose certificates clients may show.")
+    tls_client_auth: Literal["none", "optional", "required"] = Field(
+        "none", description="Whether clients are asked for a certificate, and must have one."
+    )
+    # From the environment as it is written, not as JSON.
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="Networks of proxies whose X-Forwarded-* and Forwarded are believed; with commas between."
+    )
+    proxy_protocol: bool = Field(
+        False, description="Every connection begins with a PROXY protocol header, version 1 or 2."
     )
     on_full: Literal["refuse", "serve"] = Field(
         "refuse", description="What to do with requests that cannot be recorded because the disk is full."
@@ -88,17 +111,48 @@ class Settings(BaseSettings):
             raise ValueError(f"path is longer than the {MAX_SOCKET_PATH_BYTES} bytes that a Unix socket's may have")
         return path
 
-    @field_validator("state_dir", "admin_socket", mode="before")
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _networks_are_read(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ValueError("must be networks such as 10.0.0.0/8, ::1")
+        return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
+
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", mode="before")
+    @classmethod
+    def _is_no_pem(cls, value: object) -> object:
+        if isinstance(value, str) and ("-----" in value or "\n" in value):
+            raise ValueError("must be the path of a file, not what is in the file")
+        return value
+
+    @field_validator("state_dir", "admin_socket", "tls_cert", "tls_key", "tls_client_ca", mode="before")
     @classmethod
     def _path_is_not_empty(cls, value: object) -> object:
-        if str(value).strip() in ("", "."):  # Path("") is the current folder, which nobody meant
+        if value is not None and str(value).strip() in ("", "."):  # Path("") is the current folder, which nobody meant
             raise ValueError("must be a path; for the current folder write it out")
         return value
 
-    @field_validator("state_dir")
+    @field_validator("state_dir", "tls_cert", "tls_key", "tls_client_ca")
     @classmethod
-    def _state_dir_is_absolute(cls, value: Path) -> Path:
-        return value.absolute()
+    def _is_absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.absolute()
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            there, missing = ("tls_key", "tls_cert") if self.tls_cert is None else ("tls_cert", "tls_key")
+            raise ValueError(f"{there} is set and {missing} is not; TLS takes both")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca is set and tls_cert is not; client certificates take TLS")
+        if (self.tls_client_ca is None) != (self.tls_client_auth == "none"):
+            raise ValueError('tls_client_ca goes with tls_client_auth = "optional" or "required"; one alone is nothing')
+        return self
+
+    @property
+    def scheme(self) -> str:
+        """What a URL of the data plane begins with."""
+        return "http" if self.tls_cert is None else "https"
 
     @classmethod
     def settings_customise_sources(
@@ -128,10 +182,7 @@ def load(flags: dict[str, Any], file: Path | None = None) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise StartupError(f"setting {name}: {message[:1].lower()}{message[1:]} (got {first['input']!r})") from None
+        raise StartupError(_what_is_wrong(error)) from None
     except UnicodeDecodeError:
         raise StartupError(f"settings file {_settings_file} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
@@ -140,6 +191,34 @@ def load(flags: dict[str, Any], file: Path | None = None) -> Settings:
         raise StartupError(f"settings file {_settings_file} cannot be read: {error.strerror}") from None
     finally:
         _settings_file = None
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"setting {name} is not known{_nearest(name, Settings.model_fields)}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if not name:  # of several settings together
+        return f"settings: {message}"
+    got = "" if name.startswith("tls_") else f" (got {first['input']!r})"  # somebody may have pasted a key
+    return f"setting {name}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """One line about each variable that looks like a setting and is none: a mistyped one would go unnoticed."""
+    known = [f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    names = [name for name in environment if name.upper().startswith(ENVIRONMENT_PREFIX)]
+    return [
+        f"{name} in the environment is no setting{_nearest(name.upper(), known)}"
+        for name in names
+        if name.upper() not in known
+    ]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -28,8 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gatewayd import __version__
-from gatewayd.boot import READY, Boot, send_boot
+from gatewayd.boot import CANNOT_START, READY, Boot, send_boot
 from gatewayd.errors import StartupError
+from gatewayd.proxy.listener_tls import listener_context
 from gatewayd.settings import Settings, split_address
 
 BACKLOG = 4096
@@ -37,7 +38,6 @@ START_TIMEOUT_S = 60.0  # a first start may migrate a large database
 KILL_AFTER_S = 10.0  # beyond the drain timeout; control's own is half of it, and then it ingests what is left
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # by how often it died within STABLE_S
 STABLE_S = 10.0
-CANNOT_START = 78  # see control.main: what it said on standard error stands
 SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
 CHANNEL_NAME = "workers.sock"  # also in proxy.link
 
@@ -74,6 +74,7 @@ class Supervisor:
         self._retired: set[asyncio.subprocess.Process] = set()  # rolled workers, until they have drained
 
     async def run(self) -> int:
+        check_files(self._settings)
         prepare_folders(self._settings)
         with contextlib.ExitStack() as held:
             held.callback(os.close, lock_state(self._settings.state_dir))
@@ -111,7 +112,8 @@ class Supervisor:
                 return 0
             self._keepers = [asyncio.create_task(self._keep(child)) for child in (control, *workers)]
             many = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
-            say(f"gatewayd {__version__} ready: http://{listen} ({many}), admin socket {settings.admin_socket}")
+            url = f"{settings.scheme}://{listen}"
+            say(f"gatewayd {__version__} ready: {url} ({many}), admin socket {settings.admin_socket}")
             notify_systemd("READY=1")
             rolling = asyncio.create_task(self._roll_when_asked(roll, workers))
             await self._stopping.wait()
@@ -253,6 +255,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201  # the one line that scripts and people wait for
 
 
+def check_files(settings: Settings) -> None:
+    """Raise StartupError with one line if the workers could not load what the settings name."""
+    if settings.tls_cert is not None:
+        listener_context(settings)
+
+
 def prepare_folders(settings: Settings) -> None:
     """Make the folders. Raises StartupError with one line about the first that cannot be made."""
     journal = settings.state_dir / "journal"
@@ -285,9 +293,8 @@ def lock_state(state_dir: Path) -> int:
 
 def bind_listeners(settings: Settings) -> list[socket.socket]:
     """One listening socket a worker, all at one address; or those that systemd has bound (sd_listen_fds(3))."""
-    inherited = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
-    if inherited:
-        return [socket.socket(fileno=SYSTEMD_FIRST_FD + index) for index in range(inherited)]
+    if inherited := _inherited_listeners():
+        return inherited
     host, port = split_address(settings.listen)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -302,20 +309,41 @@ def bind_listeners(settings: Settings) -> list[socket.socket]:
     return listeners
 
 
+def _inherited_listeners() -> list[socket.socket]:
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = os.environ.get("LISTEN_FDS", "0")
+    if not (count.isascii() and count.isdigit()):
+        raise StartupError(f"LISTEN_FDS is {count!r}, where systemd gives the number of sockets; unset it")
+    try:
+        return [socket.socket(fileno=SYSTEMD_FIRST_FD + index) for index in range(int(count))]
+    except (OSError, OverflowError):
+        raise StartupError(f"LISTEN_FDS is {count}, but there are not so many sockets; unset it") from None
+
+
 def _refuse_used_port(family: int, address: object, name: str) -> None:
     """SO_REUSEPORT would let a second gatewayd share the port of the first: bind once without it to find out."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with _bindable(family, name) as probe:
         try:
             probe.bind(address)  # type: ignore[arg-type]
         except OSError as error:
             raise _cannot_listen(name, error) from None
 
 
-def _listen(family: int, address: object, name: str) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def _bindable(family: int, name: str) -> socket.socket:
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bindable = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # a kernel without IPv6
+        raise _cannot_listen(name, error) from None
+    bindable.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:  # [::] is for both families, whatever net.ipv6.bindv6only says
+        bindable.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return bindable
+
+
+def _listen(family: int, address: object, name: str) -> socket.socket:
+    listener = _bindable(family, name)
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)  # type: ignore[arg-type]
         listener.listen(BACKLOG)

@@ -20,7 +20,7 @@ READY_WITHIN_S = 30
 END_WITHIN_S = 40  # gatewayd drains for up to 30 s
 
 _PORT = re.compile(r"^(\d+)$", re.MULTILINE)
-_GATEWAY_READY = re.compile(r"^gatewayd \S+ ready: (http://\S+) \(\d+ workers?\), admin socket (.+)$", re.MULTILINE)
+_GATEWAY_READY = re.compile(r"^gatewayd \S+ ready: (https?://\S+) \(\d+ workers?\), admin socket (.+)$", re.MULTILINE)
 
 
 class DaemonError(Exception):
@@ -152,11 +152,16 @@ class Gateway:
 
 @contextmanager
 def gateway(
-    folder: Path, *, listen: str = "127.0.0.1:0", workers: int = 2, cores: set[int] | None = None
+    folder: Path,
+    *,
+    listen: str = "127.0.0.1:0",
+    workers: int = 2,
+    cores: set[int] | None = None,
+    options: Sequence[str] = (),
 ) -> Iterator[Gateway]:
     """gatewayd with its state, its socket and its log in `folder`, ready to serve."""
     argv = [sys.executable, "-m", "gatewayd", "--listen", listen, "--state-dir", str(folder / "state")]
-    argv += ["--admin-socket", str(folder / "admin.sock"), "--workers", str(workers)]
+    argv += ["--admin-socket", str(folder / "admin.sock"), "--workers", str(workers), *options]
     with started("gatewayd", argv, folder, cores) as daemon:
         ready = daemon.wait_for(_GATEWAY_READY)
         yield Gateway(daemon, ready[1], Gatectl(ready[2]))

@@ -12,7 +12,7 @@ COLUMNS = (
     Column("state", "status"),
     Column("version"),
     Column("started_at", "time"),
-    Column("listen"),
+    Column("url"),
     Column("state_dir"),
     Column("serving"),
     Column("journal.segments", "number"),

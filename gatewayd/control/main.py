@@ -12,7 +12,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gatewayd.boot import announce_ready, drain_with_supervisor, log_to_stderr, receive_boot, settings_of
+from gatewayd.boot import (
+    CANNOT_START,
+    announce_ready,
+    drain_with_supervisor,
+    log_to_stderr,
+    receive_boot,
+    settings_of,
+)
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import PeerProtocol
 from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
@@ -24,7 +31,6 @@ from gatewayd.serving import DrainingServer, server_config
 from gatewayd.settings import Settings
 
 LOCK_WAIT_S = 10.0  # for the control process before us to end
-CANNOT_START = 78  # EX_CONFIG of sysexits.h: a restart would not help, so the supervisor gives up
 TIDY_S = 60.0
 DRAIN_TIMEOUT_S = 5  # admin requests are short
 

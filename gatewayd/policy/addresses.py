@@ -30,8 +30,9 @@ _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 # Read by the wire before anyone looks for a key, or stripped from what a client sends.
 _HEADERS_NOT_FOR_KEYS = frozenset({
-    "connection", "content-length", "content-type", "expect", "host", "keep-alive", "proxy-authorization",
-    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-client-id", "x-request-id",
+    "client-cert", "client-cert-chain", "connection", "content-length", "content-type", "expect", "forwarded", "host",
+    "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "x-client-id", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id",
 })  # fmt: skip
 
 

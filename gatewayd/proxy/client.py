@@ -34,6 +34,7 @@ from gatewayd.policy.facts import CHUNKED, Fields
 from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
 from gatewayd.proxy.exchange import PENDING_LIMIT_BYTES, Exchange
 from gatewayd.proxy.head import read_request
+from gatewayd.proxy.origin import Origin, origin_of, peer_address
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -84,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        origin: Origin | None = None,
     ) -> None:
         # Global state.
         self.worker = worker
@@ -93,9 +95,7 @@ class ClientConnection(asyncio.Protocol):
         self.reading_paused = False
         self.writing_paused = False  # the client reads more slowly than it is written to
         self._ended = False  # the client has closed its side: there will be no more requests than have come
-        self._peer = b""
-        self._forwarded_host = b""
-        self._forwarded_fields: bytes | None = None
+        self.origin: Origin = origin  # type: ignore[assignment]  # unless it is known, from the transport
         self._keep_alive = True
         self._fields: Fields | None = None  # of the last request: the next one's are mostly the same
         self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
@@ -109,16 +109,17 @@ class ClientConnection(asyncio.Protocol):
         self._chunks: ChunkedReader | None = None
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self._peer.decode()} {self._state.name.lower()}>"
+        return f"<ClientConnection {self.origin} {self._state.name.lower()}>"
 
     # asyncio's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self._connections.add(self)
-        self._keep_alive = not self.worker.draining
-        peer = transport.get_extra_info("peername")
-        self._peer = peer[0].encode() if isinstance(peer, tuple) else b"unknown"
+        if self.origin is None:
+            self.origin = origin_of(peer_address(transport), self.worker.settings.trusted_proxies)
+        if self.worker.draining:  # it came with the last that were accepted, and uvicorn has told the others already
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -435,17 +436,3 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.close()
         elif self._state is _BODY and waited_s > settings.head_timeout_s:
             self.transport.abort()  # it trickles a body that nobody reads
-
-    def forwarded_fields(self, host: bytes) -> bytes:
-        """X-Forwarded-* and Forwarded (RFC 7239) of this connection, each line ending in CRLF, for the upstream.
-
-        What the caller sent under these names was dropped: only a trusted proxy's word would be worth passing on.
-        """
-        if self._forwarded_fields is None or host != self._forwarded_host:
-            self._forwarded_host = host
-            node = b'"[%b]"' % self._peer if b":" in self._peer else self._peer
-            self._forwarded_fields = (
-                b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\n"
-                b'Forwarded: for=%b;host="%b";proto=http\r\n' % (self._peer, host, node, host)
-            )
-        return self._forwarded_fields

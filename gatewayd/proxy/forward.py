@@ -32,7 +32,7 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
         path,
         request.query,
         host,
-        exchange.client.forwarded_fields(fields.host),
+        exchange.client.origin.fields_for(fields),
         framing,
         passed,
         exchange.request_id,

@@ -22,6 +22,7 @@ from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE, Facts, Fields
 _FRAMING = ("content-length", "transfer-encoding", "te", "trailer", "expect", "upgrade", "connection", "keep-alive")
 _HOP_BY_HOP = ("proxy-connection", "proxy-authenticate", "proxy-authorization", "http2-settings")
 POSING = ("x-user-", "x-gateway-", "x-tenant-", "x-key-", "x-forwarded-")
+CERTIFICATES = ("client-cert", "client-cert-chain")  # RFC 9440 section 2.4: only ours may pass
 _READ = ("host", "forwarded", "authorization", "x-api-key", "x-request-id")
 
 _RESPONSE_FRAMING = (
@@ -52,7 +53,7 @@ def request_pattern(key_headers: frozenset[str]) -> re.Pattern[bytes]:
 
     Also with `_` for `-`: to CGI and WSGI both are one variable, so X_User_Id could pose as X-User-Id.
     """
-    return _splitter(frozenset((*_FRAMING, *_HOP_BY_HOP, *_READ)) | key_headers, POSING, dash="[-_]")
+    return _splitter(frozenset((*_FRAMING, *_HOP_BY_HOP, *CERTIFICATES, *_READ)) | key_headers, POSING, dash="[-_]")
 
 
 _RESPONSE = _splitter(frozenset((*_RESPONSE_FRAMING, "x-request-id")), _RESPONSE_LIMITS)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable
 
-from gatewayd.proxy.head import POSING
+from gatewayd.proxy.head import CERTIFICATES, POSING
 
 _NEVER = (
     "transfer-encoding", "te", "trailer",
@@ -26,7 +26,7 @@ _NEVER = (
     "expect", "range", "pragma", "cache-control", "age", "expires", "date", "location", "retry-after", "vary",
     "warning",
 )  # fmt: skip
-_FAMILIES = ("content-(?!digest$)", "if-", "proxy-", "ratelimit", "x-ratelimit", *POSING)
+_FAMILIES = ("content-(?!digest$)", "if-", "proxy-", "ratelimit", "x-ratelimit", *CERTIFICATES, *POSING)
 _REFUSED = re.compile("|".join((*(f"{name}$" for name in _NEVER), *_FAMILIES)).encode())
 
 

@@ -13,9 +13,17 @@ import math
 import os
 import secrets
 import socket
+import sys
 import time
 
-from gatewayd.boot import announce_ready, drain_with_supervisor, log_to_stderr, receive_boot, settings_of
+from gatewayd.boot import (
+    CANNOT_START,
+    announce_ready,
+    drain_with_supervisor,
+    log_to_stderr,
+    receive_boot,
+    settings_of,
+)
 from gatewayd.channel import (
     Applied,
     FromControl,
@@ -27,9 +35,10 @@ from gatewayd.channel import (
     Welcome,
     WorkerStats,
 )
-from gatewayd.errors import Refusal
+from gatewayd.errors import Refusal, StartupError
 from gatewayd.policy.facts import Target
 from gatewayd.policy.snapshot import EMPTY, Snapshot, compile_snapshot
+from gatewayd.proxy.arrival import first_protocol
 from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.door import Door, fit_to_descriptors
 from gatewayd.proxy.exchange import Exchange
@@ -37,6 +46,7 @@ from gatewayd.proxy.head import request_pattern
 from gatewayd.proxy.journal import Journal
 from gatewayd.proxy.keybook import KeyBook
 from gatewayd.proxy.link import Link
+from gatewayd.proxy.listener_tls import ListenerTls
 from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.tunnel import Tunnels
@@ -192,14 +202,18 @@ class Worker:
 
 async def serve(settings: Settings, slot: int, sockets: list[socket.socket], supervisor: socket.socket) -> None:
     """Serve until told to stop, then until what is in flight has ended (at most `drain_timeout_s`)."""
+    tls = ListenerTls(settings) if settings.tls_cert is not None else None
     config = server_config(_no_app, settings.drain_timeout_s, date_header=False, backlog=4096)
     server = DrainingServer(config)
     worker = Worker(settings, slot, server.server_state.connections)  # type: ignore[arg-type]
     server.on_drain = worker.drain
     config.load()
+    worker.door.leads_to(first_protocol(worker, tls), answers=tls is None)
     config.http_protocol_class = worker.door  # type: ignore[assignment]
     drain_with_supervisor(supervisor)
     tasks = [asyncio.create_task(worker.link.run()), asyncio.create_task(worker.sweep())]
+    if tls is not None:
+        tasks.append(asyncio.create_task(tls.watch()))
     try:
         await worker.welcomed.wait()
         announce_ready(supervisor)
@@ -220,4 +234,8 @@ def main() -> None:
     boot, supervisor = receive_boot()
     log_to_stderr(f"worker-{boot.slot}")
     sockets = [socket.socket(fileno=descriptor) for descriptor in boot.sockets]
-    uvloop.run(serve(fit_to_descriptors(settings_of(boot)), boot.slot, sockets, supervisor))
+    try:
+        uvloop.run(serve(fit_to_descriptors(settings_of(boot)), boot.slot, sockets, supervisor))
+    except StartupError as error:
+        log.error("%s", error)
+        sys.exit(CANNOT_START)

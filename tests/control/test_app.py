@@ -179,6 +179,7 @@ def test_status_tells_what_an_operator_asks_first(admin: Admin) -> None:
         "state": "ok",
         "started_at": "2026-09-01T12:00:00Z",
         "listen": "127.0.0.1:8080",
+        "url": "http://127.0.0.1:8080",
         "state_dir": str(admin.control.settings.state_dir),
         "workers": [
             {"slot": 0, "pid": 4242, "state": "serving", "requests": 7, "in_flight": 1, "connections": 2,

@@ -99,6 +99,7 @@ def fresh_state() -> dict[str, Any]:
         ],
         "status": {
             "version": "0.1.0", "state": "ok", "started_at": CREATED, "listen": "127.0.0.1:8080",
+            "url": "http://127.0.0.1:8080",
             "state_dir": "/var/lib/gatewayd",
             "workers": [
                 {"slot": slot, "pid": 4000 + slot, "state": "serving", "requests": 12345 * slot, "in_flight": slot,

@@ -122,7 +122,7 @@ class ServiceView(msgspec.Struct):
     created_at: str
 
 
-def show(service: Service, tenant: Tenant, targets: list[str], listen: str) -> ServiceView:
+def show(service: Service, tenant: Tenant, targets: list[str], origin: str) -> ServiceView:
     paths = _paths.decode(service.paths)
     built_in = f"/{service.slug}/" if tenant.slug == DEFAULT_TENANT else f"/{tenant.slug}/{service.slug}/"
     return ServiceView(
@@ -133,7 +133,7 @@ def show(service: Service, tenant: Tenant, targets: list[str], listen: str) -> S
         paths=paths,
         key_header=service.key_header,
         tls_server_name=service.tls_server_name,
-        url=f"http://{listen}{paths[0] if paths else built_in}",
+        url=f"{origin}{paths[0] if paths else built_in}",
         created_at=format_time(service.created_at),
         **{name: getattr(service, name) for name in (*_PLAIN, *_TLS_FILES)},
     )
@@ -146,7 +146,7 @@ def list_(request: Request) -> Response:
 
         def show_all(services: Sequence[Service]) -> list[ServiceView]:
             targets = _targets_of(session, services)
-            return [show(service, tenant, targets[service.id], control.listen) for service in services]
+            return [show(service, tenant, targets[service.id], control.url) for service in services]
 
         query = select(Service).where(Service.tenant_id == tenant.id, col(Service.removed_at).is_(None))
         return answer(page(session, query, col(Service.slug), asked, show_all))
@@ -157,7 +157,7 @@ def get(request: Request) -> Response:
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         service = service_by(session, tenant, request.path_params["ref"])
-        return answer(show(service, tenant, _targets_of(session, [service])[service.id], control.listen))
+        return answer(show(service, tenant, _targets_of(session, [service])[service.id], control.url))
 
 
 async def add(request: Request) -> Response:
@@ -184,7 +184,7 @@ async def add(request: Request) -> Response:
         _check_tls_files(service)
         made.session.add(service)
         _replace_targets(made.session, service, targets)
-        shown = show(service, tenant, targets, control.listen)
+        shown = show(service, tenant, targets, control.url)
         made.note("service.add", tenant.slug, service.public_id, after=shown)
     await control.plane.publish_snapshot()
     return created(shown)
@@ -196,7 +196,7 @@ async def set_(request: Request) -> Response:
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         service = service_by(made.session, tenant, request.path_params["ref"])
-        before = show(service, tenant, _targets_of(made.session, [service])[service.id], control.listen)
+        before = show(service, tenant, _targets_of(made.session, [service])[service.id], control.url)
         targets = before.targets
         for name in _PLAIN:
             if (value := getattr(wanted, name)) is not UNSET:
@@ -218,7 +218,7 @@ async def set_(request: Request) -> Response:
             targets = _check_targets(wanted.targets, control)
             _replace_targets(made.session, service, targets)
         made.session.add(service)
-        shown = show(service, tenant, targets, control.listen)
+        shown = show(service, tenant, targets, control.url)
         made.note("service.set", tenant.slug, service.public_id, before, shown)
     await control.plane.publish_snapshot()
     return answer(shown)
@@ -229,7 +229,7 @@ async def remove(request: Request) -> Response:
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         service = service_by(made.session, tenant, request.path_params["ref"])
-        before = show(service, tenant, _targets_of(made.session, [service])[service.id], control.listen)
+        before = show(service, tenant, _targets_of(made.session, [service])[service.id], control.url)
         service.removed_at = made.at
         made.session.add(service)
         made.note("service.remove", tenant.slug, service.public_id, before)

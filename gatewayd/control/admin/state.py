@@ -68,6 +68,11 @@ class ControlState:
     listen: str  # the address that is bound, HOST:PORT: settings may have asked for any free port
     started_at: int
 
+    @property
+    def url(self) -> str:
+        """Where callers find the data plane."""
+        return f"{self.settings.scheme}://{self.listen}"
+
 
 def control_of(request: Request) -> ControlState:
     control = request.app.state.control

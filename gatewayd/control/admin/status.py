@@ -47,6 +47,7 @@ def _facts(control: ControlState) -> dict[str, Any]:
     return {
         "started_at": format_time(control.started_at),
         "listen": control.listen,
+        "url": control.url,
         "state_dir": str(control.settings.state_dir),
         "database": {"schema": HEAD, "bytes": control.database.size_bytes()},
     }
