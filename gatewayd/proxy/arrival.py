@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from gatewayd.policy.forwarding import is_trusted
 from gatewayd.proxy.client import LAST_REQUEST_S, ClientConnection
 from gatewayd.proxy.encrypted import SHUTDOWN_TIMEOUT_S, EncryptedConnection
-from gatewayd.proxy.listener_tls import ListenerTls, certificate_field
-from gatewayd.proxy.origin import HTTP, HTTPS, origin_of, peer_address
+from gatewayd.proxy.listener_tls import ListenerTls
+from gatewayd.proxy.origin import origin_of, peer_address
 from gatewayd.proxy.preamble import FIRST_BYTES, read_preamble
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Arrival(asyncio.BufferedProtocol):
         self._tls = tls
         self._complaints = complaints
         self._config, self._server_state, self._app_state = config, server_state, app_state
+        self._connections: set[Any] = server_state.connections
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self._address = b""
         self._came_at = worker.now()
@@ -87,7 +89,7 @@ class Arrival(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        self._connections.add(self)
         self._address = peer_address(transport)
         settings = self.worker.settings
         if not settings.proxy_protocol:
@@ -96,7 +98,8 @@ class Arrival(asyncio.BufferedProtocol):
             self._turn_away("it is none of the trusted proxies")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server_state.connections.discard(self)
+        if self._handshake is None:  # else this is only the first descriptor
+            self._connections.discard(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._room
@@ -134,23 +137,30 @@ class Arrival(asyncio.BufferedProtocol):
     # Onwards.
 
     def _admit(self) -> None:
-        self.transport.pause_reading()  # what comes now is not ours
         if self._tls is not None:
-            self._handshake = self.worker.loop.create_task(self._encrypt(self._tls.context))
+            # A second descriptor, given to the loop anew: uvloop reads from an accepted connection right after
+            # `connection_made`, whatever was said in it, and bytes that have been read cannot be given to TLS.
+            sock = self.transport.get_extra_info("socket").dup()
+            self.transport.abort()
+            self._handshake = self.worker.loop.create_task(self._encrypt(sock, self._tls.context))
             return
-        client = self._successor(ClientConnection, HTTP, b"")
-        self._server_state.connections.discard(self)
+        self.transport.pause_reading()  # what comes now is not ours
+        client = self._successor(ClientConnection)
+        client.origin = origin_of(self._address, self.worker.settings.trusted_proxies)
+        self._connections.discard(self)
         self.transport.set_protocol(client)
         client.connection_made(self.transport)
         self.transport.resume_reading()
 
-    async def _encrypt(self, context: ssl.SSLContext) -> None:
+    async def _encrypt(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        client = self._successor(EncryptedConnection)
+        client.address = self._address
         try:
-            encrypted = await self.worker.loop.start_tls(
-                self.transport,
-                self,
-                context,
-                server_side=True,
+            sock.setblocking(False)
+            await self.worker.loop.connect_accepted_socket(
+                lambda: client,
+                sock,
+                ssl=context,
                 ssl_handshake_timeout=self.worker.settings.head_timeout_s,
                 ssl_shutdown_timeout=SHUTDOWN_TIMEOUT_S,
             )
@@ -159,21 +169,8 @@ class Arrival(asyncio.BufferedProtocol):
             if reason:  # else it has gone, or was slow: nothing that an operator could mend
                 why = reason.replace("_", " ").lower()
                 self._complaints.about(self._address, f"the TLS handshake failed ({why})", self.worker.now())
-            return
         finally:
-            self._server_state.connections.discard(self)
-        assert encrypted is not None
-        client = self._successor(EncryptedConnection, HTTPS, certificate_field(encrypted.get_extra_info("ssl_object")))
-        client.beneath = self.transport
-        encrypted.set_protocol(client)
-        client.connection_made(encrypted)
+            self._connections.discard(self)
 
-    def _successor(self, kind: type[_Connection], scheme: bytes, certificate: bytes) -> _Connection:
-        origin = origin_of(self._address, self.worker.settings.trusted_proxies, scheme, certificate)
-        return kind(
-            self.worker,
-            config=self._config,
-            server_state=self._server_state,
-            app_state=self._app_state,
-            origin=origin,
-        )
+    def _successor(self, kind: type[_Connection]) -> _Connection:
+        return kind(self.worker, config=self._config, server_state=self._server_state, app_state=self._app_state)

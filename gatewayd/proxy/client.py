@@ -85,7 +85,6 @@ class ClientConnection(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
-        origin: Origin | None = None,
     ) -> None:
         # Global state.
         self.worker = worker
@@ -95,7 +94,7 @@ class ClientConnection(asyncio.Protocol):
         self.reading_paused = False
         self.writing_paused = False  # the client reads more slowly than it is written to
         self._ended = False  # the client has closed its side: there will be no more requests than have come
-        self.origin: Origin = origin  # type: ignore[assignment]  # unless it is known, from the transport
+        self.origin: Origin = None  # type: ignore[assignment]  # known before the transport or asked of it
         self._keep_alive = True
         self._fields: Fields | None = None  # of the last request: the next one's are mostly the same
         self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)

@@ -9,16 +9,27 @@ elsewhere: by what moves.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 
 from gatewayd.proxy.client import LINGER_S, ClientConnection
+from gatewayd.proxy.listener_tls import certificate_field
+from gatewayd.proxy.origin import HTTPS, origin_of
 
 SHUTDOWN_TIMEOUT_S = 3600.0  # uvloop's own, which is not to come first
+_COUNT = struct.Struct("i")
 
 
 class EncryptedConnection(ClientConnection):
-    """One client connection of the TLS listener. `beneath` is the TCP connection."""
+    """One client connection of the TLS listener. `address`: whose it is, by its peer's or a balancer's word."""
 
-    beneath: asyncio.Transport
+    address: bytes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        certificate = certificate_field(transport.get_extra_info("ssl_object"))
+        self.origin = origin_of(self.address, self.worker.settings.trusted_proxies, HTTPS, certificate)
+        super().connection_made(transport)
 
     def eof_received(self) -> bool:
         """The client will read no more: uvloop does not know TLS that is closed on one side (RFC 8446 section 6.1)."""
@@ -32,8 +43,17 @@ class EncryptedConnection(ClientConnection):
         if not self.transport.is_closing():
             super().check_time(now)
             return
-        unsent = self.transport.get_write_buffer_size() + self.beneath.get_write_buffer_size()
+        unsent = self._unsent_bytes()
         if unsent != self._unsent:
             self._unsent, self._waits_since = unsent, now
         elif now - self._waits_since > (self.worker.settings.keep_alive_s if unsent else LINGER_S):
             self.abort()
+
+    def _unsent_bytes(self) -> int:
+        """With what the kernel holds (tcp(7), SIOCOUTQ), since what the TCP transport below holds cannot be asked."""
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        try:
+            (waiting,) = _COUNT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_COUNT.size)))
+        except OSError:  # it has just been closed
+            waiting = 0
+        return self.transport.get_write_buffer_size() + int(waiting)
