@@ -21,7 +21,7 @@ async def echo(connection: ServerConnection) -> None:
         if message == "close":
             await connection.close(4001, "as you wish")
             return
-        elif message == "headers":
+        if message == "headers":
             await connection.send(f"{connection.request.path} {sorted(connection.request.headers.raw_items())}")
         else:
             await connection.send(message)
