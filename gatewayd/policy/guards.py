@@ -33,6 +33,17 @@ _SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or th
 _BUSY = Refusal(OVERLOADED, "this API has as many requests in flight as it may", ((b"Retry-After", b"1"),))
 
 
+def credential_of(facts: Facts, service: Service) -> bytes | None:
+    """The API key of a request: in the service's own header, else as a bearer token."""
+    bearer = None
+    for lower, _, value in facts.fields.cut:
+        if lower == service.key_header:
+            return value.rstrip(b" \t")
+        if lower == b"authorization" and bearer is None and value[:7].lower() == b"bearer ":
+            bearer = value[7:].strip()
+    return bearer
+
+
 def _missing(service: Service) -> Refusal:
     header = service.conf.key_header
     return Refusal(MISSING_KEY, f"send your API key in the {header} header or as Authorization: Bearer", _ASKED_FOR)

@@ -13,7 +13,6 @@ connection is closed in two steps (write side first), since closing it at once c
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import struct
 from enum import Enum, auto
@@ -21,19 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from gatewayd.errors import (
-    BAD_REQUEST,
-    HEAD_TOO_LARGE,
-    NOT_IMPLEMENTED,
-    REQUEST_TIMEOUT,
-    TARGET_TOO_LONG,
-    Problem,
-    Refusal,
-)
+from gatewayd.errors import BAD_REQUEST, REQUEST_TIMEOUT, Refusal
 from gatewayd.policy.facts import CHUNKED, Fields
 from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
 from gatewayd.proxy.exchange import PENDING_LIMIT_BYTES, Exchange
 from gatewayd.proxy.head import read_request
+from gatewayd.proxy.judgement import (
+    NO_HEAD,
+    judge_again,
+    new_parser,
+    refusal_of_length,
+    refusal_of_start,
+    without_empty_lines,
+)
 from gatewayd.proxy.origin import Origin, origin_of, peer_address
 
 if TYPE_CHECKING:
@@ -45,13 +44,8 @@ if TYPE_CHECKING:
 DROPPED_BODY_BYTES = 65536
 LINGER_S = 2.0
 LAST_REQUEST_S = 0.3  # on draining, for a request that is on its way; beyond the round trips of most callers
-_NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
 _CR = ord("\r")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
-_AS_ASCII = bytes(byte if byte < 0x80 else ord("x") for byte in range(256))
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing drops what is unsent and sends RST
-_TOKEN_START = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 
 
 class _State(Enum):
@@ -64,14 +58,6 @@ class _State(Enum):
 
 
 _HEAD, _BODY, _ANSWERING, _LINGERING = _State
-
-
-def _without_empty_lines(data: bytes) -> bytes:
-    """RFC 9112 section 2.2: an empty line before a request is to be ignored."""
-    start = 0
-    while data.startswith(b"\r\n", start):
-        start += 2
-    return data[start:]
 
 
 class ClientConnection(asyncio.Protocol):
@@ -97,7 +83,7 @@ class ClientConnection(asyncio.Protocol):
         self.origin: Origin = None  # type: ignore[assignment]  # known before the transport or asked of it
         self._keep_alive = True
         self._fields: Fields | None = None  # of the last request: the next one's are mostly the same
-        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
+        self._parser = new_parser()
         self._buffer = b""  # bytes of a message that has not begun to be an exchange
         self._waits_since = worker.now()  # for the client to do what is its turn
         self._unsent = 0  # bytes that the client had not taken when it was last looked at
@@ -181,13 +167,13 @@ class ClientConnection(asyncio.Protocol):
         while data and self._state is _HEAD:
             if data[0] <= _CR:  # no method begins so low
                 if data.startswith(b"\r\n"):
-                    data = _without_empty_lines(data)
+                    data = without_empty_lines(data)
                     if self._ended and not data:
                         self.transport.close()
                     continue
                 if data != b"\r":
                     # llhttp overlooks any CR and LF before a method; to us `\nHEAD` would be a method of its own.
-                    self._reject(BAD_REQUEST, "this is not an HTTP/1.1 request head")
+                    self._reject(NO_HEAD)
                     return
             end = data.find(b"\r\n\r\n")
             if end < 0:
@@ -207,32 +193,28 @@ class ClientConnection(asyncio.Protocol):
         if not judged:
             self._waits_since = self.worker.now()
         self._buffer = data
-        settings = self.worker.settings
         if self._ended:
             self.transport.close()
-        elif _BARE_LF.search(data, judged) or (_TOKEN_START.match(data) is None and data != b"\r"):
-            self._reject(BAD_REQUEST, "this is not an HTTP/1.1 request head")
-        elif len(data) > settings.target_limit_bytes + 32 and b"\r\n" not in data:
-            self._reject(TARGET_TOO_LONG, f"the request target is longer than {settings.target_limit_bytes} bytes")
-        elif len(data) > settings.head_limit_bytes:
-            self._reject(HEAD_TOO_LARGE, f"the request head is longer than {settings.head_limit_bytes} bytes")
+            return
+        refusal = refusal_of_start(data, judged, self.worker.settings)
+        if refusal is not None:
+            self._reject(refusal)
 
     def _begin(self, head: bytes, rest: bytes) -> None:
         """Judge a whole head; `rest` is what followed it and goes to the body, or back to the buffer."""
         worker = self.worker
         if len(head) > worker.settings.head_limit_bytes and head.find(b"\r\n") <= worker.settings.target_limit_bytes:
-            return self._reject(
-                HEAD_TOO_LARGE, f"the request head is longer than {worker.settings.head_limit_bytes} bytes"
-            )
+            return self._reject(refusal_of_length(worker.settings))
         try:
             self._parser.feed_data(head)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            refusal = self._judge_again(head, error)
+            self._parser = new_parser()
+            refusal = judge_again(head, error)
             if refusal is not None:
-                return self._reject(refusal.problem, refusal.detail)
+                return self._reject(refusal)
         facts = read_request(head, worker.head_pattern, worker.settings.target_limit_bytes, self._fields)
         if isinstance(facts, Refusal):
-            return self._reject(facts.problem, facts.detail)
+            return self._reject(facts)
         fields = self._fields = facts.fields
         if not fields.keep_alive:
             self._keep_alive = False
@@ -243,7 +225,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.start()
             return None
         # llhttp waits for the body that it will not be shown: the next head needs a parser at its start.
-        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)
+        self._parser = new_parser()
         self._state = _BODY
         self._body_left = fields.body_length
         self._chunks = ChunkedReader() if fields.body_length == CHUNKED else None
@@ -251,24 +233,6 @@ class ClientConnection(asyncio.Protocol):
         if rest and self._state is _BODY:
             self._read_body(rest)
         return None
-
-    def _judge_again(self, head: bytes, error: Exception) -> Refusal | None:
-        """What llhttp stopped at may still be served: an upgrade as if none was asked for, a target in obs-text."""
-        self._parser = httptools.HttpRequestParser(_NO_CALLBACKS)  # the old one will not go on
-        if isinstance(error, httptools.HttpParserUpgrade):
-            return None
-        if isinstance(error, httptools.HttpParserInvalidMethodError) and _REQUEST_LINE.match(head) is not None:
-            return Refusal(NOT_IMPLEMENTED, "this request method is not known")
-        line_end = head.find(b"\r\n")
-        line = head[:line_end].translate(_AS_ASCII)
-        if isinstance(error, httptools.HttpParserInvalidURLError) and line != head[:line_end]:
-            # llhttp takes no byte above 0x7F in a target, though UTF-8 stands there often; it may judge the rest.
-            try:
-                self._parser.feed_data(line + head[line_end:])
-            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as second:
-                return self._judge_again(line + head[line_end:], second)
-            return None
-        return Refusal(BAD_REQUEST, f"the request head is malformed ({error})")
 
     def _read_body(self, data: bytes) -> None:
         exchange = self.exchange
@@ -312,11 +276,11 @@ class ClientConnection(asyncio.Protocol):
         else:
             exchange.give_up(Refusal(BAD_REQUEST, why))
 
-    def _reject(self, problem: Problem, detail: str) -> None:
+    def _reject(self, refusal: Refusal) -> None:
         """Answer a head that is no request. It belongs to no service, so there is nothing to record."""
         self._keep_alive = False
         self.worker.rejected += 1
-        self.write(self.worker.render_rejection(Refusal(problem, detail)))
+        self.write(self.worker.render_rejection(refusal))
         self._linger()
 
     # Responses.
@@ -430,7 +394,7 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
         elif self._state is _HEAD:
             if self._buffer and waited_s > settings.head_timeout_s:
-                self._reject(REQUEST_TIMEOUT, "the request head did not arrive in time")
+                self._reject(Refusal(REQUEST_TIMEOUT, "the request head did not arrive in time"))
             elif not self._buffer and waited_s > settings.keep_alive_s:
                 self.transport.close()
         elif self._state is _BODY and waited_s > settings.head_timeout_s:

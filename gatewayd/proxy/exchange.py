@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from gatewayd.errors import (
     BODY_TOO_LARGE,
-    DRAINING,
     JOURNAL_FULL,
     NO_ROUTE,
     OVERLOADED,
@@ -33,9 +32,10 @@ from gatewayd.errors import (
     Refusal,
 )
 from gatewayd.policy.facts import CHUNKED, NEED_KEY, Facts, Guard, Need, Route, Service
+from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
-from gatewayd.proxy.forward import limit_fields_beside, request_bytes, response_bytes, switch_bytes
+from gatewayd.proxy.forward import limit_fields, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import ResponseHead
 from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, is_overdue
 from gatewayd.proxy.problems import render
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 # Between the 4 KiB of a typical POST and what a caller may make us hold before it is admitted.
 PENDING_LIMIT_BYTES = 65536
-_NOW_DRAINING = Refusal(DRAINING, "this gateway is about to end; ask again", ((b"Retry-After", b"1"),))
 LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
 _BUSY = Refusal(OVERLOADED, "the gateway has as many requests in flight as it may", ((b"Retry-After", b"1"),))
 NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
@@ -250,8 +249,12 @@ class Exchange:
         self.body_sent = True
         fields = self.facts.fields
         if fields.body_length == CHUNKED:
-            passed = self.trailers and passed_on(self.trailers, fields.connection_named, self.worker.credential_headers)
-            self.upstream.transport.write(chunked.encode_last(passed) if passed else chunked.LAST_CHUNK)
+            self.upstream.transport.write(self._last_chunk(self.trailers, fields.connection_named))
+
+    def _last_chunk(self, trailers: tuple[bytes, ...], named: tuple[bytes, ...]) -> bytes:
+        if not trailers:
+            return chunked.LAST_CHUNK
+        return chunked.encode_last(passed_on(trailers, named, self.worker.credential_headers))
 
     def pause_request(self) -> None:
         self.client.pause_reading()
@@ -321,8 +324,7 @@ class Exchange:
         ended_at = record_exchange(self, self.status, 0, 0)
         if self.chunk_response:
             wanted = trailers if self.facts.fields.takes_trailers else ()
-            passed = wanted and passed_on(wanted, named, self.worker.credential_headers)
-            last = chunked.encode(last) + (chunked.encode_last(passed) if passed else chunked.LAST_CHUNK)
+            last = chunked.encode(last) + self._last_chunk(wanted, named)
         if last:
             self.client.write(last)
         self.client.exchange_ended(self.promised_to_stay, ended_at)
@@ -334,7 +336,7 @@ class Exchange:
         """
         if self.done:
             return
-        refusal = _NOW_DRAINING if self.worker.draining else refusal_of_tunnel(self.worker, self.facts)
+        refusal = refusal_of_tunnel(self.worker, self.facts)
         if refusal is not None:  # things have changed since it was admitted
             self.give_up(refusal)
             return
@@ -342,10 +344,8 @@ class Exchange:
         self.status = SWITCHED
         head = switch_bytes(self, response)
         record_exchange(self, SWITCHED, 0, 0)
-        client = self.client
-        client.write(head)
-        tunnel = Tunnel(self.worker, self.facts, self.request_id, client, upstream)
-        tunnel.open(*client.hand_over(), rest)
+        self.client.write(head)
+        Tunnel(self.worker, self.facts, self.request_id, self.client, upstream).open(self.client, rest)
 
     def pause_response(self) -> None:
         if self.upstream is not None:
@@ -442,31 +442,8 @@ class Exchange:
             self.client.close_after(self)
         keep_alive = self.client.will_stay(self)
         data, self.bytes_out = render(
-            refusal, self.request_id, self.limit_fields(), head_only=self.facts.method == b"HEAD", close=not keep_alive
+            refusal, self.request_id, limit_fields(self), head_only=self.facts.method == b"HEAD", close=not keep_alive
         )
         ended_at = record_exchange(self, problem.status, problem.number, 0)
         self.client.write(data)
         self.client.exchange_ended(keep_alive, ended_at)
-
-    # Said with every answer.
-
-    def limit_fields(self, response: ResponseHead | None = None) -> bytes:
-        """The rate-limit headers of the key, as of now; each ends in CRLF."""
-        lease = self.entry.lease if self.entry is not None else None
-        if lease is None:
-            return b"" if response is None else limit_fields_beside(response, b"", None)
-        fields = lease.header_fields(self.started_at)
-        if response is None or not response.fields:
-            return fields
-        return limit_fields_beside(response, fields, min(lease.remaining) + lease.surplus)
-
-
-def credential_of(facts: Facts, service: Service) -> bytes | None:
-    """The API key of a request: in the service's own header, else as a bearer token."""
-    bearer = None
-    for lower, _, value in facts.fields.cut:
-        if lower == service.key_header:
-            return value.rstrip(b" \t")
-        if lower == b"authorization" and bearer is None and value[:7].lower() == b"bearer ":
-            bearer = value[7:].strip()
-    return bearer

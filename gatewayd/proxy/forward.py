@@ -74,7 +74,7 @@ def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool)
         framing += b"Connection: keep-alive\r\n"
     return b"%b\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
         response.kept,
-        exchange.limit_fields(response),
+        limit_fields(exchange, response),
         exchange.request_id,
         framing,
     )
@@ -84,13 +84,24 @@ def switch_bytes(exchange: Exchange, response: ResponseHead) -> bytes:
     """The head of a 101 for the client."""
     return b"%b\r\n%bX-Request-Id: %b\r\nConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (
         response.kept,
-        exchange.limit_fields(response),
+        limit_fields(exchange, response),
         exchange.request_id,
         response.upgrade,
     )
 
 
-def limit_fields_beside(response: ResponseHead, ours: bytes, remaining: int | None) -> bytes:
+def limit_fields(exchange: Exchange, response: ResponseHead | None = None) -> bytes:
+    """The rate-limit headers of the key, as of now; each ends in CRLF."""
+    lease = exchange.entry.lease if exchange.entry is not None else None
+    if lease is None:
+        return b"" if response is None else _limit_fields_beside(response, b"", None)
+    fields = lease.header_fields(exchange.started_at)
+    if response is None or not response.fields:
+        return fields
+    return _limit_fields_beside(response, fields, min(lease.remaining) + lease.surplus)
+
+
+def _limit_fields_beside(response: ResponseHead, ours: bytes, remaining: int | None) -> bytes:
     """Our rate-limit fields and the upstream's own, which are never made more permissive.
 
     RateLimit and RateLimit-Policy are lists: both stand. X-RateLimit-* has one voice: whoever has less left.

@@ -20,7 +20,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from gatewayd.errors import NO_ROUTE, Refusal
+from gatewayd.errors import DRAINING, NO_ROUTE, Refusal
 from gatewayd.policy.guards import refusal_of_standing
 from gatewayd.proxy.recording import record_more_bytes
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gatewayd.proxy.worker import Worker
 
 REPORT_S = 5.0  # how old the figures of a tunnel that is open may be
+_NOW_DRAINING = Refusal(DRAINING, "this gateway is about to end; ask again", ((b"Retry-After", b"1"),))
 _NO_SERVICE = Refusal(NO_ROUTE, "this service has been removed")
 
 
@@ -127,12 +128,13 @@ class Tunnel:
         service = self.facts.service
         return f"<Tunnel {service!r} {self._client.received} in, {self._upstream.received} out, {state}>"
 
-    def open(self, sent_ahead: bytes, half_closed: bool, rest: bytes) -> None:
-        """Take both transports over. `sent_ahead`: what the client has sent since its request; `rest`: the upstream."""
+    def open(self, client: ClientConnection, rest: bytes) -> None:
+        """Take both transports over. `rest`: what the upstream has sent since its answer."""
         worker = self._worker
         worker.tunnels.add(self)
         self._client.transport.set_protocol(self._client)
         self._upstream.transport.set_protocol(self._upstream)
+        sent_ahead, half_closed = client.hand_over()
         if rest:
             self._upstream.data_received(rest)
         if sent_ahead:
@@ -180,7 +182,7 @@ class Tunnel:
 
     def judge(self) -> None:
         """By what is known now."""
-        if not self._over and refusal_of_tunnel(self._worker, self.facts) is not None:
+        if not self._over and _refusal_of_standing(self._worker, self.facts) is not None:
             self.cut()
 
     def is_of(self, public_ids: Container[str] | None) -> bool:
@@ -312,7 +314,11 @@ class Tunnels:
 
 
 def refusal_of_tunnel(worker: Worker, facts: Facts) -> Refusal | None:
-    """Why a tunnel for this request may not be, as things stand now; None if it may."""
+    """Why a tunnel may not begin for this request, as things stand now; None if it may."""
+    return _NOW_DRAINING if worker.draining else _refusal_of_standing(worker, facts)
+
+
+def _refusal_of_standing(worker: Worker, facts: Facts) -> Refusal | None:
     service = worker.snapshot.services.get(facts.service.id)
     if service is None:
         return _NO_SERVICE
