@@ -27,7 +27,7 @@ OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET: Final = b"GET /open/ HTTP/1.1\r\nHost: api\r\n\r\n"
 BODY_LIMIT_BYTES: Final = 100
 BRISK_TIMEOUT_S: Final = 0.3
-FIRST_BYTE_S: Final = 0.4
+FIRST_BYTE_S: Final = 0.6
 IDLE_S: Final = 0.6
 
 Script = Callable[["Upstream", Peer], Awaitable[None]]

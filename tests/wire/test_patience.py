@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 ENDLESS = get(b"/endless/")
 UPLOAD = post(b"Content-Length: 10", path=b"/endless/")
-LATE_S = 2 * SWEEP_S + 0.25  # at the next sweep but one, on a machine that has other things to do
+LATE_S = 2 * SWEEP_S + 0.15  # at the next sweep but one, on a machine that has other things to do
 
 
 @asynccontextmanager
@@ -84,10 +84,18 @@ async def test_first_byte_is_counted_from_the_end_of_the_upload(wire: Wire) -> N
 
 
 async def test_a_whole_upload_in_one_packet(wire: Wire) -> None:
-    wire.upstream.script = says(b"")  # type: ignore[assignment]
-    for _ in range(2):  # before there is a connection, and on one that waits
+    async def script(_: Upstream, peer: Peer) -> None:
+        if (await peer.message()).line.startswith(b"GET"):
+            await peer.send(OK)
+        await peer.rest()
+
+    wire.upstream.script = script
+    for pooled in (False, True):  # before there is a connection, and on one that waits
+        if pooled:
+            await wire.ask(ENDLESS)
         async with taking(FIRST_BYTE_S, SWEEP_S):
             assert (await wire.ask(UPLOAD + b"0123456789")).status == 504
+    assert len(wire.upstream.peers) == 2
 
 
 async def test_an_upload_that_stalls(wire: Wire) -> None:
@@ -135,6 +143,26 @@ async def test_a_response_that_stalls(wire: Wire, head: bytes) -> None:
             with pytest.raises(CutShortError):
                 await client.message()
     assert [record.flags for record in wire.records()] == [ADMITTED | UPSTREAM_BROKE] * 2
+
+
+async def test_idleness_begins_with_the_head(wire: Wire) -> None:
+    """However long that took."""
+    gone = asyncio.Event()
+
+    async def script(_: Upstream, peer: Peer) -> None:
+        await peer.message()
+        await asyncio.sleep(FIRST_BYTE_S * 0.8)
+        await peer.send(answer(b"200 OK", CHUNKED))
+        gone.set()
+        await asyncio.sleep(3600)
+
+    wire.upstream.script = script
+    client = await wire.client()
+    await client.send(ENDLESS)
+    await gone.wait()
+    async with taking(IDLE_S, IDLE_S / 4):
+        with pytest.raises(CutShortError):
+            await client.message()
 
 
 async def test_a_response_that_goes_on_has_time(wire: Wire) -> None:

@@ -25,6 +25,7 @@ DROP = (
     b"Content_Type: a/b", b"Content-Digest-X: 1", b"Host: evil", b"Via: 1.1 a", b"Max-Forwards: 1", b"Forwarded: for=1",
     b"X-Forwarded-For: 1", b"X_Forwarded_For: 1", b"X-User-Id: root", b"x-gateway-a: 1", b"X-Tenant-A: 1",
     b"X-KEY-Id: 1", b"X-Key_Id: 1", b"Authorization: Basic a", b"X-API-Key: a", b"x_api_key: a", b"X-Own-Key: a",
+    b"X_Own_Key: a",
     b"WWW-Authenticate: a", b"Proxy-Authorization: a", b"Cookie: a", b"Set-Cookie: a", b"Connection: close",
     b"Keep-Alive: 1", b"Upgrade: h2c", b"TE: trailers", b"Trailer: a", b"HTTP2-Settings: a", b"If-Match: a",
     b"If-None-Match: a", b"Range: bytes=0-1", b"Cache-Control: no-store", b"Age: 1", b"Expires: 0", b"Date: x",

@@ -409,6 +409,66 @@ async def test_a_side_that_does_not_read_makes_the_other_wait(wire: Wire, side: 
     await sending
 
 
+async def paused(wire: Wire) -> tuple[Peer, Tunnel]:
+    """A tunnel whose client does not take what its upstream says, which is much."""
+
+    async def script(_: Upstream, peer: Peer) -> None:
+        await peer.message()
+        await peer.send(SWITCH + bytes(32 * MIB))
+        await peer.rest()
+
+    wire.upstream.script = script
+    client = await wire.client(limit=4096, receives=65536)
+    await client.send(keyed(wire))
+    await client.message(interim=True)
+    tunnel = tunnel_of(wire)
+    await wire.settled(lambda: tunnel._client.writing_paused)
+    return client, tunnel
+
+
+async def test_held_while_it_waits_for_a_slow_side(wire: Wire) -> None:
+    """The slow side catches up: that is no reason to go on before the key is known."""
+    client, tunnel = await paused(wire)
+    changed(wire)
+    received = tunnel._upstream.received
+    while tunnel._client.transport.get_write_buffer_size() or tunnel._client.writing_paused:
+        await client.more()
+    await asyncio.sleep(0.05)
+    assert tunnel._upstream.received == received
+    wire.worker._on_message(KeyFound(wire.key[3:11].decode(), conf_of(wire)))
+    await wire.settled(lambda: tunnel._upstream.received > received)
+    client.reset()
+
+
+async def test_released_while_it_waits_for_a_slow_side(wire: Wire) -> None:
+    """The key is good: that is no reason to read more than the slow side takes."""
+    client, tunnel = await paused(wire)
+    received = tunnel._upstream.received
+    for _ in range(20):
+        changed(wire, conf_of(wire))
+        await asyncio.sleep(0.005)
+    assert tunnel._upstream.received == received
+    client.reset()
+
+
+async def test_a_client_that_does_not_even_take_the_answer(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = ClientConnection.write
+
+    def write_to_a_slow_client(connection: ClientConnection, data: bytes) -> None:
+        write(connection, data)
+        connection.pause_writing()
+
+    monkeypatch.setattr(ClientConnection, "write", write_to_a_slow_client)
+    client = await switched(wire)
+    tunnel = tunnel_of(wire)
+    await client.send(TEN)
+    await wire.settled(lambda: wire.upstream.peers[0].received.endswith(TEN))
+    await asyncio.sleep(0.02)
+    assert tunnel._upstream.received == 0
+    tunnel._client.resume_writing()
+    assert await client._take(10) == TEN
+
+
 # Ended by the gateway.
 
 
