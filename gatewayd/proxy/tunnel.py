@@ -101,8 +101,8 @@ class Tunnel:
     """Both sides and what they stand on. It is among the server's connections in place of the client's."""
 
     __slots__ = (
-        "_active_at", "_asking", "_client", "_opened_at", "_over", "_public_id", "_recorded_at", "_recorded_in",
-        "_recorded_out", "_seen", "_upstream", "_worker", "facts", "held", "request_id",
+        "_active_at", "_asking", "_client", "_digest", "_opened_at", "_over", "_public_id", "_recorded_at",
+        "_recorded_in", "_recorded_out", "_seen", "_upstream", "_worker", "facts", "held", "request_id",
     )  # fmt: skip
 
     def __init__(
@@ -114,7 +114,9 @@ class Tunnel:
         self.held = False  # nothing is read while its key is looked up again
         self._asking = False
         self._over = False
-        self._public_id = facts.key.conf.public_id if facts.key is not None else ""
+        self._public_id, self._digest = "", b""
+        if facts.key is not None:  # what it says now: a key that changes does so in place
+            self._public_id, self._digest = facts.key.conf.public_id, facts.key.conf.digest
         self._opened_at = self._active_at = self._recorded_at = worker.now()
         self._recorded_in = self._recorded_out = 0
         self._seen = 0  # bytes either way, or bytes unsent once it is over, when last looked at
@@ -166,13 +168,13 @@ class Tunnel:
         self._asking = False
         if self._over:
             return
-        before, self.facts.key = self.facts.key, self._worker.keys.entries.get(self._public_id)
-        if before is None or self.facts.key is None or self.facts.key.conf.digest != before.conf.digest:
-            self.facts.key = before  # for its last record
+        entry = self._worker.keys.entries.get(self._public_id)
+        if entry is None or entry.conf.digest != self._digest:
             self.cut()
-        else:
-            self.judge()
-            self._release()
+            return
+        self.facts.key = entry
+        self.judge()
+        self._release()
 
     def _release(self) -> None:
         if self.held:

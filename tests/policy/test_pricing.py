@@ -61,6 +61,8 @@ def test_what_is_no_price_is_said_to_be_none(text: str, says: str) -> None:
     assert len(str(caught.value)) < 120
 
 
-@pytest.mark.parametrize(("status", "costs"), [(200, True), (302, True), (199, False), (400, False), (503, False)])
+@pytest.mark.parametrize(
+    ("status", "costs"), [(200, True), (302, True), (101, True), (199, False), (400, False), (503, False)]
+)
 def test_what_succeeded_costs(status: int, costs: bool) -> None:
     assert is_billable(status) is costs

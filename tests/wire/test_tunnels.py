@@ -513,6 +513,20 @@ async def test_a_key_that_is_no_longer_good(wire: Wire, name: str) -> None:
     await cut_off(wire, client)
 
 
+@pytest.mark.parametrize("name", LOST)
+async def test_a_key_that_is_no_longer_good_while_others_use_it(wire: Wire, name: str) -> None:
+    """A request in flight keeps the worker's entry of the key, which then changes in place."""
+    client = await switched(wire, keyed(wire))
+    await echoed(client, TEN)
+    entry = wire.worker.keys.entries[wire.key[3:11].decode()]
+    assert entry is not None
+    wire.worker.keys._by_id[7] = entry
+    entry.in_flight = 1
+    changed(wire, conf_of(wire, **LOST[name]))
+    assert wire.worker.keys.entries[wire.key[3:11].decode()] is entry
+    await cut_off(wire, client)
+
+
 async def test_a_key_that_is_gone(wire: Wire) -> None:
     client = await switched(wire, keyed(wire))
     await echoed(client, TEN)
