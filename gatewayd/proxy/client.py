@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 # A request body of up to this much is read to its end after an early answer, to keep the connection.
 DROPPED_BODY_BYTES = 65536
 LINGER_S = 2.0
+SLOWEST_READ_BYTES = 16384  # in `keep_alive_s`, of answers that are over: slower clients would hold memory for hours
 LAST_REQUEST_S = 0.3  # on draining, for a request that is on its way; beyond the round trips of most callers
 _CR = ord("\r")
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing drops what is unsent and sends RST
@@ -85,6 +86,7 @@ class ClientConnection(asyncio.Protocol):
         self._fields: Fields | None = None  # of the last request: the next one's are mostly the same
         self._parser = new_parser()
         self._buffer = b""  # bytes of a message that has not begun to be an exchange
+        self._begun_head = b""  # the same object, once it is known to be a part of a head
         self._waits_since = worker.now()  # for the client to do what is its turn
         self._unsent = 0  # bytes that the client had not taken when it was last looked at
         # Per request.
@@ -138,7 +140,10 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._state is _HEAD:
-            self._read_messages(self._buffer + data if self._buffer else data)
+            if self._buffer:
+                self._read_more(data)
+            else:
+                self._read_messages(data)
         elif self._state is _BODY:
             self._read_body(data)
         elif self._state is _ANSWERING:
@@ -188,11 +193,23 @@ class ClientConnection(asyncio.Protocol):
             data, self._buffer = self._buffer, b""
         self._buffer = data
 
+    def _read_more(self, data: bytes) -> None:
+        """Bytes after those that wait. Where these are a part of a head, its end can be in the new ones only.
+
+        Else a head that comes byte by byte would be searched again for each: 12 µs a byte at 32 KiB, now 2.
+        """
+        begun = self._buffer
+        if begun is self._begun_head and begun[:1] != b"\r" and b"\r\n\r\n" not in begun[-3:] + data:
+            self._await_rest_of_head(begun + data)
+            return
+        self._begun_head = b""
+        self._read_messages(begun + data)
+
     def _await_rest_of_head(self, data: bytes) -> None:
         judged = max(0, len(self._buffer) - 1)
         if not judged:
             self._waits_since = self.worker.now()
-        self._buffer = data
+        self._buffer = self._begun_head = data
         if self._ended:
             self.transport.close()
             return
@@ -355,7 +372,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         self._state = _LINGERING
-        self._buffer = b""
+        self._buffer = self._begun_head = b""
         self._waits_since = self.worker.now()
         self.resume_reading()
         if self._ended or not self.transport.can_write_eof():
@@ -385,7 +402,7 @@ class ClientConnection(asyncio.Protocol):
         settings = self.worker.settings
         unsent = self.transport.get_write_buffer_size()
         if unsent:
-            if unsent != self._unsent:  # it reads, however slowly
+            if unsent > self._unsent or self._unsent - unsent >= SLOWEST_READ_BYTES:  # it reads, if slowly
                 self._unsent, self._waits_since = unsent, now
             elif waited_s > settings.keep_alive_s:
                 self.abort()

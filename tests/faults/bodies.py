@@ -104,7 +104,7 @@ class BodyServer:
     """The upstream. `pace` is how it handles the next bodies; `taken` are the lengths of those that it was sent."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.pace = Pace()
         self.taken: list[int] = []

@@ -25,12 +25,9 @@ class Process:
         """Bytes of memory that it has now."""
         return self._status("VmRSS")
 
-    def peak(self) -> int:
-        """The most that it has had since `forget_peak`."""
-        return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+    def anonymous(self) -> int:
+        """The same without what is mapped from files, such as the journal."""
+        return self._status("RssAnon")
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
