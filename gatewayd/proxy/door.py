@@ -3,7 +3,6 @@
 Past the limit a connection is answered 503 at once, before it has said anything, and closed in two steps (write side
 first): closing it with a request on its way would be a reset, which can destroy the answer (RFC 9112 section 9.6). It
 costs no parser and no buffer. Those that are being closed so are bounded in number and time, and none of them counts.
-Where the listener speaks TLS it is closed without a word: a handshake is what there is no room for.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,8 @@ from gatewayd.proxy.client import ClientConnection
 from gatewayd.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gatewayd.proxy.worker import Worker
 
 LEAVING_LIMIT = 256  # connections at once that have been turned away and have yet to hear it
@@ -32,43 +32,35 @@ log = logging.getLogger(__name__)
 
 
 class Door:
-    """Called by the server for each connection that it accepts; what it returns is the connection's protocol."""
+    """Called by the server for each connection that it accepts; what it returns is the connection's protocol.
+
+    `admit` makes the protocol of one that may come in. `speaks`: HTTP can be spoken to one that may not, at once; where
+    a TLS handshake comes first it would be noise, and the connection is just closed.
+    """
 
     def __init__(self, worker: Worker, limit: int) -> None:
         self.worker = worker
         self.limit = limit
+        self.admit: Callable[..., asyncio.BaseProtocol] = partial(ClientConnection, worker)
+        self.speaks = True
         self.turned_away = 0
-        self._inside: Callable[..., asyncio.BaseProtocol] = partial(ClientConnection, worker)
-        self._answers = True
         self._told = 0
         self._leaving: dict[TurnedAway, float] = {}  # since when; the oldest stand first
 
     def __repr__(self) -> str:
         return f"<Door {len(self.worker.connections)} of {self.limit} in, {self.turned_away} turned away>"
 
-    def leads_to(self, inside: Callable[..., asyncio.BaseProtocol], *, answers: bool) -> None:
-        """What those that may come in get for a protocol. `answers`: the others understand plain HTTP."""
-        self._inside, self._answers = inside, answers
-
     def __call__(self, **given: Any) -> asyncio.BaseProtocol:
         if len(self.worker.connections) < self.limit:
-            return self._inside(**given)
+            return self.admit(**given)
         self.turned_away += 1
         return TurnedAway(self)
 
-    def turn_away(self, connection: TurnedAway) -> None:
-        if not self._answers:
-            connection.transport.abort()
-            return
-        self._leave_room()
-        self._leaving[connection] = self.worker.now()
-        connection.transport.write(self.worker.render_rejection(_FULL))
-        connection.transport.write_eof()
-
-    def _leave_room(self) -> None:
-        """Where too many still linger, the one that has had the most time makes room."""
+    def leaves(self, connection: TurnedAway) -> None:
+        """It has been answered. Where too many still linger, the one that has had the most time makes room."""
         if len(self._leaving) >= LEAVING_LIMIT:
             next(iter(self._leaving)).transport.abort()
+        self._leaving[connection] = self.worker.now()
 
     def has_left(self, connection: TurnedAway) -> None:
         self._leaving.pop(connection, None)
@@ -102,7 +94,15 @@ class TurnedAway(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self._door.turn_away(self)
+        if not self._door.speaks:
+            self.transport.abort()
+            return
+        self._door.leaves(self)
+        self.transport.write(self._door.worker.render_rejection(_FULL))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._door.has_left(self)

@@ -208,7 +208,7 @@ async def serve(settings: Settings, slot: int, sockets: list[socket.socket], sup
     worker = Worker(settings, slot, server.server_state.connections)  # type: ignore[arg-type]
     server.on_drain = worker.drain
     config.load()
-    worker.door.leads_to(first_protocol(worker, tls), answers=tls is None)
+    worker.door.admit, worker.door.speaks = first_protocol(worker, tls), tls is None
     config.http_protocol_class = worker.door  # type: ignore[assignment]
     drain_with_supervisor(supervisor)
     tasks = [asyncio.create_task(worker.link.run()), asyncio.create_task(worker.sweep())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -315,6 +316,32 @@ async def test_head_that_does_not_end(wire: Wire) -> None:
     await at(wire, wire.worker.settings.head_timeout_s + 1)
     assert (await client.message()).status == 408
     assert await client.rest() == b""
+
+
+async def test_a_head_that_comes_byte_by_byte_costs_the_same_for_each(wire: Wire) -> None:
+    """Searched from its start for each byte, the last thousand would cost twenty times the first."""
+
+    def cost_ns(count: int) -> int:
+        began = time.process_time_ns()
+        for _ in range(count):
+            connection.data_received(b"x")
+        return time.process_time_ns() - began
+
+    ratios = []
+    for _ in range(3):
+        client = await wire.client()
+        await wire.settled(lambda: bool(wire.state.connections))
+        connection = connection_of(wire)
+        connection.data_received(b"GET /open/ HTTP/1.1\r\nHost: api\r\nX-Long: ")
+        first_ns = cost_ns(1000)
+        connection.data_received(b"x" * 29000)
+        ratios.append(cost_ns(1000) / first_ns)
+        connection.data_received(b"\r\n\r")
+        connection.data_received(b"\n")
+        assert (await client.message()).status == 200
+        await client.closed()
+        await wire.settled(lambda: not wire.state.connections)
+    assert min(ratios) < 6, ratios
 
 
 async def test_idle_connection(wire: Wire) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 from collections.abc import Awaitable, Callable
@@ -82,6 +83,15 @@ async def test_it_hears_it_though_its_request_was_on_its_way(wire: Wire) -> None
         assert_overloaded(await client.message())
         assert await client.rest() == b""
     assert wire.upstream.received == b""
+
+
+async def test_where_http_is_not_the_first_thing_to_be_said_nothing_is(wire: Wire) -> None:
+    wire.worker.door.limit = 0
+    wire.worker.door.speaks = False
+    client = await wire.client()
+    with contextlib.suppress(CutShortError):
+        assert await client.rest() == b""
+    assert client.ended
 
 
 async def test_those_that_do_not_go_are_bounded_in_number(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
