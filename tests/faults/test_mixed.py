@@ -1,6 +1,6 @@
 """Two million requests of every kind leave nothing behind: no descriptor, no connection, no request, no memory.
 
-The slow one takes about five minutes, on two cores that do nothing else.
+The slow one takes about three minutes, on two cores that do little else.
 """
 
 from __future__ import annotations
