@@ -20,7 +20,9 @@ from gatewayd.policy.guards import NO_SUCH_KEY
 
 Wake = Callable[[], None]
 ASKED_LIMIT = 64  # 2 ms of control's time
-WAITING_LIMIT = 1024  # requests, the dead ones among them: about 4 MiB
+# Requests, the dead ones among them. Half of what may be in flight, so that the rest is left to known keys while control
+# is away; and what callers of one worker send while control, back again, is asked for every key anew.
+WAITING_LIMIT = 4096
 MISSES_PER_S = 1000.0  # 3 % of a core of control's for each worker
 MISSES_BURST = 2000.0
 UNKNOWN_LIMIT = 4096
