@@ -114,9 +114,9 @@ def fit_to_descriptors(settings: Settings) -> Settings:
     Raises the soft limit to the hard one first: the soft one is 1024 on most systems, for the sake of select(2).
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard == resource.RLIM_INFINITY:
         return settings
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     fits = connections_that_fit(settings.connections_limit, settings.in_flight_limit, hard)
     if fits == settings.connections_limit:
         return settings

@@ -20,8 +20,8 @@ from gatewayd.policy.guards import NO_SUCH_KEY
 
 Wake = Callable[[], None]
 ASKED_LIMIT = 64  # 2 ms of control's time
-# Requests, the dead ones among them. Half of what may be in flight, so that the rest is left to known keys while control
-# is away; and what callers of one worker send while control, back again, is asked for every key anew.
+# Requests, the dead ones among them. Half of what may be in flight: the rest is left to known keys while control is
+# away. Not less, since a control that is back is asked for every key anew, while callers go on sending.
 WAITING_LIMIT = 4096
 MISSES_PER_S = 1000.0  # 3 % of a core of control's for each worker
 MISSES_BURST = 2000.0
