@@ -183,4 +183,4 @@ def test_siege(
     assert ended - began < limit_s + LATE_S + took_to_open_s
     assert grown < count * (each_bytes + BARE_BYTES)
     assert others.answers.keys() == {200}
-    assert others.slowest_s < 1.0
+    assert others.slowest_s < 2.0  # they and the siege share a process and its lock
