@@ -59,7 +59,9 @@ class Door:
     def leaves(self, connection: TurnedAway) -> None:
         """It has been answered. Where too many still linger, the one that has had the most time makes room."""
         if len(self._leaving) >= LEAVING_LIMIT:
-            next(iter(self._leaving)).transport.abort()
+            oldest = next(iter(self._leaving))
+            del self._leaving[oldest]  # now: the loop tells of its end only after the others that come in this turn
+            oldest.transport.abort()
         self._leaving[connection] = self.worker.now()
 
     def has_left(self, connection: TurnedAway) -> None:

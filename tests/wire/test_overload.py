@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -97,11 +98,22 @@ async def test_where_http_is_not_the_first_thing_to_be_said_nothing_is(wire: Wir
 async def test_those_that_do_not_go_are_bounded_in_number(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "LEAVING_LIMIT", 3)
     wire.worker.door.limit = 0
-    clients = [await wire.client() for _ in range(8)]
-    for client in clients:
-        assert_overloaded(await client.message())
-    await wire.settled(lambda: len(wire.worker.door._leaving) == 3)
-    assert wire.worker.door.turned_away == 8
+    leaving: list[int] = []
+    has_left = wire.worker.door.has_left
+
+    def noted(connection: door.TurnedAway) -> None:
+        leaving.append(len(wire.worker.door._leaving))
+        has_left(connection)
+
+    monkeypatch.setattr(wire.worker.door, "has_left", noted)
+    socks = [socket.create_connection(("127.0.0.1", wire.port)) for _ in range(8)]  # accepted in one turn of the loop
+    await wire.settled(lambda: wire.worker.door.turned_away == 8)
+    assert len(wire.worker.door._leaving) == 3
+    await wire.settled(lambda: len(leaving) == 5)
+    assert max(leaving) == 3
+    assert socks[-1].recv(4096).startswith(b"HTTP/1.1 503 ")
+    for sock in socks:
+        sock.close()
 
 
 async def test_those_that_do_not_go_are_bounded_in_time(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
