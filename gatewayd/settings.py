@@ -96,6 +96,16 @@ class Settings(BaseSettings):
         16384, ge=1, le=1 << 20, description="Client connections of each worker at once (503 beyond)."
     )
     in_flight_limit: int = Field(8192, ge=1, le=1 << 20, description="Requests of each worker at once (503 beyond).")
+    upstream_age_s: int = Field(
+        3600, ge=1, le=86400, description="Age from which on an upstream connection serves no further request."
+    )
+    upstream_idle_limit: int = Field(256, ge=0, description="Idle connections kept, for each target and worker.")
+    connecting_limit: int = Field(
+        256, ge=1, description="Connections being made, for each target and worker (503 beyond)."
+    )
+    resolve_s: int = Field(
+        10, ge=1, le=3600, description="How long the addresses of an upstream's name are remembered."
+    )
 
     @field_validator("listen")
     @classmethod

@@ -14,7 +14,6 @@ only answer to trouble is to abort: the client must see a broken message, never 
 
 from __future__ import annotations
 
-import errno
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,13 +46,15 @@ from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
 if TYPE_CHECKING:
     from gatewayd.policy.spending import KeyEntry
     from gatewayd.proxy.client import ClientConnection
+    from gatewayd.proxy.dial import DialError
     from gatewayd.proxy.upstream import UpstreamConnection
     from gatewayd.proxy.worker import Worker
 
 # Between the 4 KiB of a typical POST and what a caller may make us hold before it is admitted.
 PENDING_LIMIT_BYTES = 65536
 LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
-_BUSY = Refusal(OVERLOADED, "the gateway has as many requests in flight as it may", ((b"Retry-After", b"1"),))
+RETRY_SOON = ((b"Retry-After", b"1"),)
+_BUSY = Refusal(OVERLOADED, "the gateway has as many requests in flight as it may", RETRY_SOON)
 NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
 
 
@@ -171,7 +172,8 @@ class Exchange:
         else:
             self.connect_attempts += 1
             self.deadline = min(self.started_at + service.timeout_s, time.monotonic() + service.connect_timeout_s)
-            pool.connect(self)
+            if not pool.connect(self, fresh=fresh):
+                self.refuse(Refusal(OVERLOADED, "too many connections to the upstream are being made", RETRY_SOON))
 
     def connected(self, connection: UpstreamConnection) -> None:
         """A connection is there: send the head and what there is of the body."""
@@ -195,21 +197,19 @@ class Exchange:
         else:
             self.deadline = AT_NEXT_SWEEP
 
-    def connect_failed(self, error: OSError) -> None:
-        """Refused before a byte was sent: another target may be tried, nothing can happen twice."""
+    def connect_failed(self, error: DialError) -> None:
+        """Failed before a byte was sent: another target may be tried, nothing can happen twice."""
         if self.done or self.upstream is not None:
             return
-        if error.errno in (errno.EMFILE, errno.ENFILE):  # nobody's fault but ours
+        if error.out_of_descriptors:
             self.worker.shed_idle_upstreams()
-            self.refuse(Refusal(OVERLOADED, "the gateway has too many open files", ((b"Retry-After", b"1"),)))
+            self.refuse(Refusal(OVERLOADED, str(error), RETRY_SOON))
             return
         service = self.route.service
         if self.connect_attempts < len(set(service.targets)):
             self._forward(service)
             return
-        self.refuse(
-            Refusal(UPSTREAM_UNREACHABLE, f"the upstream refused the connection ({error.strerror or 'no address'})")
-        )
+        self.refuse(Refusal(UPSTREAM_UNREACHABLE, str(error)))
 
     def request_body(self, data: bytes) -> None:
         """Body data, unframed, as it came from the client."""
@@ -404,9 +404,7 @@ class Exchange:
         if self.status:
             self._abort(CLIENT_LEFT if self.client.writing_paused else UPSTREAM_BROKE)
         elif not self.admitted:
-            self.give_up(
-                Refusal(OVERLOADED, "the gateway could not look up the key in time", ((b"Retry-After", b"1"),))
-            )
+            self.give_up(Refusal(OVERLOADED, "the gateway could not look up the key in time", RETRY_SOON))
         elif self.upstream is None:
             self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
         elif not self.request_received and not self.client.reading_paused and not self.withholds_body:

@@ -1,4 +1,9 @@
-"""The connections to one target: those that wait to be used again, those in use, those being made."""
+"""The connections to one target: those that wait to be used again, those in use, those being made.
+
+Every exchange that waits has a connect under way of its own, and the first connection that is free serves it: the one
+being made for it, or one that another exchange gives back, which goes to whoever has waited longest. So a connect that
+is no longer needed by whom it was begun for serves another, or is kept; and one that fails concerns nobody else.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from gatewayd.policy.facts import Target
+from gatewayd.proxy.dial import Dialer, DialError
 from gatewayd.proxy.upstream import UpstreamConnection
+from gatewayd.settings import Settings
 
 if TYPE_CHECKING:
     from gatewayd.proxy.exchange import Exchange
@@ -15,13 +22,19 @@ if TYPE_CHECKING:
 class Pool:
     """Idle connections are taken newest first, so that surplus ones grow old and are closed."""
 
-    def __init__(self, target: Target, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, target: Target, loop: asyncio.AbstractEventLoop, dialer: Dialer, settings: Settings) -> None:
         self.target = target
         self._loop = loop
+        self._dialer = dialer
+        self._idle_s = settings.upstream_idle_s
+        self._idle_limit = settings.upstream_idle_limit
+        self._age_s: float = settings.upstream_age_s
+        self._connecting_limit = settings.connecting_limit
         self._idle: dict[UpstreamConnection, None] = {}
         self._open: set[UpstreamConnection] = set()
         self._connecting: set[asyncio.Task[Any]] = set()
-        self._retired = False
+        self._waiting: dict[Exchange, bool] = {}  # longest first; whether it must have a connection that is new
+        self._addresses: tuple[str, ...] = ()  # where the target's name led when last looked
 
     def __repr__(self) -> str:
         idle = len(self._idle)
@@ -35,58 +48,104 @@ class Pool:
                 return connection
         return None
 
-    def connect(self, exchange: Exchange) -> None:
-        """Open a connection for this exchange. A task: a connect must wait."""
+    def connect(self, exchange: Exchange, *, fresh: bool = False) -> bool:
+        """Get a connection for this exchange; a `fresh` one has served nobody. False: too many are being made."""
+        if len(self._connecting) >= self._connecting_limit:
+            return False
+        self._waiting[exchange] = fresh
         task = self._loop.create_task(self._connect(exchange))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
+        return True
 
     async def _connect(self, exchange: Exchange) -> None:
-        target = self.target
+        connection: UpstreamConnection | None = None
+        failure: DialError | None = None
         try:
-            async with asyncio.timeout(exchange.route.service.connect_timeout_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self), target.host, target.port
-                )
+            connection = await self._dialer.dial(self._connection_to, exchange.route.service.connect_timeout_s)
         except TimeoutError:
-            return  # the sweeper answers, by the exchange's deadline
-        except OSError as error:
-            exchange.connect_failed(error)
-            return
-        if connection not in self._open:  # closed again before this task had its turn
-            exchange.upstream_died(stale=False)
-        elif exchange.done:  # timed out or left meanwhile: the next request can use it
-            self.give_back(connection)
-        else:
+            pass  # the sweeper answers, by the exchange's deadline
+        except DialError as error:
+            failure = error
+        finally:
+            # False: it was served by another connection, timed out, or left.
+            waits = self._waiting.pop(exchange, None) is not None and not exchange.done
+        if failure is not None and waits:
+            exchange.connect_failed(failure)
+        elif connection is not None and connection not in self._open:  # closed again before this task had its turn
+            if waits:
+                exchange.upstream_died(stale=False)
+        elif connection is not None and waits:
             exchange.connected(connection)
+        elif connection is not None:
+            self.give_back(connection)
+
+    def _connection_to(self, address: str) -> UpstreamConnection:
+        connection = UpstreamConnection(self)
+        connection.address = address
+        return connection
 
     def opened(self, connection: UpstreamConnection) -> None:
+        connection.expires_at = self._loop.time() + self._age_s
         self._open.add(connection)
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        if self._retired:
+        now = self._loop.time()
+        if now >= connection.expires_at:
             connection.transport.close()
             return
-        connection.idle_since = self._loop.time()
+        if self._waiting and self._hand_on(connection):
+            return
+        if len(self._idle) >= self._idle_limit:
+            connection.transport.close()
+            return
+        connection.idle_since = now
         self._idle[connection] = None
+
+    def _hand_on(self, connection: UpstreamConnection) -> bool:
+        for exchange, fresh in self._waiting.items():
+            if not exchange.done and not (fresh and connection.served):
+                break
+        else:
+            return False
+        del self._waiting[exchange]
+        exchange.connected(connection)
+        return True
 
     def lost(self, connection: UpstreamConnection) -> None:
         self._idle.pop(connection, None)
         self._open.discard(connection)
 
+    def sweep(self) -> None:
+        """Close connections that have been idle for too long, and leave addresses that the name has left."""
+        if not self._open:
+            return
+        self.close_idle(self._loop.time() - self._idle_s)
+        addresses = self._dialer.current_addresses()
+        if addresses is not self._addresses:
+            self._addresses = addresses
+            self._leave([connection for connection in self._open if connection.address not in addresses])
+
     def close_idle(self, before: float) -> None:
-        """Close connections that have been idle since before this loop time. The oldest stand first."""
+        """Those idle since before this loop time. The oldest stand first."""
         for connection in list(self._idle):
             if connection.idle_since >= before:
                 break
             self._idle.pop(connection, None)
             connection.transport.close()
 
+    def _leave(self, connections: list[UpstreamConnection]) -> None:
+        """Idle ones close now, busy ones after their exchange."""
+        for connection in connections:
+            connection.expires_at = 0.0
+            if connection in self._idle:
+                del self._idle[connection]
+                connection.transport.close()
+
     def retire(self) -> None:
-        """No service uses this target any more: idle connections close now, busy ones after their exchange."""
-        self._retired = True
-        for connection in list(self._idle):
-            connection.transport.close()
+        """No service uses this target any more."""
+        self._age_s = 0.0  # of those still being made
+        self._leave(list(self._open))
 
     def close(self) -> None:
         for task in self._connecting:

@@ -30,7 +30,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_buffer", "_chunks", "_head", "_interim", "_last_head", "_last_response",
-        "_last_to_head", "_parser", "exchange", "idle_since", "pool", "served",
+        "_last_to_head", "_parser", "address", "ended", "exchange", "expires_at", "idle_since", "pool", "served",
         "transport",
     )  # fmt: skip
 
@@ -39,6 +39,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.served = 0  # requests sent on this connection: the first one finds it fresh, the others may find it stale
         self.idle_since = 0.0
+        self.expires_at = 0.0  # loop time from which on it serves no further exchange
+        self.address = ""  # that it is to, of the target's
+        self.ended = False  # the upstream has said that it sends no more
         self.exchange: Exchange | None = None
         self._parser: httptools.HttpResponseParser | None = None  # one that stands at the start of a message
         self._buffer = b""
@@ -79,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._read_body(exchange, data)
 
     def eof_received(self) -> bool:
+        self.ended = True
         return False  # the transport closes; connection_lost decides what it meant
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -86,7 +90,9 @@ class UpstreamConnection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        if self._head is not None and self._body_left == UNTIL_CLOSE and exc is None:
+        # Only an end that the upstream has declared ends a body: by FIN, in TLS by close_notify (RFC 9112 section 9.8;
+        # uvloop calls eof_received for no less). What we closed ourselves, or somebody cut off, is not whole.
+        if self._head is not None and self._body_left == UNTIL_CLOSE and self.ended and exc is None:
             exchange.response_ended()
         elif self._head is None and not self._buffer and not self._interim:
             exchange.upstream_died(self.served > 1)

@@ -40,6 +40,7 @@ from gatewayd.policy.facts import Target
 from gatewayd.policy.snapshot import EMPTY, Snapshot, compile_snapshot
 from gatewayd.proxy.arrival import first_protocol
 from gatewayd.proxy.client import ClientConnection
+from gatewayd.proxy.dial import Dialer
 from gatewayd.proxy.door import Door, fit_to_descriptors
 from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.head import request_pattern
@@ -49,6 +50,8 @@ from gatewayd.proxy.link import Link
 from gatewayd.proxy.listener_tls import ListenerTls
 from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
+from gatewayd.proxy.resolver import Resolver
+from gatewayd.proxy.target_tls import Contexts
 from gatewayd.proxy.tunnel import Tunnels
 from gatewayd.serving import DrainingServer, server_config
 from gatewayd.settings import Settings
@@ -83,6 +86,8 @@ class Worker:
         self.rejected = 0  # heads that were no requests
         self.draining = False
         self.welcomed = asyncio.Event()
+        self.resolver = Resolver(self.loop, settings.resolve_s)
+        self.contexts = Contexts(self.loop)
         self._pools: dict[str, Pool] = {}  # by the target's identity
         self._serves_unrecorded = settings.on_full == "serve"
         # 16 characters, which is what a record keeps of an id: 8 for this worker's life, 8 that count.
@@ -106,7 +111,8 @@ class Worker:
     def pool_of(self, target: Target) -> Pool:
         pool = self._pools.get(target.identity)
         if pool is None:
-            pool = self._pools[target.identity] = Pool(target, self.loop)
+            dialer = Dialer(target, self.loop, self.resolver, self.contexts)
+            pool = self._pools[target.identity] = Pool(target, self.loop, dialer, self.settings)
         return pool
 
     def shed_idle_upstreams(self) -> None:
@@ -153,6 +159,7 @@ class Worker:
         wanted = {target.identity for service in snapshot.services.values() for target in service.targets}
         for identity in self._pools.keys() - wanted:
             self._pools.pop(identity).retire()
+        self.resolver.keep(pool.target.host for pool in self._pools.values())
         self.tunnels.snapshot_changed()
 
     # Time.
@@ -177,7 +184,8 @@ class Worker:
         self.tunnels.sweep()
         self.door.check_time(now)
         for pool in self._pools.values():
-            pool.close_idle(self.loop.time() - self.settings.upstream_idle_s)
+            pool.sweep()
+        self.contexts.look_after(pool.target.tls for pool in self._pools.values() if pool.target.tls is not None)
         self.link.send(
             WorkerStats(
                 self.requests,
@@ -197,6 +205,8 @@ class Worker:
         for pool in self._pools.values():
             pool.close()
         self.tunnels.close()
+        self.resolver.close()
+        self.contexts.close()
         self.journal.close()
 
 

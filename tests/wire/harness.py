@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from uvicorn.server import ServerState
 
-from gatewayd.channel import KeyConf, ServiceConf, TargetConf, TenantConf, Welcome
+from gatewayd.channel import KeyConf, ServiceConf, SnapshotChanged, TargetConf, TenantConf, Welcome
 from gatewayd.keys import digest, new_key
 from gatewayd.policy.spending import KeyEntry
 from gatewayd.proxy.worker import Worker
@@ -60,9 +60,12 @@ class Upstream:
             await peer.send(self.answer)
 
     async def __aenter__(self) -> Upstream:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await self.listen()
         self.port = self._server.sockets[0].getsockname()[1]
         return self
+
+    async def listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
@@ -125,10 +128,11 @@ def services(url: str) -> tuple[ServiceConf, ...]:
 class Wire:
     """The gateway of one test. Use it with `async with`; at the end nothing may be left of what it held."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, upstream: Upstream | None = None, **settings: Any) -> None:
         (folder / "journal").mkdir()
         self.folder = folder
-        self.upstream = Upstream()
+        self.settings = settings
+        self.upstream = upstream or Upstream()
         self.clients: list[Peer] = []
         self.key = b""
         self.errors: list[dict[str, Any]] = []
@@ -138,7 +142,7 @@ class Wire:
         loop.set_exception_handler(lambda _, context: self.errors.append(context))
         await self.upstream.__aenter__()
         self.state = ServerState()
-        settings = Settings(state_dir=self.folder, admin_socket=self.folder / "admin.sock", workers=1)
+        settings = Settings(state_dir=self.folder, admin_socket=self.folder / "admin.sock", workers=1, **self.settings)
         self.worker = Worker(settings, 0, self.state.connections)  # type: ignore[arg-type]
         tenants = (TenantConf(1, "default", False), TenantConf(2, "acme", False))
         self.worker._on_message(Welcome(tenants, services(f"http://127.0.0.1:{self.upstream.port}")))
@@ -172,6 +176,10 @@ class Wire:
             await asyncio.sleep(0.01 if held else 0)
         assert held == []
         assert not self.errors, self.errors
+
+    def serve(self, *confs: ServiceConf) -> None:
+        """These services in place of those it began with."""
+        self.worker._install(SnapshotChanged(1, (TenantConf(1, "default", False),), confs))
 
     def held(self) -> list[object]:
         """What the worker has open."""

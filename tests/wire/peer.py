@@ -49,7 +49,8 @@ class Peer:
         self.ended = False  # the other side has closed or reset the connection
         self._taken = 0  # how much of it has been handed out as messages
         sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def send(self, data: bytes, step: int = 0) -> None:
         """At once, or `step` bytes at a time, each in a packet of its own. Nothing is said of a peer that is gone."""
@@ -66,6 +67,10 @@ class Peer:
 
     def close(self) -> None:
         self._writer.close()
+
+    def cut(self) -> None:
+        """End the connection at once, in TLS without saying so."""
+        self._writer.transport.abort()
 
     def reset(self) -> None:
         """End the connection with RST, whatever is unsent."""

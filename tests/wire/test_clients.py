@@ -205,8 +205,9 @@ async def test_upstream_that_does_not_read(
     """What the upstream does not take is not read from the client, however much has come before the connection."""
     connect, made = Pool.connect, UpstreamConnection.connection_made
 
-    def connect_late(pool: Pool, exchange: Exchange) -> None:
-        asyncio.get_running_loop().call_later(0.02, connect, pool, exchange)
+    def connect_late(pool: Pool, exchange: Exchange, *, fresh: bool) -> bool:
+        asyncio.get_running_loop().call_later(0.02, lambda: connect(pool, exchange, fresh=fresh))
+        return True
 
     def made_narrow(connection: UpstreamConnection, transport: asyncio.BaseTransport) -> None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW_BYTES)
