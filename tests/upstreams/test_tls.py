@@ -124,7 +124,6 @@ async def test_certificates_that_are_not_believed(
         assert upstream.received == b""
         wire.serve(to(wire, TlsConf(verify=False), host))
         assert (await wire.ask(GET)).body == b"ok"
-        upstream.peers.clear()
 
 
 async def test_the_systems_authorities_are_believed_and_no_others(tmp_path: Path) -> None:

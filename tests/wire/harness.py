@@ -61,7 +61,8 @@ class Upstream:
 
     async def __aenter__(self) -> Upstream:
         self._server = await self.listen()
-        self.port = self._server.sockets[0].getsockname()[1]
+        address = self._server.sockets[0].getsockname()
+        self.port = address[1] if isinstance(address, tuple) else 1  # a Unix socket has none
         return self
 
     async def listen(self) -> asyncio.Server:
