@@ -243,6 +243,44 @@ async def test_a_request_that_finds_its_connection_dying_is_sent_again_on_a_new_
     assert [answer.status for answer in await at_once(wire, 3)] == [200] * 3
 
 
+async def test_a_request_that_is_sent_again_gets_no_connection_that_has_served(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another pooled one might be as stale as the first."""
+    slow = asyncio.Event()
+
+    async def first_dies_second_is_slow(upstream: Upstream, peer: Peer) -> None:
+        number = len(upstream.peers)
+        upstream.requests.append(await peer.message())
+        if number == 2:
+            await slow.wait()
+        await peer.send(upstream.answer)
+        if number == 1:
+            await peer.message()
+            peer.close()
+        else:
+            await upstream.answer_all(peer)
+
+    wire.upstream.script = first_dies_second_is_slow
+    first = wire.worker.pool_of(wire.worker.snapshot.services[1].targets[0])
+    assert (await wire.ask(GET)).status == 200
+    (idle,) = first._idle
+    del first._idle[idle]  # out of the way of the next, which shall open a second one
+    other = asyncio.create_task(wire.ask(GET))
+    await wire.settled(lambda: len(wire.upstream.requests) == 2)
+    first._idle[idle] = None
+    gate = Gate(monkeypatch)
+    again = asyncio.create_task(wire.ask(GET))
+    await wire.settled(lambda: gate.waiting == 1)
+    slow.set()
+    assert (await other).status == 200
+    await wire.settled(lambda: len(first._idle) == 1)
+    assert not again.done()
+    gate.places.release()
+    assert (await again).status == 200
+    assert len(wire.upstream.peers) == 3
+
+
 async def test_bytes_on_an_idle_connection_take_it_out(wire: Wire) -> None:
     await wire.ask(GET)
     await wire.upstream.peers[0].send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray")
