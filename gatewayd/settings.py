@@ -207,7 +207,7 @@ def _what_is_wrong(error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"setting {name} is not known{_nearest(name, Settings.model_fields)}"
+        return f"setting {name} is not known{_nearest(name)}"
     message = str(first["msg"]).removeprefix("Value error, ")
     if not name:  # of several settings together
         return f"settings: {message}"
@@ -217,18 +217,17 @@ def _what_is_wrong(error: ValidationError) -> str:
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:
     """One line about each variable that looks like a setting and is none: a mistyped one would go unnoticed."""
-    known = [f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields]
-    names = [name for name in environment if name.upper().startswith(ENVIRONMENT_PREFIX)]
-    return [
-        f"{name} in the environment is no setting{_nearest(name.upper(), known)}"
-        for name in names
-        if name.upper() not in known
-    ]
+    lines = []
+    for variable in environment:
+        name = variable.lower().removeprefix(ENVIRONMENT_PREFIX.lower())
+        if name != variable.lower() and name not in Settings.model_fields:
+            lines.append(f"{variable} in the environment is no setting{_nearest(name, ENVIRONMENT_PREFIX)}")
+    return lines
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _nearest(name: str, prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(Settings.model_fields), 1)
+    return f"; did you mean {prefix}{near[0].upper() if prefix else near[0]}?" if near else ""
 
 
 def split_address(address: str) -> tuple[str, int]:
