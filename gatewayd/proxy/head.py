@@ -305,7 +305,8 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
         tokens = [token.strip() for token in connection.lower().split(b",")]
         keep_alive = b"close" not in tokens and (not http_1_0 or b"keep-alive" in tokens)
         named = response.connection_named = tuple(token for token in tokens if token not in _NAMED_AS_USUAL)
-        kept = without(kept, named) if named else kept
+        if named:  # not the status line, which may be named as well as any header
+            kept = kept[: len(line)] + without(kept[len(line) :], named)
     response.keep_alive = keep_alive
     response.kept = kept
     response.bodiless = to_head_request or status == 204 or status == 304 or status < 200

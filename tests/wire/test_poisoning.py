@@ -136,6 +136,8 @@ WHOLE = [
     Row("CHUNKED", answer(FINE, b"transfer-encoding:CHUNKED", body=CHUNKS), FINE, (CHUNKED,), TEN),
     Row("a length that is named by Connection", answer(FINE, b"Connection: content-length", LENGTH, body=TEN), FINE,
         (LENGTH,), TEN),
+    Row("a status line that is named by Connection", answer(FINE, b"Connection: HTTP/1.1 200 OK, A", b"A: 1", LENGTH,
+        body=TEN), FINE, (LENGTH,), TEN),
     Row("304 with chunks", answer(b"304 Not Modified", CHUNKED), b"304 Not Modified"),
     Row("204 with chunks and a body", answer(b"204 No Content", CHUNKED, body=CHUNKS), b"204 No Content", reused=False),
     Row("204 and another answer", answer(b"204 No Content") + OK, b"204 No Content", reused=False),
