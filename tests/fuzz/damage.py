@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 REQUESTS = (
     b"GET /open/a HTTP/1.1\r\nHost: api\r\nX-User-Id: 1\r\n\r\n",
@@ -38,10 +39,20 @@ SPLICES = (
 )  # fmt: skip
 
 
+_SEAM = re.compile(rb"(?=\r\n)|(?<=\r\n)|(?=[: ;])|(?<=[: ;])|^|$")
+
+
+def place(data: bytes, dice: random.Random) -> int:
+    """Where to strike: mostly at a seam, where parsers differ."""
+    if dice.randrange(4):
+        return dice.choice([seam.start() for seam in _SEAM.finditer(data)])
+    return dice.randrange(len(data) + 1)
+
+
 def damaged(data: bytes, dice: random.Random) -> bytes:
     """One to four times: put a splice in, in place of a few bytes; or change, drop or double a part."""
     for _ in range(dice.choice((0, 1, 1, 1, 2, 2, 3, 4))):
-        at = dice.randrange(len(data) + 1)
+        at = place(data, dice)
         count = dice.choice((0, 0, 1, 1, 2, 4, 16))
         match dice.randrange(6):
             case 0 | 1 | 2:

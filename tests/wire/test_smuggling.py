@@ -296,6 +296,13 @@ BROKEN_CHUNKS = {
         for end in (b"0\n\n", b"0\r\n\n", b"0\n\r\n", b"0\r\r\n", b"0\r\n\r\r\n", b"-0\r\n\r\n", b"0x0\r\n\r\n",
                     b"\r\n\r\n")
     },
+    **{
+        f"trailer {trailer!r}": b"a\r\n0123456789\r\n0\r\n" + trailer + b"\r\n\r\n"
+        for trailer in (
+            b"X", b"X y", b"X : y", b" X: y", b"\tX: y", b"X: y\r\n z", b": y", b"X: y\n", b"X: \ry", b"X\x00: y",
+            b"X: \x0b", b"X: y\x7f", b"X\x80: y", b"(X): y", b"1", b"GET /open/smuggled HTTP/1.1",
+        )
+    },
 }  # fmt: skip
 
 
