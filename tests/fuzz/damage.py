@@ -78,7 +78,10 @@ def pieces(data: bytes, dice: random.Random) -> list[bytes]:
 
 
 def requests(dice: random.Random) -> list[bytes]:
-    return pieces(damaged(b"".join(dice.choices(REQUESTS, k=dice.randrange(1, 4))), dice), dice)
+    """Some in a row; now and then with something between them, where one ends and the next begins."""
+    between = dice.choice(SPLICES) if dice.randrange(4) == 0 else b""
+    row = b"".join(between + request for request in dice.choices(REQUESTS, k=dice.randrange(1, 4)))
+    return pieces(damaged(row, dice), dice)
 
 
 def answer(dice: random.Random) -> list[bytes]:
