@@ -28,7 +28,7 @@ from typing import Any
 from tests.bench import cpu, load, report, subjects
 from tests.bench.cases import CASES, Case, chosen
 from tests.bench.report import Measurement
-from tests.bench.subjects import Subject
+from tests.bench.subjects import TWO_WORKERS, Subject
 from tests.daemons import DaemonError, ends_on_signals
 
 SUBJECTS = ("direct", "nginx", "gatewayd")
@@ -66,21 +66,23 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=8, help="of one measurement")
     parser.add_argument("--warm-up", type=int, default=2, help="seconds before it")
-    parser.add_argument("--cores", help="PROXY,LOAD; the first two that this process may use")
+    parser.add_argument("--cores", help="PROXY,LOAD[,SECOND PROXY]; the first that this process may use")
     parser.add_argument("--nginx-log", action="store_true", help="nginx writes an access log, buffered")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     return parser.parse_args()
 
 
-def _cores(given: str | None) -> tuple[int, int]:
+def _cores(given: str | None) -> tuple[int, ...]:
     usable = sorted(os.sched_getaffinity(0))
-    wanted = [int(core) for core in given.split(",")] if given else usable[:2]
-    if len(set(wanted)) != 2 or not set(wanted) <= set(usable):
-        raise ValueError(f"two different cores are needed, of those that may be used: {usable}")
-    return wanted[0], wanted[1]
+    wanted = [int(core) for core in given.split(",")] if given else usable[:3]
+    if len(wanted) not in (2, 3) or len(set(wanted)) != len(wanted) or not set(wanted) <= set(usable):
+        raise ValueError(f"two or three different cores are needed, of those that may be used: {usable}")
+    return tuple(wanted)
 
 
-def _bench(options: argparse.Namespace, cases: Sequence[Case], names: tuple[str, ...], cores: tuple[int, int]) -> None:
+def _bench(options: argparse.Namespace, cases: Sequence[Case], names: tuple[str, ...], cores: tuple[int, ...]) -> None:
+    if "gatewayd" in names and any(case.scales for case in cases):
+        names = (*names, TWO_WORKERS)
     environment = _environment(options, cores)
     print(
         "\n".join(f"{name}: {value}" for name, value in environment.items()), "", report.HEADING, sep="\n", flush=True
@@ -100,6 +102,8 @@ def _bench(options: argparse.Namespace, cases: Sequence[Case], names: tuple[str,
     found = [report.ratios(case, measured) for case in cases]
     lines = [line for case, ratios in zip(cases, found, strict=True) for line in report.summary(case, ratios)]
     lines += [line for case in cases for line in report.disturbed(case, measured)]
+    if len(cores) == 2:
+        lines += [f"{case.name:<15} {report.SHARED_CORE}" for case in cases if case.scales]
     print("", *lines, *counted, sep="\n")
     if options.json:
         options.json.write_text(json.dumps(report.as_json(environment, measured, found), indent=2) + "\n")
@@ -112,14 +116,20 @@ def _measurements(
     for case in cases:
         for number in range(1, options.rounds + 1):
             for subject in running:
-                if subject.workers or case.direct:
+                if _takes_part(subject, case):
                     yield _measure(options, case, number, subject, load_core, folder)
+
+
+def _takes_part(subject: Subject, case: Case) -> bool:
+    if case.scales:
+        return subject.gatectl is not None
+    return subject.name != TWO_WORKERS and (bool(subject.workers) or case.direct)
 
 
 def _measure(
     options: argparse.Namespace, case: Case, number: int, subject: Subject, load_core: int, folder: Path
 ) -> Measurement:
-    key = subject.key if case.known_key else "nobody's"
+    key = {"good": subject.key, "limited": subject.limited_key, "unknown": "nobody's"}[case.key]
     cpu.settle([*subject.workers, *subject.control])
     warm_up = load.run(case, subject.url, key, options.warm_up, load_core, folder)
     cpu.settle(subject.control)
@@ -128,7 +138,9 @@ def _measure(
     worker_us = cpu.cpu_us(subject.workers) - worker_before
     cpu.settle(subject.control)
     control_us = cpu.cpu_us(subject.control) - control_before
-    if case.status < 400:
+    if case.websocket:
+        subject.given += 2 * case.connections  # a tunnel is one request, however much passes through it
+    elif case.status < 400:
         subject.given += warm_up.requests + result.requests
     return Measurement(
         case.name,
@@ -144,7 +156,7 @@ def _measure(
     )
 
 
-def _environment(options: argparse.Namespace, cores: tuple[int, int]) -> dict[str, Any]:
+def _environment(options: argparse.Namespace, cores: tuple[int, ...]) -> dict[str, Any]:
     nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.strip()
     log = "buffered" if options.nginx_log else "off"
     return {

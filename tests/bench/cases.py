@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 KIB = 1024
 
@@ -36,10 +37,13 @@ class Case:
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
     sends_bytes: int = 0
-    known_key: bool = True
+    key: Literal["good", "limited", "unknown"] = "good"
     status: int = 200
+    exceptions: int = 0  # answers that may have another status
     varied: bool = False  # every request carries a header of its own, so that no two heads are alike
     direct: bool = False  # also without a gateway, for the latency it adds
+    websocket: bool = False  # messages of `sends_bytes` there and back, one at a time on each connection
+    scales: bool = False  # one worker against two, and no nginx
     default: bool = False  # measured when no case is named
 
 
@@ -52,7 +56,11 @@ CASES = (
     Case("post-1k", "/1k", KIB, method="POST", sends_bytes=KIB),
     Case("get-16k", "/16k", 16 * KIB),
     Case("get-1m", "/1m", KIB * KIB, connections=8),
-    Case("unknown-key", "/1k", 0, known_key=False, status=401),
+    Case("unknown-key", "/1k", 0, key="unknown", status=401),
+    # The slowest limit that nginx knows lets one through a minute.
+    Case("over-limit", "/1k", 0, key="limited", status=429, exceptions=5),
+    Case("websocket", "/echo", 0, sends_bytes=100, websocket=True),
+    Case("two-workers", "/1k", KIB, scales=True),
 )
 
 

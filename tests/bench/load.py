@@ -1,15 +1,16 @@
-"""The load: wrk with one thread, on a core of its own."""
+"""The load: wrk with one thread, or for WebSocket a process of our own, on a core of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.cases import Case
-from tests.daemons import DaemonError
+from tests.daemons import ROOT, DaemonError
 
 _REPORT = Path(__file__).with_name("wrk.lua")
 
@@ -31,17 +32,10 @@ class Load:
 
 
 def run(case: Case, url: str, key: str | None, seconds: int, core: int, folder: Path) -> Load:
-    """Load `url` with `case`. Raises DaemonError when wrk fails or any answer is not the expected one."""
-    script = folder / "request.lua"
-    script.write_text(_script(case, key))
-    argv = ["wrk", "--threads", "1", "--connections", str(case.connections), "--duration", f"{seconds}s"]
-    argv += ["--timeout", "5s", "--script", str(script), url + case.path]
-    wrk = subprocess.run(["taskset", "--cpu-list", str(core), *argv], capture_output=True, text=True, timeout=300)
-    if wrk.returncode:
-        raise DaemonError(f"wrk ended with exit code {wrk.returncode}: {wrk.stderr.strip()}")
-    load = parse(wrk.stdout)
+    """Load `url` with `case`. Raises DaemonError when the load fails or any answer is not the expected one."""
+    load = _websocket(case, url, key, seconds, core) if case.websocket else _wrk(case, url, key, seconds, core, folder)
     expected = load.requests if case.status >= 400 else 0
-    if load.broken or load.refused != expected or not load.requests:
+    if load.broken or abs(load.refused - expected) > case.exceptions or not load.requests:
         raise DaemonError(
             f"{case.name} at {url}: of {load.requests} answers {load.refused} had a status above 399 "
             f"({expected} expected), {load.broken} were broken"
@@ -49,8 +43,31 @@ def run(case: Case, url: str, key: str | None, seconds: int, core: int, folder: 
     return load
 
 
+def _websocket(case: Case, url: str, key: str | None, seconds: int, core: int) -> Load:
+    argv = [sys.executable, "-m", "tests.bench.websocket", "load", url + case.path, "--key", key or ""]
+    argv += ["--connections", str(case.connections), "--seconds", str(seconds), "--bytes", str(case.sends_bytes)]
+    return _loaded("the WebSocket load", argv, core)
+
+
+def _loaded(name: str, argv: list[str], core: int) -> Load:
+    done = subprocess.run(
+        ["taskset", "--cpu-list", str(core), *argv], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    if done.returncode:
+        raise DaemonError(f"{name} ended with exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+    return parse(done.stdout)
+
+
+def _wrk(case: Case, url: str, key: str | None, seconds: int, core: int, folder: Path) -> Load:
+    script = folder / "request.lua"
+    script.write_text(_script(case, key))
+    argv = ["wrk", "--threads", "1", "--connections", str(case.connections), "--duration", f"{seconds}s"]
+    argv += ["--timeout", "5s", "--script", str(script), url + case.path]
+    return _loaded("wrk", argv, core)
+
+
 def parse(output: str) -> Load:
-    """The line that `wrk.lua` prints. Raises DaemonError when there is none."""
+    """The line that `wrk.lua` and `websocket` print. Raises DaemonError when there is none."""
     for line in output.splitlines():
         if line.startswith("RESULT "):
             return Load(**json.loads(line.removeprefix("RESULT ")))

@@ -52,8 +52,10 @@ _UPSTREAM = """
 
 # Bare: what a key, a rate limit and a proxy cost at the least. No header is added, the key is hidden.
 _GATEWAY = """
-    map $http_x_api_key $caller {{ default ""; "{key}" "bench"; }}
+    map $http_x_api_key $caller {{ default ""; "{key}" "bench"; "{limited_key}" "limited"; }}
+    map $caller $limited {{ default ""; "limited" "limited"; }}
     limit_req_zone $caller zone=callers:1m rate=1000000r/s;
+    limit_req_zone $limited zone=limited:1m rate=1r/m;
     upstream api {{
         server {upstream};
         keepalive 64;
@@ -64,10 +66,21 @@ _GATEWAY = """
         location /bench/ {{
             if ($caller = "") {{ return 401; }}
             limit_req zone=callers burst=1000000 nodelay;
+            limit_req zone=limited;
             limit_req_status 429;
             proxy_pass http://api/;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
+            proxy_set_header X-API-Key "";
+        }}
+        location /bench/echo {{
+            if ($caller = "") {{ return 401; }}
+            limit_req zone=callers burst=1000000 nodelay;
+            limit_req_status 429;
+            proxy_pass http://{echo};
+            proxy_http_version 1.1;
+            proxy_set_header Connection upgrade;
+            proxy_set_header Upgrade $http_upgrade;
             proxy_set_header X-API-Key "";
         }}
     }}
@@ -96,12 +109,16 @@ def upstream(folder: Path, core: int) -> Iterator[Nginx]:
 
 
 @contextmanager
-def gateway(folder: Path, upstream_port: int, key: str, core: int, *, log: bool) -> Iterator[Nginx]:
-    """nginx as a gateway to the upstream, below /bench/, for the one key it knows."""
+def gateway(
+    folder: Path, upstream_port: int, echo_port: int, keys: tuple[str, str], core: int, *, log: bool
+) -> Iterator[Nginx]:
+    """nginx as a gateway to both upstreams, below /bench/, for the two keys it knows: a good and a limited one."""
     prefix = folder / "nginx"
     prefix.mkdir()
     port = _free_port()
-    http = _GATEWAY.format(key=key, upstream=f"127.0.0.1:{upstream_port}", port=port)
+    key, limited_key = keys
+    upstream, echo = f"127.0.0.1:{upstream_port}", f"127.0.0.1:{echo_port}"
+    http = _GATEWAY.format(key=key, limited_key=limited_key, upstream=upstream, echo=echo, port=port)
     access_log = f"{prefix}/access.log combined buffer=64k flush=1s" if log else "off"
     with _nginx("nginx", prefix, http, port, core, access_log) as running:
         yield running

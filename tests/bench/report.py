@@ -12,6 +12,10 @@ from tests.bench.cases import Case
 CPU_BAR = 2.0  # times nginx's, SPEC 8
 CPU_WISH = 1.35
 LATENCY_BAR_MS = 0.25  # added at one connection, SPEC 8
+SHARED_CORE = (
+    "the second worker shares its core with the load: requests/s cannot show what it brings, CPU a request can "
+    "(1.00: no worker stands in another's way)"
+)
 # wrk with 32 connections keeps a worker at 95% and more; below this something else took one of the two cores.
 _UNDISTURBED = 0.85
 
@@ -33,14 +37,14 @@ class Measurement:
 
 
 HEADING = (
-    f"{'case':<15} {'round':>5}  {'subject':<9} {'requests/s':>10} {'p50 ms':>8} {'p99 ms':>8} "
+    f"{'case':<15} {'round':>5}  {'subject':<11} {'requests/s':>10} {'p50 ms':>8} {'p99 ms':>8} "
     f"{'CPU µs':>7} {'control µs':>10} {'busy':>5}"
 )
 
 
 def row(m: Measurement) -> str:
     cpu = f"{m.cpu_us:7.1f} {m.control_us:10.1f} {m.busy:5.0%}" if m.cpu_us else f"{'-':>7} {'-':>10} {'-':>5}"
-    return f"{m.case:<15} {m.round:>5}  {m.subject:<9} {m.per_second:>10,.0f} {m.p50_ms:>8.3f} {m.p99_ms:>8.3f} {cpu}"
+    return f"{m.case:<15} {m.round:>5}  {m.subject:<11} {m.per_second:>10,.0f} {m.p50_ms:>8.3f} {m.p99_ms:>8.3f} {cpu}"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Ratios:
     p50: float | None = None
     added_ms_gatewayd: float | None = None  # median latency above the upstream's own
     added_ms_nginx: float | None = None
+    workers_cpu: float | None = None  # two workers to one
+    workers_per_second: float | None = None
 
 
 def ratios(case: Case, measured: Sequence[Measurement]) -> Ratios:
@@ -71,6 +77,8 @@ def ratios(case: Case, measured: Sequence[Measurement]) -> Ratios:
         p50=median("gatewayd", "nginx", lambda ours, its: ours.p50_ms / its.p50_ms),
         added_ms_gatewayd=median("gatewayd", "direct", lambda ours, bare: ours.p50_ms - bare.p50_ms),
         added_ms_nginx=median("nginx", "direct", lambda its, bare: its.p50_ms - bare.p50_ms),
+        workers_cpu=median("two workers", "gatewayd", lambda two, one: two.cpu_us / one.cpu_us),
+        workers_per_second=median("two workers", "gatewayd", lambda two, one: two.per_second / one.per_second),
     )
 
 
@@ -86,6 +94,8 @@ def summary(case: Case, r: Ratios) -> list[str]:
         if added is not None and case.connections == 1:
             verdict = _verdict(case, "one-connection", added, LATENCY_BAR_MS) if name == "gatewayd" else ""
             lines.append(f"median latency added by {name}: {added:.3f} ms{verdict}")
+    if r.workers_per_second is not None:
+        lines.append(f"two workers to one: requests/s {r.workers_per_second:.2f}, CPU a request {r.workers_cpu:.2f}")
     return [f"{case.name:<15} {line}" for line in lines]
 
 
@@ -99,7 +109,7 @@ def _verdict(case: Case, of: str, value: float, bar: float) -> str:
 def disturbed(case: Case, measured: Sequence[Measurement]) -> list[str]:
     """Which runs had no core for themselves: requests/s and latency of those say little, CPU a request is too high."""
     runs = [m for m in measured if m.case == case.name and m.cpu_us and m.busy < _UNDISTURBED]
-    if case.connections < 32 or not runs:
+    if case.connections < 32 or case.websocket or case.scales or not runs:
         return []
     names = ", ".join(f"{m.subject} in round {m.round}" for m in runs)
     return [

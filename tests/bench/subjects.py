@@ -11,11 +11,12 @@ from pathlib import Path
 import httpx
 
 from tests import daemons
-from tests.bench import cpu, nginx
+from tests.bench import cpu, nginx, websocket
 from tests.daemons import DaemonError, Gatectl
 
 # Limits that count every request and refuse none.
 PLAN = ["--rate", "1000000/s", "--burst", "1000000", "--quota", "1000000000/month", "--price", "0.001"]
+TWO_WORKERS = "two workers"  # gatewayd once more, for what a second worker brings
 _GATEWAYD_HEADERS = ("x-request-id", "ratelimit", "ratelimit-policy")
 
 
@@ -26,6 +27,7 @@ class Subject:
     name: str
     url: str
     key: str | None = None
+    limited_key: str | None = None  # one that has spent what its plan allows
     workers: list[int] = field(default_factory=list)  # on the measured core
     control: list[int] = field(default_factory=list)  # on the other core: gatewayd's supervisor and control
     gatectl: Gatectl | None = None
@@ -34,40 +36,60 @@ class Subject:
 
 @contextmanager
 def running(
-    names: tuple[str, ...], folder: Path, cores: tuple[int, int], *, nginx_log: bool
+    names: tuple[str, ...], folder: Path, cores: tuple[int, ...], *, nginx_log: bool
 ) -> Iterator[list[Subject]]:
-    """Start the upstream and the subjects called `names`; all keep running, and only the loaded one uses its core."""
+    """Start the upstreams and the subjects called `names`; all keep running, and only the loaded one uses its core.
+
+    `cores`: the worker's, the load's, and the second worker's if there is one.
+    """
     with ExitStack() as stack:
         api = stack.enter_context(nginx.upstream(folder, cores[1]))
         upstream_url = f"http://127.0.0.1:{api.port}"
         subjects = []
         if "direct" in names:
             subjects.append(Subject("direct", upstream_url))
+        echo_port = stack.enter_context(websocket.upstream(folder, cores[1]))
         if "nginx" in names:
-            key = f"gw_{secrets.token_hex(4)}_{secrets.token_hex(14)}"  # as long as one of ours
-            server = stack.enter_context(nginx.gateway(folder, api.port, key, cores[0], log=nginx_log))
-            subjects.append(Subject("nginx", f"http://127.0.0.1:{server.port}/bench", key, [server.worker]))
+            keys = (_nginx_key(), _nginx_key())
+            server = stack.enter_context(nginx.gateway(folder, api.port, echo_port, keys, cores[0], log=nginx_log))
+            subjects.append(Subject("nginx", f"http://127.0.0.1:{server.port}/bench", *keys, [server.worker]))
+        upstreams = (upstream_url, f"http://127.0.0.1:{echo_port}")
         if "gatewayd" in names:
-            subjects.append(stack.enter_context(_gatewayd(folder, upstream_url, cores)))
+            subjects.append(stack.enter_context(_gatewayd("gatewayd", folder, upstreams, cores[:1], cores[1])))
+        if TWO_WORKERS in names:
+            # The second worker has a core of its own where there is a third; else it shares the load's.
+            own = (cores[0], cores[-1])
+            subjects.append(stack.enter_context(_gatewayd(TWO_WORKERS, folder, upstreams, own, cores[1])))
         for subject in subjects:
             _check(subject)
         yield subjects
 
 
+def _nginx_key() -> str:
+    return f"gw_{secrets.token_hex(4)}_{secrets.token_hex(14)}"  # as long as one of ours
+
+
 @contextmanager
-def _gatewayd(folder: Path, upstream_url: str, cores: tuple[int, int]) -> Iterator[Subject]:
-    home = folder / "gatewayd"
+def _gatewayd(
+    name: str, folder: Path, upstreams: tuple[str, str], worker_cores: tuple[int, ...], core: int
+) -> Iterator[Subject]:
+    """One worker on each of `worker_cores`, all else on `core`."""
+    home = folder / name
     home.mkdir()
-    with daemons.gateway(home, workers=1, cores={cores[1]}) as gateway:
+    with daemons.gateway(home, workers=len(worker_cores), cores={core}) as gateway:
         gatectl = gateway.gatectl
-        gatectl.json("service", "add", "bench", upstream_url)
+        gatectl.json("service", "add", "bench", upstreams[0])
+        gatectl.json("service", "add", "echo", upstreams[1], "--path", "/bench/echo")
         gatectl.json("plan", "add", "endless", *PLAN)
-        key = gatectl.json("key", "create", "--service", "bench", "--plan", "endless")["key"]
+        gatectl.json("plan", "add", "spent", "--rate", "1/day", "--burst", "1")
+        services = ("--service", "bench", "--service", "echo")
+        key = gatectl.json("key", "create", *services, "--plan", "endless")["key"]
+        limited_key = gatectl.json("key", "create", *services, "--plan", "spent")["key"]
         supervisor, *workers = gateway.pids()
-        for worker in workers:
-            cpu.pin(worker, cores[0])
+        for worker, own in zip(workers, worker_cores, strict=True):
+            cpu.pin(worker, own)
         control = [pid for pid in cpu.children(supervisor) if pid not in workers]
-        yield Subject("gatewayd", f"{gateway.url}/bench", key, workers, [supervisor, *control], gatectl)
+        yield Subject(name, f"{gateway.url}/bench", key, limited_key, workers, [supervisor, *control], gatectl)
 
 
 def _check(subject: Subject) -> None:
@@ -81,6 +103,11 @@ def _check(subject: Subject) -> None:
         raise DaemonError(f"{subject.name} sent no {missing[0]} header")
     if subject.key and httpx.get(f"{subject.url}/1k", headers={"X-API-Key": "wrong"}).status_code != 401:
         raise DaemonError(f"{subject.name} served an unknown key")
+    if subject.limited_key:
+        spent = [httpx.get(f"{subject.url}/1k", headers={"X-API-Key": subject.limited_key}) for _ in range(2)]
+        subject.given += 1
+        if [answer.status_code for answer in spent] != [200, 429]:
+            raise DaemonError(f"{subject.name} does not limit: {[answer.status_code for answer in spent]}")
 
 
 def check_usage(subject: Subject, unanswered: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import cpu, load, report
+from tests.bench import cpu, load, report, websocket
 from tests.bench.cases import BROWSER_HEADERS, CASES, chosen
 from tests.bench.load import Load
 from tests.bench.report import Measurement
@@ -71,6 +71,27 @@ def test_a_run_without_a_core_of_its_own_is_named() -> None:
     runs = [_MEASURED, replace(_MEASURED, round=2, busy=0.6)]
     assert [line.rpartition(": ")[2] for line in report.disturbed(CASES[0], runs)] == ["nginx in round 2"]
     assert report.disturbed(replace(CASES[0], connections=1), runs) == []
+
+
+def test_a_second_worker_is_compared_with_the_first() -> None:
+    one = replace(_MEASURED, case="two-workers", subject="gatewayd", cpu_us=40.0)
+    two = replace(one, subject="two workers", per_second=185.0, cpu_us=42.0)
+    [case] = chosen("two-workers")
+    found = report.ratios(case, [one, two])
+    assert (found.workers_per_second, found.workers_cpu) == (1.85, 1.05)
+    assert report.summary(case, found) == ["two-workers     two workers to one: requests/s 1.85, CPU a request 1.05"]
+
+
+def test_the_websocket_load_counts_what_comes_back(tmp_path: Path) -> None:
+    [case] = chosen("websocket")
+    core = min(os.sched_getaffinity(0))
+    if shutil.which("taskset") is None:
+        pytest.skip("taskset is not on PATH: install util-linux to run this test")
+    with websocket.upstream(tmp_path, core) as port:
+        result = load.run(case, f"http://127.0.0.1:{port}", None, 1, core, tmp_path)
+    assert (result.refused, result.broken) == (0, 0)
+    assert result.requests > 100
+    assert 0 < result.p50_us <= result.p99_us
 
 
 def test_without_gatewayd_there_is_no_ratio() -> None:
