@@ -12,6 +12,7 @@ from functools import partial
 
 import h11
 
+from gatewayd.errors import UPSTREAM_TIMEOUT, Refusal
 from gatewayd.records import ADMITTED
 from tests.fuzz.memory import Gateway, MemoryTransport
 
@@ -172,7 +173,7 @@ def fuzz_answer(gateway: Gateway, pieces: list[bytes], method: bytes, *, closes:
         check_nothing_wrong(gateway)
     elif not client.closing:  # it waits for more of the answer, and in time is told so
         for exchange in list(gateway.worker.exchanges):
-            exchange.timed_out()
+            exchange.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not answer in time"))
         gateway.settle()
         answer = read_answer(bytes(client.written), method)
         assert answer is not None or client.aborted
