@@ -172,13 +172,14 @@ def new_door(tmp_path: Path, pki: Pki, upstream: str) -> Iterator[NewDoor]:
 
 @contextmanager
 def _watched(folder: Path, pki: Pki, options: tuple[str, ...], other: dict[str, Any]) -> Iterator[Gateway]:
+    secret = pki.key.read_text().splitlines()[1]  # now: a test may spoil the file
     with gateway(folder, options=options, workers=other.pop("workers", 1), **other) as running:
         yield running
     log = running.daemon.output()
     assert "Traceback" not in log, log
     assert "returning true from eof_received" not in log
     assert "PRIVATE" not in log
-    assert pki.key.read_text().splitlines()[1] not in log
+    assert secret not in log
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float = 15.0) -> None:
