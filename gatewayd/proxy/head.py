@@ -125,6 +125,7 @@ def read_request(
 
 
 _SLASH = ord("/")
+_NONE: tuple[bytes, ...] = ()  # after a bare () mypy, and what mypyc compiles, hold the attribute to be empty for good
 _READ_HERE = frozenset((
     b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"te", b"trailer", b"upgrade",
 ))  # fmt: skip
@@ -137,7 +138,7 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     fields.keep_alive = not http_1_0
     fields.expects_continue = fields.takes_trailers = False
     fields.request_id = fields.proven = None
-    fields.connection_named = fields.upgrade = ()
+    fields.connection_named = fields.upgrade = _NONE
     fields.cut = []
     host = None
     connection = trailer = upgrade = b""
@@ -271,7 +272,7 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     status = response.status = int(line[9:12])
     http_1_0 = head[7] == _ZERO
     keep_alive = not http_1_0
-    response.fields = response.connection_named = ()
+    response.fields = response.connection_named = _NONE
     response.trailer = response.upgrade = b""
     length = UNTIL_CLOSE
     connection = b""

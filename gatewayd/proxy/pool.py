@@ -28,7 +28,7 @@ class Pool:
         self._dialer = dialer
         self._idle_s = settings.upstream_idle_s
         self._idle_limit = settings.upstream_idle_limit
-        self._age_s: float = settings.upstream_age_s
+        self._age_s = float(settings.upstream_age_s)
         self._connecting_limit = settings.connecting_limit
         self._idle: dict[UpstreamConnection, None] = {}
         self._open: set[UpstreamConnection] = set()

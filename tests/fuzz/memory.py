@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 from gatewayd.channel import TenantConf, Welcome
 from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.worker import Worker
-from gatewayd.records import Record, unpack_records
+from gatewayd.records import SEGMENT_SUFFIX, SLOT_BYTES, SLOTS_PER_SEGMENT, Record, unpack_records
 from gatewayd.settings import Settings
 from tests.wire.harness import services
 
@@ -125,14 +125,7 @@ class Gateway:
         self.worker = worker
         self.loop = loop
         self.state = ServerState()
-        self._packed: list[bytes] = []
-        append = worker.journal.append
-
-        def kept(record: bytes) -> None:
-            self._packed.append(record)
-            append(record)
-
-        worker.journal.append = kept  # type: ignore[method-assign]
+        self._seen = 0  # records of the examples before
 
     def client(self) -> MemoryTransport:
         protocol = ClientConnection(
@@ -151,7 +144,17 @@ class Gateway:
             await asyncio.sleep(0)
 
     def records(self) -> list[Record]:
-        return unpack_records(b"".join(self._packed))[0]
+        """What the example has put on the journal, as it stands in the files."""
+        wanted = range(self._seen, self.worker.journal.records)
+        found: list[Record] = []
+        segments = sorted((self.worker.settings.state_dir / "journal").glob(f"*{SEGMENT_SUFFIX}"))
+        for number in range(wanted.start // SLOTS_PER_SEGMENT, -(-wanted.stop // SLOTS_PER_SEGMENT)):
+            here = [index - number * SLOTS_PER_SEGMENT for index in (wanted.start, wanted.stop)]
+            begin, end = max(here[0], 0), min(here[1], SLOTS_PER_SEGMENT)
+            with segments[number].open("rb") as segment:
+                segment.seek((begin + 1) * SLOT_BYTES)  # the header is as long as a slot
+                found += unpack_records(segment.read((end - begin) * SLOT_BYTES))[0]
+        return found
 
     def fresh(self) -> None:
         """Forget the last example: no connection of it is left."""
@@ -161,7 +164,7 @@ class Gateway:
             connection.transport.abort()
         self.settle()
         self.worker.journal.prepare()
-        self._packed.clear()
+        self._seen = self.worker.journal.records
         self.loop.dialled.clear()
         self.loop.errors.clear()
 
