@@ -39,9 +39,8 @@ class Fields:
     """
 
     __slots__ = (
-        "body_length", "connection_named", "cut", "expects_continue", "host", "http_1_0", "keep_alive", "kept",
-        "pattern", "proven", "raw", "request_id", "takes_trailers",
-        "upgrade",
+        "body_length", "connection_named", "credential", "cut", "expects_continue", "host", "http_1_0", "keep_alive",
+        "kept", "passed", "pattern", "proven", "raw", "read_for", "request_id", "takes_trailers", "upgrade",
     )  # fmt: skip
 
     raw: bytes  # as they came; with the two below, the same fields say the same
@@ -57,6 +56,9 @@ class Fields:
     connection_named: tuple[bytes, ...]  # headers that Connection names beside the usual, lower case
     cut: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass
     kept: bytes  # the headers that pass, each beginning with CRLF, and the empty line
+    read_for: Service | None  # whom the next two were worked out for
+    credential: bytes | None  # the API key, where the service asks for one
+    passed: bytes  # those of `cut` that pass to the service's upstream, each ending in CRLF
     proven: tuple[bytes, KeyConf] | None  # a credential among them that was found to be this key's
 
 
@@ -67,7 +69,7 @@ class Facts:
     a guard.
     """
 
-    __slots__ = ("credential", "fields", "key", "keys", "method", "path", "public_id", "query", "service")
+    __slots__ = ("fields", "key", "keys", "method", "path", "public_id", "query", "service")
 
     method: bytes
     path: bytes  # as it came, never decoded
@@ -75,7 +77,6 @@ class Facts:
     fields: Fields
 
     service: Service
-    credential: bytes | None
     keys: dict[str, KeyEntry]  # the worker's memory
     public_id: str  # of the key to look up, when a guard has answered NEED_KEY
     key: KeyEntry | None

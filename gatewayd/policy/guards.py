@@ -20,7 +20,7 @@ from gatewayd.errors import (
     Refusal,
 )
 from gatewayd.keys import digest, public_id_of
-from gatewayd.policy.facts import NEED_KEY, NEED_LEASE, Answer, Facts, Guard, Service
+from gatewayd.policy.facts import NEED_KEY, NEED_LEASE, Answer, Facts, Fields, Guard, Service
 from gatewayd.policy.spending import ADMITTED
 
 _ASKED_FOR = ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),)
@@ -33,10 +33,10 @@ _SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or th
 _BUSY = Refusal(OVERLOADED, "this API has as many requests in flight as it may", ((b"Retry-After", b"1"),))
 
 
-def credential_of(facts: Facts, service: Service) -> bytes | None:
+def credential_of(fields: Fields, service: Service) -> bytes | None:
     """The API key of a request: in the service's own header, else as a bearer token."""
     bearer = None
-    for lower, _, value in facts.fields.cut:
+    for lower, _, value in fields.cut:
         if lower == service.key_header:
             return value.rstrip(b" \t")
         if lower == b"authorization" and bearer is None and value[:7].lower() == b"bearer ":
@@ -72,7 +72,7 @@ def body_fits(facts: Facts, now: float, now_s: float) -> Answer:
 
 def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
     """The checksum refuses mistyped and made-up keys without a look-up; the digest decides."""
-    credential = facts.credential
+    credential = facts.fields.credential
     if not credential:
         return _missing(facts.service)
     # The first 11 bytes name the key: one that is remembered is decided by its digest, whose cost hides the rest.

@@ -34,7 +34,7 @@ from gatewayd.policy.facts import CHUNKED, NEED_KEY, Facts, Guard, Need, Route, 
 from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
-from gatewayd.proxy.forward import limit_fields, request_bytes, response_bytes, switch_bytes
+from gatewayd.proxy.forward import limit_fields, passed_fields, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import ResponseHead
 from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, is_overdue
 from gatewayd.proxy.problems import render
@@ -117,9 +117,12 @@ class Exchange:
             self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
             return
         facts.key = None
-        if service.needs_key:
-            facts.keys = worker.keys.entries
-            facts.credential = credential_of(facts, service)
+        facts.keys = worker.keys.entries
+        fields = facts.fields
+        if fields.read_for is not service:
+            fields.read_for = service
+            fields.credential = credential_of(fields, service) if service.needs_key else None
+            fields.passed = passed_fields(fields, service, worker.credential_headers) if fields.cut else b""
         self._judge(service, service.guards)
 
     def _judge(self, service: Service, guards: tuple[Guard, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatewayd.policy.facts import CHUNKED, Route, Service, Target
+from gatewayd.policy.facts import CHUNKED, Fields, Route, Service, Target
 from gatewayd.proxy.head import ResponseHead
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
     request = exchange.facts
     fields = request.fields
     service = route.service
-    passed = _passed_fields(exchange, service) if fields.cut else b""
     path = target.base + request.path[route.strip :] or b"/"
     if path[:1] != b"/":
         path = b"/" + path
@@ -34,7 +33,7 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
         host,
         exchange.client.origin.fields_for(fields),
         framing,
-        passed,
+        fields.passed,
         exchange.request_id,
         fields.kept,
     )
@@ -43,17 +42,17 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
 _EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
-def _passed_fields(exchange: Exchange, service: Service) -> bytes:
+def passed_fields(fields: Fields, service: Service, credential_headers: frozenset[bytes]) -> bytes:
     """Of the headers that were cut out, those that may pass: credentials that are the upstream's, not ours.
 
     The header that a service reads keys from never passes, nor does any other that holds a gateway key.
     """
     ours = service.key_header if service.needs_key else b""
-    names = exchange.worker.credential_headers
-    named = exchange.facts.fields.connection_named
     passed = b""
-    for lower, name, value in exchange.facts.fields.cut:
-        if lower != ours and lower in names and b"gw_" not in value and lower not in named:
+    for lower, name, value in fields.cut:
+        if lower == ours or lower not in credential_headers or lower in fields.connection_named:
+            continue
+        if b"gw_" not in value:
             passed += b"%b: %b\r\n" % (name, value)
     return passed
 

@@ -36,6 +36,8 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
         gateway_us -= upstream_us
         if upstream_us > _LONGEST_US:
             upstream_us = _LONGEST_US
+    if gateway_us > _LONGEST_US:
+        gateway_us = _LONGEST_US
     key_id = price_id = 0
     entry = exchange.entry
     if entry is not None:
@@ -48,7 +50,7 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
     worker.journal.append(
         pack_record(
             flags, exchange.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
-            exchange.bytes_in, exchange.bytes_out, min(gateway_us, _LONGEST_US), upstream_us, exchange.request_id[:16],
+            exchange.bytes_in, exchange.bytes_out, gateway_us, upstream_us, exchange.request_id[:16],
         )
     )  # fmt: skip
     return now

@@ -49,7 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
         # The last head and what it said. An upstream repeats itself within a second, while its Date stands.
         self._last_head = b""
         self._last_to_head = False
-        self._last_response: ResponseHead | str = ""
+        self._last_response: ResponseHead | None = None
         self._head: ResponseHead | None = None  # while the body is read
         self._body_left = 0
         self._chunks: ChunkedReader | None = None
@@ -117,21 +117,22 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(exchange, "its response head is too large")
             return None
         self._buffer = b""
-        parser, self._parser = self._parser or httptools.HttpResponseParser(_NO_CALLBACKS), None
-        try:
-            parser.feed_data(data[: end + 4])
-        except httptools.HttpParserUpgrade:  # a 101 with all that belongs to it
-            return self._switch(exchange, data[:end], data[end + 4 :])
-        except httptools.HttpParserError as error:
-            return self._fail(exchange, f"its response head is malformed ({error})")
         head, to_head = data[:end], exchange.facts.method == b"HEAD"
-        if head == self._last_head and to_head is self._last_to_head:
-            response = self._last_response
-        else:
-            response = read_response(head, to_head)
+        parser = None
+        response = self._last_response  # what was judged and read once says the same again
+        if response is None or head != self._last_head or to_head is not self._last_to_head:
+            parser, self._parser = self._parser or httptools.HttpResponseParser(_NO_CALLBACKS), None
+            try:
+                parser.feed_data(data[: end + 4])
+            except httptools.HttpParserUpgrade:  # a 101 with all that belongs to it
+                return self._switch(exchange, head, data[end + 4 :])
+            except httptools.HttpParserError as error:
+                return self._fail(exchange, f"its response head is malformed ({error})")
+            read = read_response(head, to_head)
+            if isinstance(read, str):
+                return self._fail(exchange, read)
+            response = read
             self._last_head, self._last_to_head, self._last_response = head, to_head, response
-        if isinstance(response, str):
-            return self._fail(exchange, response)
         rest = data[end + 4 :]
         if response.status < 200:
             self._interim += 1
@@ -143,7 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
             return None
         length = response.body_length
         if length == len(rest):  # the whole response is here: one record, one write
-            if length:
+            if length and parser is not None:
                 # Fed the body too, the parser stands at the start of a message again; a new one would cost 1 µs.
                 parser.feed_data(rest)
                 self._parser = parser
