@@ -55,7 +55,7 @@ compiled: $(STAMP) ## Build a copy in build/compiled whose request path is compi
 test-compiled: compiled ## Run the tests of the data plane against the compiled copy
 	@cd $(COMPILED) && $(CURDIR)/$(BIN)/python -m pytest tests/wire tests/policy tests/acceptance $(ARGS)
 
-bench: $(STAMP) ## Measure against nginx (ARGS="--cases all --json FILE"); needs wrk and nginx
+bench: $(STAMP) $(if $(shell command -v cc),compiled) ## Measure against nginx (ARGS="--cases all --json FILE"); needs wrk and nginx
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 completions: $(STAMP) ## Write completions/ for bash, zsh and fish anew

@@ -70,15 +70,17 @@ class Started:
 
 
 @contextmanager
-def started(name: str, argv: Sequence[str], folder: Path, cores: set[int] | None = None) -> Iterator[Started]:
-    """Run `argv` for the time of a `with` block, on `cores` if given.
+def started(
+    name: str, argv: Sequence[str], folder: Path, cores: set[int] | None = None, tree: Path = ROOT
+) -> Iterator[Started]:
+    """Run `argv` for the time of a `with` block, on `cores` if given, with the modules of `tree`.
 
     In a session of its own, so that Ctrl-C reaches us alone and we end everything in order.
     """
     log = folder / f"{name}.log"
     with log.open("wb") as output, _running_on(cores):
         process = subprocess.Popen(
-            argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            argv, cwd=tree, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     running = Started(name, process, log)
     try:
@@ -158,11 +160,12 @@ def gateway(
     workers: int = 2,
     cores: set[int] | None = None,
     options: Sequence[str] = (),
+    tree: Path = ROOT,
 ) -> Iterator[Gateway]:
     """gatewayd with its state, its socket and its log in `folder`, ready to serve."""
     argv = [sys.executable, "-m", "gatewayd", "--listen", listen, "--state-dir", str(folder / "state")]
     argv += ["--admin-socket", str(folder / "admin.sock"), "--workers", str(workers), *options]
-    with started("gatewayd", argv, folder, cores) as daemon:
+    with started("gatewayd", argv, folder, cores, tree) as daemon:
         ready = daemon.wait_for(_GATEWAY_READY)
         yield Gateway(daemon, ready[1], Gatectl(ready[2]))
 

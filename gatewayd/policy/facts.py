@@ -40,7 +40,8 @@ class Fields:
 
     __slots__ = (
         "body_length", "connection_named", "credential", "cut", "expects_continue", "host", "http_1_0", "keep_alive",
-        "kept", "passed", "pattern", "proven", "raw", "read_for", "request_id", "takes_trailers", "upgrade",
+        "kept", "passed", "pattern", "proven", "public_id", "raw", "read_for", "request_id", "takes_trailers",
+        "upgrade",
     )  # fmt: skip
 
     raw: bytes  # as they came; with the two below, the same fields say the same
@@ -56,8 +57,9 @@ class Fields:
     connection_named: tuple[bytes, ...]  # headers that Connection names beside the usual, lower case
     cut: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass
     kept: bytes  # the headers that pass, each beginning with CRLF, and the empty line
-    read_for: Service | None  # whom the next two were worked out for
+    read_for: Service | None  # whom the next three were worked out for
     credential: bytes | None  # the API key, where the service asks for one
+    public_id: str  # what it names, if it is one
     passed: bytes  # those of `cut` that pass to the service's upstream, each ending in CRLF
     proven: tuple[bytes, KeyConf] | None  # a credential among them that was found to be this key's
 
@@ -69,7 +71,7 @@ class Facts:
     a guard.
     """
 
-    __slots__ = ("fields", "key", "keys", "method", "path", "public_id", "query", "service")
+    __slots__ = ("fields", "key", "keys", "method", "path", "query", "service")
 
     method: bytes
     path: bytes  # as it came, never decoded
@@ -78,7 +80,6 @@ class Facts:
 
     service: Service
     keys: dict[str, KeyEntry]  # the worker's memory
-    public_id: str  # of the key to look up, when a guard has answered NEED_KEY
     key: KeyEntry | None
 
 

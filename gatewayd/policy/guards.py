@@ -75,14 +75,10 @@ def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
     credential = facts.fields.credential
     if not credential:
         return _missing(facts.service)
-    # The first 11 bytes name the key: one that is remembered is decided by its digest, whose cost hides the rest.
-    public_id = credential[3:11].decode("latin-1")
-    entry = facts.keys.get(public_id)
+    # A key that is remembered is decided by its digest, whose cost hides that of the checksum.
+    entry = facts.keys.get(facts.fields.public_id)
     if entry is None:
-        if public_id_of(credential) is None:
-            return NO_SUCH_KEY
-        facts.public_id = public_id
-        return NEED_KEY
+        return NO_SUCH_KEY if public_id_of(credential) is None else NEED_KEY
     conf = entry.conf
     proven = facts.fields.proven
     # The same fields on the same connection held the same key a moment ago: hashing it again would say nothing new.

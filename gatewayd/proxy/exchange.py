@@ -121,7 +121,8 @@ class Exchange:
         fields = facts.fields
         if fields.read_for is not service:
             fields.read_for = service
-            fields.credential = credential_of(fields, service) if service.needs_key else None
+            credential = fields.credential = credential_of(fields, service) if service.needs_key else None
+            fields.public_id = credential[3:11].decode("latin-1") if credential else ""
             fields.passed = passed_fields(fields, service, worker.credential_headers) if fields.cut else b""
         self._judge(service, service.guards)
 
@@ -141,7 +142,7 @@ class Exchange:
         if not isinstance(answer, Refusal):
             ask_again = partial(self._ask_again, service, service.guards[service.guards.index(guard) :])
             if answer is NEED_KEY:
-                refusal = keys.look_ups.wait(facts.public_id, ask_again, time.monotonic())
+                refusal = keys.look_ups.wait(facts.fields.public_id, ask_again, time.monotonic())
             else:
                 assert facts.key is not None
                 refusal = keys.when_leased(facts.key, ask_again)

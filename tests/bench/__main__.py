@@ -6,6 +6,8 @@ One worker of each on one core; wrk, the upstream (another nginx), and gatewayd'
 In each round every subject gets the same load in turn, after a warm-up. CPU is what /proc/PID/stat says of the worker,
 over the requests that wrk saw answered. The figures of two machines cannot be compared; their ratios can.
 
+gatewayd is measured from source and, where `make compiled` has built it, compiled.
+
 nginx is the bare proxy: a map of keys, limit_req with a limit that is never reached, upstream keep-alive, and no access
 log unless --nginx-log. gatewayd does all of its work: key, bucket, quota, journal, headers.
 """
@@ -28,10 +30,10 @@ from typing import Any
 from tests.bench import cpu, load, report, subjects
 from tests.bench.cases import CASES, Case, chosen
 from tests.bench.report import Measurement
-from tests.bench.subjects import TWO_WORKERS, Subject
+from tests.bench.subjects import COMPILED, TWO_WORKERS, Subject
 from tests.daemons import DaemonError, ends_on_signals
 
-SUBJECTS = ("direct", "nginx", "gatewayd")
+SUBJECTS = ("direct", "nginx", "gatewayd", COMPILED)
 WARM_UP_CONNECTIONS = 32  # per run at most as many requests are given up at its end
 
 
@@ -44,7 +46,11 @@ def main() -> int:
             raise ValueError(f"--only {unknown.pop()}: choose among {', '.join(SUBJECTS)}")
         if missing := [tool for tool in ("wrk", "nginx", "taskset") if shutil.which(tool) is None]:
             raise ValueError(f"{' and '.join(missing)} not found; apt-get install wrk nginx util-linux")
-    except ValueError as error:
+        if COMPILED in names and not subjects.compiled_copy_is_current():
+            if options.only:
+                raise ValueError("--only compiled: there is no compiled copy; run make compiled")
+            names = SUBJECTS[:-1]
+    except (ValueError, DaemonError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     try:
@@ -122,7 +128,7 @@ def _measurements(
 
 def _takes_part(subject: Subject, case: Case) -> bool:
     if case.scales:
-        return subject.gatectl is not None
+        return subject.gatectl is not None and subject.name != COMPILED
     return subject.name != TWO_WORKERS and (bool(subject.workers) or case.direct)
 
 

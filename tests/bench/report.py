@@ -53,6 +53,7 @@ class Ratios:
 
     case: str
     cpu: float | None = None  # gatewayd's worker to nginx's
+    cpu_compiled: float | None = None
     cpu_with_control: float | None = None
     per_second: float | None = None
     p50: float | None = None
@@ -72,6 +73,7 @@ def ratios(case: Case, measured: Sequence[Measurement]) -> Ratios:
     return Ratios(
         case.name,
         cpu=median("gatewayd", "nginx", lambda ours, its: ours.cpu_us / its.cpu_us),
+        cpu_compiled=median("compiled", "nginx", lambda ours, its: ours.cpu_us / its.cpu_us),
         cpu_with_control=median("gatewayd", "nginx", lambda ours, its: (ours.cpu_us + ours.control_us) / its.cpu_us),
         per_second=median("gatewayd", "nginx", lambda ours, its: ours.per_second / its.per_second),
         p50=median("gatewayd", "nginx", lambda ours, its: ours.p50_ms / its.p50_ms),
@@ -89,6 +91,8 @@ def summary(case: Case, r: Ratios) -> list[str]:
             f"CPU a request, gatewayd's worker to nginx's: {r.cpu:.2f}{_verdict(case, 'get-1k', r.cpu, CPU_BAR)}"
         )
         lines.append(f"  with supervisor and control: {r.cpu_with_control:.2f}")
+        if r.cpu_compiled is not None:
+            lines.append(f"  compiled: {r.cpu_compiled:.2f}{_verdict(case, 'get-1k', r.cpu_compiled, CPU_BAR)}")
         lines.append(f"requests/s: {r.per_second:.2f}, median latency: {r.p50:.2f} times nginx's")
     for name, added in (("gatewayd", r.added_ms_gatewayd), ("nginx", r.added_ms_nginx)):
         if added is not None and case.connections == 1:

@@ -12,10 +12,12 @@ import httpx
 
 from tests import daemons
 from tests.bench import cpu, nginx, websocket
-from tests.daemons import DaemonError, Gatectl
+from tests.daemons import ROOT, DaemonError, Gatectl
 
 # Limits that count every request and refuse none.
 PLAN = ["--rate", "1000000/s", "--burst", "1000000", "--quota", "1000000000/month", "--price", "0.001"]
+COMPILED = "compiled"  # gatewayd as `make compiled` builds it
+COMPILED_TREE = ROOT / "build" / "compiled"
 TWO_WORKERS = "two workers"  # gatewayd once more, for what a second worker brings
 _GATEWAYD_HEADERS = ("x-request-id", "ratelimit", "ratelimit-policy")
 
@@ -56,6 +58,10 @@ def running(
         upstreams = (upstream_url, f"http://127.0.0.1:{echo_port}")
         if "gatewayd" in names:
             subjects.append(stack.enter_context(_gatewayd("gatewayd", folder, upstreams, cores[:1], cores[1])))
+        if COMPILED in names:
+            subjects.append(
+                stack.enter_context(_gatewayd(COMPILED, folder, upstreams, cores[:1], cores[1], COMPILED_TREE))
+            )
         if TWO_WORKERS in names:
             # The second worker has a core of its own where there is a third; else it shares the load's.
             own = (cores[0], cores[-1])
@@ -65,18 +71,30 @@ def running(
         yield subjects
 
 
+def compiled_copy_is_current() -> bool:
+    """Whether there is a compiled copy, made of the source as it stands. Raises DaemonError if it is of another one."""
+    if not any(COMPILED_TREE.glob("*.so")):
+        return False
+    package = ROOT / "gatewayd"
+    for source in package.rglob("*.py"):
+        copy = COMPILED_TREE / source.relative_to(ROOT)
+        if not copy.is_file() or copy.read_bytes() != source.read_bytes():
+            raise DaemonError(f"build/compiled is not of this source ({source.relative_to(ROOT)}); run make compiled")
+    return True
+
+
 def _nginx_key() -> str:
     return f"gw_{secrets.token_hex(4)}_{secrets.token_hex(14)}"  # as long as one of ours
 
 
 @contextmanager
 def _gatewayd(
-    name: str, folder: Path, upstreams: tuple[str, str], worker_cores: tuple[int, ...], core: int
+    name: str, folder: Path, upstreams: tuple[str, str], worker_cores: tuple[int, ...], core: int, tree: Path = ROOT
 ) -> Iterator[Subject]:
     """One worker on each of `worker_cores`, all else on `core`."""
     home = folder / name
     home.mkdir()
-    with daemons.gateway(home, workers=len(worker_cores), cores={core}) as gateway:
+    with daemons.gateway(home, workers=len(worker_cores), cores={core}, tree=tree) as gateway:
         gatectl = gateway.gatectl
         gatectl.json("service", "add", "bench", upstreams[0])
         gatectl.json("service", "add", "echo", upstreams[1], "--path", "/bench/echo")
