@@ -51,9 +51,9 @@ class EncryptedConnection(ClientConnection):
 
     def _unsent_bytes(self) -> int:
         """With what the kernel holds (tcp(7), SIOCOUTQ), since what the TCP transport below holds cannot be asked."""
-        descriptor = self.transport.get_extra_info("socket").fileno()
+        sock = self.transport.get_extra_info("socket")
         try:
-            (waiting,) = _COUNT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(_COUNT.size)))
-        except OSError:  # it has just been closed
+            (waiting,) = _COUNT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_COUNT.size)))
+        except (OSError, ValueError, AttributeError):  # uvloop has closed it, and tells us in the loop's next turn
             waiting = 0
         return self.transport.get_write_buffer_size() + int(waiting)

@@ -1,0 +1,40 @@
+"""A connection inside TLS, of a worker in this process: what a test from outside would have to be lucky to meet."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from gatewayd.proxy.arrival import first_protocol
+from gatewayd.proxy.encrypted import EncryptedConnection
+from gatewayd.proxy.listener_tls import ListenerTls
+from tests.wire.harness import GET, Wire
+from tests.wire.peer import Peer
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_sweeper_may_look_before_the_loop_has_told_of_the_end(tmp_path: Path) -> None:
+    """uvloop closes the descriptor of a TLS connection a turn before it tells of it. An error would end the sweeper."""
+    issued = trustme.CA().issue_cert("localhost")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with Wire(tmp_path, tls_cert=cert, tls_key=key) as wire:
+        wire.worker.door.admit = first_protocol(wire.worker, ListenerTls(wire.worker.settings))
+        client = Peer(*await asyncio.open_connection("127.0.0.1", wire.port, ssl=context))
+        wire.clients.append(client)
+        await client.send(GET)
+        assert (await client.message()).status == 200
+        (connection,) = wire.state.connections
+        assert isinstance(connection, EncryptedConnection)
+        client.cut()
+        await wire.settled(lambda: not wire.state.connections)
+        for later_s in (0.0, 3.0, 3600.0):
+            connection.check_time(wire.worker.now() + later_s)
