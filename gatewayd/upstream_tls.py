@@ -99,7 +99,8 @@ def _read(field: str, path: str) -> str:
                 raise TlsFileError(field, f"{path} is not a file")
             if status.st_size > _LONGEST_FILE_BYTES:
                 raise TlsFileError(field, f"{path} is too large to be a certificate or key")
-            return file.read().decode("latin-1")  # text may stand around the certificates, in any coding
+            # Text may stand around the certificates, in any coding; OpenSSL passes over it, but is given ASCII alone.
+            return file.read().decode("ascii", "replace").replace("\ufffd", "?")
     except OSError as error:
         raise TlsFileError(
             field, f"{path} cannot be read by the gateway: {(error.strerror or str(error)).lower()}"

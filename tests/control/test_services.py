@@ -177,6 +177,18 @@ def test_a_file_that_went_away_later_is_in_nobodys_way(admin: Admin, pem: Path, 
     admin.refused("invalid", "PATCH", "/v1/services/orders", {"tls_ca_file": str(passing)})
 
 
+@pytest.mark.parametrize("text", ["# Autorité de certification\n", "# Wurzel für Müller\n"])
+@pytest.mark.parametrize("coding", ["utf-8", "latin-1"])
+def test_what_is_written_around_certificates_is_in_any_coding(
+    admin: Admin, pem: Path, tmp_path: Path, text: str, coding: str
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    certificate = (pem / "ca.pem").read_bytes()
+    bundle.write_bytes(text.encode(coding) + certificate + text.encode(coding) + certificate)
+    added = admin.post("/v1/services", slug="orders", targets=["https://a"], tls_ca_file=str(bundle))
+    assert added["tls_ca_file"] == str(bundle)
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
