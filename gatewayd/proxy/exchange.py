@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from gatewayd.errors import (
     BODY_TOO_LARGE,
+    DRAINING,
     JOURNAL_FULL,
     NO_ROUTE,
     OVERLOADED,
@@ -416,6 +417,13 @@ class Exchange:
             self.give_up(Refusal(REQUEST_TIMEOUT, "the request body did not arrive in time"))
         else:
             self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not answer in time"))
+
+    def worker_ends(self) -> None:
+        """The drain has taken as long as it may. What had begun is broken, not short."""
+        if self.status:
+            self._abort(UPSTREAM_BROKE)
+        else:
+            self.give_up(Refusal(DRAINING, "this gateway ends before the upstream has answered; ask again", RETRY_SOON))
 
     def give_up(self, refusal: Refusal) -> None:
         """Cut the upstream off and refuse, or abort where a response has begun."""

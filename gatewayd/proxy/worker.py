@@ -201,6 +201,12 @@ class Worker:
         self.draining = True
 
     def close(self) -> None:
+        """End what the drain has left, while there is a journal. Nothing is read any more; what is written still goes."""
+        for exchange in list(self.exchanges):
+            exchange.worker_ends()
+        for connection in list(self.connections):
+            if isinstance(connection, ClientConnection):  # there are tunnels and arrivals among them
+                connection.transport.close()
         self.door.close()
         for pool in self._pools.values():
             pool.close()

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import pytest
 import uvloop
 
 from tests.acceptance.conftest import NewHouse
@@ -55,6 +57,38 @@ def test_sigterm_lets_what_is_in_flight_end_and_leaves_nothing_behind(new_house:
     house.start()
     assert house.usage("--service", "api")["requests"] == 6
     assert house.stop() == 0
+
+
+def test_what_outlasts_the_drain_is_answered_and_recorded(
+    new_house: NewHouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One request waits for its answer, one has half of it. Both end with the worker, on the journal."""
+    monkeypatch.setenv("GATEWAYD_DRAIN_TIMEOUT_S", "1")
+    house = new_house(workers=1)
+    house.service("api", "--auth", "none")
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        house.gatectl.do("service", "add", "half", f"http://127.0.0.1:{upstream.getsockname()[1]}", "--auth", "none")
+        with socket.create_connection(house.address) as begun, socket.create_connection(house.address) as waiting:
+            begun.sendall(get("/half/"))
+            waiting.sendall(get("/api/slow?ms=20000"))
+            answering, _ = upstream.accept()
+            with answering:
+                answering.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+                heard = begun.recv(1000)
+                wait_until(lambda: house.counting.served("/api/slow") == 1)
+                os.kill(house.supervisor, signal.SIGTERM)
+                assert house.gateway.daemon.process.wait(20) == 0
+            with suppress(ConnectionResetError):
+                heard += begun.recv(1000)
+            assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert heard.endswith(b"\r\n\r\nhalf")
+            assert waiting.recv(1000).startswith(b"HTTP/1.1 503 ")
+    log = house.gateway.daemon.output()
+    assert "Traceback" not in log, log
+    house.start()
+    for name in ("api", "half"):
+        usage = house.usage("--service", name)
+        assert (usage["requests"], usage["errors"], usage["billable"]) == (1, 1, 0)
 
 
 def test_new_connections_are_refused_while_it_drains(new_house: NewHouse) -> None:
