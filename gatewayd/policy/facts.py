@@ -6,7 +6,7 @@ One module, because these are one thought: guards decide on facts, facts name th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -136,6 +136,14 @@ class Service:
             return targets[0]
         self.turn = (self.turn + 1) % len(targets)
         return targets[self.turn]
+
+    def other_target(self, tried: Container[Target]) -> Target | None:
+        """The next in turn that is none of these; None if there is none left."""
+        for _ in self.targets:
+            target = self.next_target()
+            if target not in tried:
+                return target
+        return None
 
 
 @dataclass(frozen=True, slots=True)

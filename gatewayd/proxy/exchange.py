@@ -31,7 +31,7 @@ from gatewayd.errors import (
     UPSTREAM_UNREACHABLE,
     Refusal,
 )
-from gatewayd.policy.facts import CHUNKED, NEED_KEY, Facts, Guard, Need, Route, Service
+from gatewayd.policy.facts import CHUNKED, NEED_KEY, Facts, Guard, Need, Route, Service, Target
 from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
@@ -73,7 +73,7 @@ class Exchange:
     bytes_in = 0
     bytes_out = 0
     status = 0  # of the response that has begun
-    connect_attempts = 0
+    tried: tuple[Target, ...] = ()  # targets to which it needed a new connection
     forwarded_at = 0.0
     moved = 0  # bytes, when the sweeper last looked (see `patience`)
     moved_at = 0.0  # when it last saw them move
@@ -169,13 +169,15 @@ class Exchange:
 
     # Forwarded.
 
-    def _forward(self, service: Service, *, fresh: bool = False) -> None:
-        pool = self.worker.pool_of(service.next_target())
+    def _forward(self, service: Service, target: Target | None = None, *, fresh: bool = False) -> None:
+        if target is None:
+            target = service.next_target()
+        pool = self.worker.pool_of(target)
         connection = None if fresh else pool.take()
         if connection is not None:
             self.connected(connection)
         else:
-            self.connect_attempts += 1
+            self.tried += (target,)
             self.deadline = min(self.started_at + service.timeout_s, time.monotonic() + service.connect_timeout_s)
             if not pool.connect(self, fresh=fresh):
                 self.refuse(Refusal(OVERLOADED, "too many connections to the upstream are being made", RETRY_SOON))
@@ -211,8 +213,9 @@ class Exchange:
             self.refuse(Refusal(OVERLOADED, str(error), RETRY_SOON))
             return
         service = self.route.service
-        if self.connect_attempts < len(set(service.targets)):
-            self._forward(service)
+        target = service.other_target(self.tried)
+        if target is not None:
+            self._forward(service, target, fresh=self.forwarded_at > 0)  # sent before: see `upstream_died`
             return
         self.refuse(Refusal(UPSTREAM_UNREACHABLE, str(error)))
 

@@ -201,7 +201,7 @@ class Worker:
         self.draining = True
 
     def close(self) -> None:
-        """End what the drain has left, while there is a journal. Nothing is read any more; what is written still goes."""
+        """End what the drain has left, while there is a journal. Nothing more is read; what is written still goes."""
         for exchange in list(self.exchanges):
             exchange.worker_ends()
         for connection in list(self.connections):

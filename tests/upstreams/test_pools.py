@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from gatewayd.channel import TlsConf
+from gatewayd.channel import TargetConf, TlsConf
 from gatewayd.policy.facts import Target
 from gatewayd.policy.snapshot import compile_target
 from gatewayd.proxy.dial import Dialer
@@ -306,3 +307,19 @@ async def test_a_target_that_nobody_uses_any_more(wire: Wire) -> None:
     gate.set()
     assert (await busy).status == 200
     await wire.settled(lambda: not pool._open)
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (3, 1), (1, 3), (9, 1)])
+async def test_every_other_target_is_tried_once_before_a_request_is_refused(
+    wire: Wire, weights: tuple[int, int]
+) -> None:
+    """Whatever the weights say, and whoever else takes a turn meanwhile."""
+    dead, live = weights
+    conf = service(1, "open", "http://127.0.0.1:1")
+    targets = (TargetConf("http://127.0.0.1:1", dead), TargetConf(f"http://127.0.0.1:{wire.upstream.port}", live))
+    wire.serve(msgspec.structs.replace(conf, targets=targets))
+    for _ in range(4):
+        answers = await at_once(wire, 5)
+        assert [answer.status for answer in answers] == [200] * 5
+    wire.serve(msgspec.structs.replace(conf, targets=(targets[0], TargetConf("http://127.0.0.1:2", live))))
+    assert [answer.status for answer in await at_once(wire, 5)] == [502] * 5
