@@ -53,12 +53,12 @@ class Pool:
         if len(self._connecting) >= self._connecting_limit:
             return False
         self._waiting[exchange] = fresh
-        task = self._loop.create_task(self._connect(exchange))
+        task = self._loop.create_task(self._connect(exchange, len(exchange.tried)))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
         return True
 
-    async def _connect(self, exchange: Exchange) -> None:
+    async def _connect(self, exchange: Exchange, attempt: int) -> None:
         connection: UpstreamConnection | None = None
         failure: DialError | None = None
         try:
@@ -68,8 +68,10 @@ class Pool:
         except DialError as error:
             failure = error
         finally:
-            # False: it was served by another connection, timed out, or left.
-            waits = self._waiting.pop(exchange, None) is not None and not exchange.done
+            # False: it was served by another connection, timed out, or left. Or it was served, to no avail, and waits
+            # anew: then a connection is welcome, but this connect's failure is not its own.
+            concerned = connection is not None or len(exchange.tried) == attempt
+            waits = concerned and self._waiting.pop(exchange, None) is not None and not exchange.done
         if failure is not None and waits:
             exchange.connect_failed(failure)
         elif connection is not None and connection not in self._open:  # closed again before this task had its turn

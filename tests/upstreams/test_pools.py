@@ -323,3 +323,41 @@ async def test_every_other_target_is_tried_once_before_a_request_is_refused(
         assert [answer.status for answer in answers] == [200] * 5
     wire.serve(msgspec.structs.replace(conf, targets=(targets[0], TargetConf("http://127.0.0.1:2", live))))
     assert [answer.status for answer in await at_once(wire, 5)] == [502] * 5
+
+
+async def test_an_earlier_connect_that_fails_ends_no_later_one(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is handed a pooled connection, which dies; it waits anew while its first connect is still under way."""
+    dial = Dialer.dial
+    earlier, later = asyncio.Event(), asyncio.Event()
+    dialled = 0
+
+    async def first_two_fail(dialer: Dialer, *more: Any) -> Any:
+        nonlocal dialled
+        dialled += 1
+        if dialled == 2:
+            await earlier.wait()
+            raise TimeoutError
+        if dialled == 3:
+            await later.wait()
+        return await dial(dialer, *more)
+
+    async def first_dies_at_the_second(upstream: Upstream, peer: Peer) -> None:
+        if len(upstream.peers) > 1:
+            await upstream.answer_all(peer)
+        upstream.requests.append(await peer.message())
+        await asyncio.sleep(0.05)
+        await peer.send(upstream.answer)
+        await peer.message()
+        peer.close()
+
+    monkeypatch.setattr(Dialer, "dial", first_two_fail)
+    wire.upstream.script = first_dies_at_the_second
+    first = asyncio.create_task(wire.ask(GET))
+    await wire.settled(lambda: len(wire.upstream.requests) == 1)
+    second = asyncio.create_task(wire.ask(GET))
+    await wire.settled(lambda: dialled == 3)
+    assert (await first).status == 200
+    earlier.set()
+    await wire.settled(lambda: len(pool_of(wire)._connecting) == 1)
+    later.set()
+    assert (await second).status == 200
