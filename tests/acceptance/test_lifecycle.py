@@ -59,9 +59,7 @@ def test_sigterm_lets_what_is_in_flight_end_and_leaves_nothing_behind(new_house:
     assert house.stop() == 0
 
 
-def test_what_outlasts_the_drain_is_answered_and_recorded(
-    new_house: NewHouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_outlasts_the_drain_is_answered_and_recorded(new_house: NewHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """One request waits for its answer, one has half of it. Both end with the worker, on the journal."""
     monkeypatch.setenv("GATEWAYD_DRAIN_TIMEOUT_S", "1")
     house = new_house(workers=1)
@@ -73,6 +71,7 @@ def test_what_outlasts_the_drain_is_answered_and_recorded(
             waiting.sendall(get("/api/slow?ms=20000"))
             answering, _ = upstream.accept()
             with answering:
+                assert answering.recv(1000)
                 answering.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
                 heard = begun.recv(1000)
                 wait_until(lambda: house.counting.served("/api/slow") == 1)
