@@ -96,6 +96,8 @@ class Arrival(asyncio.BufferedProtocol):
             self._admit()
         elif settings.trusted_proxies and not is_trusted(self._address, settings.trusted_proxies):
             self._turn_away("it is none of the trusted proxies")
+        elif self.worker.draining:  # see `ClientConnection.connection_made`
+            self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._handshake is None:  # else this is only the first descriptor

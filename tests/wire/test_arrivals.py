@@ -1,9 +1,10 @@
-"""A connection inside TLS, of a worker in this process: what a test from outside would have to be lucky to meet."""
+"""Connections that begin with TLS or a PROXY header, in this process: what a test from outside needs luck to meet."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,13 @@ async def test_the_sweeper_may_look_before_the_loop_has_told_of_the_end(tmp_path
         await wire.settled(lambda: not wire.state.connections)
         for later_s in (0.0, 3.0, 3600.0):
             connection.check_time(wire.worker.now() + later_s)
+
+
+async def test_a_silent_connection_that_comes_during_the_drain_does_not_hold_it_up(tmp_path: Path) -> None:
+    async with Wire(tmp_path, proxy_protocol=True) as wire:
+        wire.worker.door.admit = first_protocol(wire.worker, None)
+        wire.worker.drain()
+        silent = await wire.client()
+        began = time.monotonic()
+        assert await silent.rest() == b""
+        assert time.monotonic() - began < 2
