@@ -34,6 +34,10 @@ class Refusal:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+# Headers of a refusal that is over by the time a caller has come back.
+RETRY_SOON = ((b"Retry-After", b"1"),)
+
+
 class GatewayError(Exception):
     """A failure with a name. Raised where it is noticed; one place at each door turns it into a response."""
 

@@ -15,6 +15,7 @@ from gatewayd.errors import (
     KEY_NOT_ALLOWED,
     MISSING_KEY,
     OVERLOADED,
+    RETRY_SOON,
     REVOKED_KEY,
     TENANT_SUSPENDED,
     Refusal,
@@ -30,7 +31,7 @@ _REVOKED = Refusal(REVOKED_KEY, "this API key has been revoked", _CHALLENGE)
 _EXPIRED = Refusal(EXPIRED_KEY, "this API key has expired", _CHALLENGE)
 _OTHER_SERVICE = Refusal(KEY_NOT_ALLOWED, "this API key is not for this service")
 _SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or the operator")
-_BUSY = Refusal(OVERLOADED, "this API has as many requests in flight as it may", ((b"Retry-After", b"1"),))
+_BUSY = Refusal(OVERLOADED, "this API has as many requests in flight as it may", RETRY_SOON)
 
 
 def credential_of(fields: Fields, service: Service) -> bytes | None:

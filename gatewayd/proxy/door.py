@@ -13,7 +13,7 @@ import resource
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gatewayd.errors import OVERLOADED, Refusal
+from gatewayd.errors import OVERLOADED, RETRY_SOON, Refusal
 from gatewayd.proxy.client import ClientConnection
 from gatewayd.settings import Settings
 
@@ -26,7 +26,7 @@ LEAVING_LIMIT = 256  # connections at once that have been turned away and have y
 LEAVING_S = 2.0
 # Descriptors of other things: the above, journal segments, the link to control, listeners, what the loop needs.
 RESERVED_DESCRIPTORS = LEAVING_LIMIT + 64
-_FULL = Refusal(OVERLOADED, "the gateway has as many connections as it may", ((b"Retry-After", b"1"),))
+_FULL = Refusal(OVERLOADED, "the gateway has as many connections as it may", RETRY_SOON)
 
 log = logging.getLogger(__name__)
 

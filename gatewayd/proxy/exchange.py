@@ -25,6 +25,7 @@ from gatewayd.errors import (
     NO_ROUTE,
     OVERLOADED,
     REQUEST_TIMEOUT,
+    RETRY_SOON,
     UPSTREAM_INVALID,
     UPSTREAM_RESET,
     UPSTREAM_TIMEOUT,
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 # Between the 4 KiB of a typical POST and what a caller may make us hold before it is admitted.
 PENDING_LIMIT_BYTES = 65536
 LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
-RETRY_SOON = ((b"Retry-After", b"1"),)
 _BUSY = Refusal(OVERLOADED, "the gateway has as many requests in flight as it may", RETRY_SOON)
 NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
 

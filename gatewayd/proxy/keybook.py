@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Callable
 
 from gatewayd.channel import FromWorker, Held, KeyFound, LeaseAsked, LeaseGranted, LeaseReturned
-from gatewayd.errors import OVERLOADED, Refusal
+from gatewayd.errors import OVERLOADED, RETRY_SOON, Refusal
 from gatewayd.policy.spending import KeyEntry, KeyLease
 from gatewayd.proxy.lookups import LookUps, Wake
 
 # Requests that wait for tokens, those among them that have gone meanwhile too: while control is away, these must not
 # pile up for as long as that takes.
 WAITING_LIMIT = 8192
-_BUSY = Refusal(OVERLOADED, "too many requests are waiting for the limits of their keys", ((b"Retry-After", b"1"),))
+_BUSY = Refusal(OVERLOADED, "too many requests are waiting for the limits of their keys", RETRY_SOON)
 IDLE_RETURN_S = 1.0  # a surplus that no ask has touched for so long goes back
 
 

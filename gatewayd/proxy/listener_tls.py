@@ -13,14 +13,13 @@ import ssl
 from pathlib import Path
 
 from gatewayd.errors import StartupError
+from gatewayd.proxy.stamp import Stamp, stamp
 from gatewayd.settings import Settings
 
-CHECK_S = 3.0
+CHECK_S = 1.0  # how often files are looked at: three stats
 _VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 log = logging.getLogger(__name__)
-
-_Stamp = tuple[int, int, int]  # time of change, size, inode
 
 
 class _PassphraseWantedError(Exception):
@@ -56,18 +55,10 @@ class ListenerTls:
             await asyncio.sleep(CHECK_S)
             self.refresh()
 
-    def _look(self) -> list[_Stamp | None]:
+    def _look(self) -> list[Stamp | None]:
         settings = self._settings
         files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        return [_stamp(file) for file in files if file is not None]
-
-
-def _stamp(file: Path) -> _Stamp | None:
-    try:
-        status = file.stat()
-    except OSError:  # between two files of one name
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+        return [stamp(file) for file in files if file is not None]
 
 
 def listener_context(settings: Settings) -> ssl.SSLContext:

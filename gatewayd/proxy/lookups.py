@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from gatewayd.channel import FindKey, FromWorker
-from gatewayd.errors import OVERLOADED, Refusal
+from gatewayd.errors import OVERLOADED, RETRY_SOON, Refusal
 from gatewayd.policy.guards import NO_SUCH_KEY
 
 Wake = Callable[[], None]
@@ -28,7 +28,7 @@ MISSES_BURST = 2000.0
 UNKNOWN_LIMIT = 4096
 UNKNOWN_S = 10.0  # then asked again: control tells of keys that change, not of those that come to be
 
-_BUSY = Refusal(OVERLOADED, "too many unknown API keys are being looked up", ((b"Retry-After", b"1"),))
+_BUSY = Refusal(OVERLOADED, "too many unknown API keys are being looked up", RETRY_SOON)
 
 
 class LookUps:

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gatewayd.channel import TlsConf
+from gatewayd.proxy.stamp import Stamp, stamp
 from gatewayd.upstream_tls import TlsFileError, files_of, upstream_context
 
 CHECK_S: Final = 3.0  # how often files are looked at
 
 log = logging.getLogger(__name__)
 
-_Stamp = tuple[tuple[int, int, int, int] | None, ...]  # of each file: what changes when it does; None: it is not there
+_Stamps = tuple[Stamp | None, ...]  # of each file
 
 
 class _Made(NamedTuple):
-    stamp: _Stamp
+    stamps: _Stamps
     context: ssl.SSLContext | None
     error: TlsFileError | None
 
@@ -86,9 +86,9 @@ class Contexts:
     async def _look(self) -> None:
         try:
             confs = list(self._made)
-            stamps = await self._loop.run_in_executor(None, lambda: [_stamp(conf) for conf in confs])
-            for conf, stamp in zip(confs, stamps, strict=True):
-                if conf in self._made and self._made[conf].stamp != stamp:
+            looked = await self._loop.run_in_executor(None, lambda: [_stamps(conf) for conf in confs])
+            for conf, stamps in zip(confs, looked, strict=True):
+                if conf in self._made and self._made[conf].stamps != stamps:
                     self._renew(conf, await self._loop.run_in_executor(None, _make, conf))
         finally:
             self._check = None
@@ -105,20 +105,12 @@ class Contexts:
 
 
 def _make(conf: TlsConf) -> _Made:
-    stamp = _stamp(conf)  # before they are read: what changes meanwhile is seen at the next look
+    stamps = _stamps(conf)  # before they are read: what changes meanwhile is seen at the next look
     try:
-        return _Made(stamp, upstream_context(conf), None)
+        return _Made(stamps, upstream_context(conf), None)
     except TlsFileError as error:
-        return _Made(stamp, None, error)
+        return _Made(stamps, None, error)
 
 
-def _stamp(conf: TlsConf) -> _Stamp:
-    return tuple(_stamp_of_file(path) for path in files_of(conf))
-
-
-def _stamp_of_file(path: str) -> tuple[int, int, int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 (a path as the operator wrote it)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
+def _stamps(conf: TlsConf) -> _Stamps:
+    return tuple(stamp(path) for path in files_of(conf))

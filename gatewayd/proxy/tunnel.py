@@ -20,7 +20,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from gatewayd.errors import DRAINING, NO_ROUTE, Refusal
+from gatewayd.errors import DRAINING, NO_ROUTE, RETRY_SOON, Refusal
 from gatewayd.policy.guards import refusal_of_standing
 from gatewayd.proxy.recording import record_more_bytes
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gatewayd.proxy.worker import Worker
 
 REPORT_S = 5.0  # how old the figures of a tunnel that is open may be
-_NOW_DRAINING = Refusal(DRAINING, "this gateway is about to end; ask again", ((b"Retry-After", b"1"),))
+_NOW_DRAINING = Refusal(DRAINING, "this gateway is about to end; ask again", RETRY_SOON)
 _NO_SERVICE = Refusal(NO_ROUTE, "this service has been removed")
 
 

@@ -54,7 +54,7 @@ def test_no_descriptor_is_left_for_a_connection(new_house: NewHouse) -> None:
         held, ended = listed(connections)
         assert (len(held), ended) == (SPARE, 60 - SPARE)  # the others are not left to wait
         before_us = worker.cpu_us()
-        time.sleep(2.0)
+        time.sleep(1.0)
         assert worker.cpu_us() - before_us < 200_000, "it spins"
         assert [status_over(connection) for connection in held] == [200] * SPARE  # by the one idle upstream connection
         more = [socket.create_connection(house.address, timeout=5) for _ in range(60)]

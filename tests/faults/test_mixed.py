@@ -18,7 +18,7 @@ from tests.daemons import started
 from tests.faults.mixed import Mixed, items
 from tests.faults.process import MIB, Process
 
-IDLE_S = 2  # of upstream connections, so that they are gone when we look
+IDLE_S = 1  # of upstream connections, so that they are gone when we look
 GROWTH_BYTES = 4 * MIB  # of memory that is no journal
 _PORT = re.compile(r"^(\d+)$", re.MULTILINE)
 

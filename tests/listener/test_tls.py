@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from gatewayd.proxy.client import LINGER_S
+from gatewayd.proxy.listener_tls import CHECK_S
 from tests.listener.conftest import MIB, Door, NewDoor, Pki, answer_of, wait_until
 
 GET = b"GET /api/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -88,7 +90,7 @@ def test_an_early_refusal_reaches_a_client_that_is_sending_its_body(door: Door) 
 
 
 def test_a_slow_reader_gets_all_of_the_last_answer(door: Door) -> None:
-    """Longer than the two seconds after which a connection that is done lingers no more."""
+    """Longer than a connection that is done lingers, and than the sweeper takes to see it."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.settimeout(10)
@@ -97,7 +99,7 @@ def test_a_slow_reader_gets_all_of_the_last_answer(door: Door) -> None:
         body = b"x" * 60_000  # the gateway is done with it at once, the kernel is not
         head = b"POST /api/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
         connection.sendall(head + body)
-        time.sleep(6)
+        time.sleep(LINGER_S + 2)
         received = b""
         while piece := connection.recv(65536):
             received += piece
@@ -203,7 +205,7 @@ def test_a_broken_pair_changes_nothing_and_is_told_once(door: Door) -> None:
     wait_until(lambda: "is not the key of" in door.log)
     door.pki.cert.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n")
     wait_until(lambda: "holds no certificate in PEM form" in door.log)
-    time.sleep(4)
+    time.sleep(CHECK_S + 1)
     assert door.log.count("the certificate in use stays") == 2
     assert serial_of(door) == before
     door.pki.key.write_bytes(good)
