@@ -98,8 +98,17 @@ def _check(settings: Settings) -> int:
 
     check_files(settings)
     for name, value in settings.model_dump(mode="json").items():
-        typer.echo(f"{name} = {value}")
+        typer.echo(f"{name} = {_as_written(value)}")
     return 0
+
+
+def _as_written(value: Any) -> str:
+    """A value as README and environment have it, not as Python does."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "none" if value is None else str(value)
 
 
 def _end_with(command: Any, flags: dict[str, Any], config: Path | None) -> None:

@@ -64,12 +64,13 @@ def test_networks_that_are_none(networks: str, tmp_path: Path) -> None:
 
 
 def test_networks_from_everywhere(tmp_path: Path) -> None:
-    expected = "trusted_proxies = ['10.0.0.0/8', '::1/128']"
+    expected = "trusted_proxies = 10.0.0.0/8, ::1/128"
     file = tmp_path / "gatewayd.toml"
     file.write_text('trusted_proxies = ["10.0.0.0/8", "::1"]\nproxy_protocol = true')
     shown = gatewayd(tmp_path, "--config", str(file), "check").stdout
     assert expected in shown
-    assert "proxy_protocol = True" in shown
+    assert "proxy_protocol = true" in shown
+    assert "tls_cert = none" in shown
     assert expected in gatewayd(tmp_path, "check", GATEWAYD_TRUSTED_PROXIES="10.0.0.0/8,::1").stdout
     assert expected in gatewayd(tmp_path, "--trusted-proxies", "10.0.0.0/8, ::1", "check").stdout
 
