@@ -27,6 +27,7 @@ class GatectlError(Exception):
         self.what = what
         self.hint = hint
         self.code = ""  # of the problem that it was, if it came from the gateway
+        self.field = ""  # of the admin API that it is about
 
     def __str__(self) -> str:
         return f"{self.what}; {self.hint}" if self.hint else self.what
@@ -81,6 +82,7 @@ def from_problem(status: int, problem: Any) -> GatectlError:
     detail = str(problem.get("detail") or problem.get("title") or f"the gateway answered {status}").rstrip(".")
     error = kind(detail, _hint(kind, detail, problem))
     error.code = str(problem["code"])
+    error.field = str(problem.get("field") or "")
     return error
 
 

@@ -1,14 +1,15 @@
 """`gatectl service`: the APIs behind the gateway."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import typer
 
 from gatectl import consent, paging
 from gatectl.client import path_of
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, RejectedError
 from gatectl.grammar import Call, argument, noun, refuse_both
 from gatectl.output import Column
 from gatectl.times import parse_duration, parse_size
@@ -117,7 +118,8 @@ def add(
     """Put the gateway in front of an API."""
     options = _options(call.params)
     body = {"slug": name, "targets": [url, *(target or [])], **options}
-    service = call.gateway.post("/v1/services", body, call.in_tenant)
+    with _named_as_typed():
+        service = call.gateway.post("/v1/services", body, call.in_tenant)
     call.printer.one(service, COLUMNS if call.printer.form != "table" else COLUMNS[:4])
     if service["auth"] == "none":
         call.printer.note(f"\nNext: curl {service['url']}")
@@ -175,7 +177,9 @@ def set_(
         changes["targets"] = target
     if not changes:
         raise MisuseError("nothing to change", f"see '{call.command_path} --help'")
-    call.printer.one(call.gateway.patch(path_of("services", service), changes, call.in_tenant), COLUMNS)
+    with _named_as_typed():
+        changed = call.gateway.patch(path_of("services", service), changes, call.in_tenant)
+    call.printer.one(changed, COLUMNS)
 
 
 def remove(
@@ -240,6 +244,18 @@ def _options(typed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+@contextmanager
+def _named_as_typed() -> Iterator[None]:
+    """A refused value is told by the option that it was typed behind, which the admin API does not know."""
+    try:
+        yield
+    except RejectedError as error:
+        typed = {"targets": "URL", **{field: _option(name) for name, (field, _) in _FIELDS.items()}}
+        if error.field in typed:
+            error.what = f"{typed[error.field]}: {error.what.removeprefix(error.field + ': ')}"
+        raise
 
 
 command = noun(

@@ -147,7 +147,7 @@ def check_key_header(name: str) -> str:
 
 def _check_host(host: str, url: str) -> str:
     if not host:
-        raise ValueError(f"target {_short(url)} has no host")
+        raise ValueError(f"target {_short(url)} has no host (an IPv6 address stands in brackets)")
     if host.startswith("["):
         try:
             return f"[{IPv6Address(host[1:-1])}]"

@@ -15,7 +15,7 @@ import pytest
 
 from gatectl.errors import EXIT_CODES, PROBLEMS, from_problem
 from tests.gatectl.conftest import Ended, Gatectl
-from tests.gatectl.fake_daemon import FakeDaemon
+from tests.gatectl.fake_daemon import FakeDaemon, ProblemError
 
 
 def assert_one_line(ended: Ended, code: int, *parts: str) -> None:
@@ -149,6 +149,26 @@ def test_problem_codes_have_exit_codes(code: str, exit_code: int) -> None:
     error = from_problem(400, {"code": code, "detail": "it is so."})
     assert EXIT_CODES[type(error)] == exit_code
     assert error.what == "it is so"
+
+
+@pytest.mark.parametrize(
+    ("field", "detail", "told"),
+    [
+        ("tls_ca_file", "tls_ca_file: /a cannot be read", "--tls-ca: /a cannot be read"),
+        ("in_flight_limit", "in_flight_limit must be 1 or more", "--max-in-flight: in_flight_limit must be 1 or more"),
+        ("targets", "targets: target 'x' has no scheme", "URL: target 'x' has no scheme"),
+        ("slug", "slug 'A' has a capital", "slug 'A' has a capital"),
+    ],
+)
+def test_a_refused_value_is_told_by_the_option_that_was_typed(
+    gatectl: Gatectl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, field: str, detail: str, told: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ProblemError(422, "invalid", detail, field=field)
+
+    monkeypatch.setattr(daemon, "answer", refuse)
+    assert_one_line(gatectl("service", "add", "a", "http://b"), 4, f"gatectl: {told}; 'gatectl service add --help'")
+    assert_one_line(gatectl("service", "set", "a", "--auth", "none"), 4, f"gatectl: {told}; 'gatectl service set")
 
 
 def test_every_kind_of_problem_has_an_exit_code() -> None:
