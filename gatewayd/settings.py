@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     )
     upstream_idle_limit: int = Field(256, ge=0, description="Idle connections kept, for each target and worker.")
     connecting_limit: int = Field(
-        256, ge=1, description="Connections being made, for each target and worker (503 beyond)."
+        1024, ge=1, description="Connections being made, for each target and worker (503 beyond)."
     )
     resolve_s: int = Field(
         10, ge=1, le=3600, description="How long the addresses of an upstream's name are remembered."
