@@ -155,14 +155,20 @@ NewDoor = Callable[..., Door]
 
 @pytest.fixture
 def new_door(tmp_path: Path, pki: Pki, upstream: str) -> Iterator[NewDoor]:
-    """Starts a gateway. At its end no process of it may have written a traceback, or a private key."""
+    with doors(tmp_path, pki, upstream) as start:
+        yield start
+
+
+@contextmanager
+def doors(folder: Path, pki: Pki, upstream: str) -> Iterator[NewDoor]:
+    """Starts gateways. At their end no process of theirs may have written a traceback, or a private key."""
     with ExitStack() as stack:
 
         def start(*options: str, settings: str = "", **other: Any) -> Door:
-            file = tmp_path / "gatewayd.toml"
+            file = folder / "gatewayd.toml"
             file.write_text(settings)
             options = (*options, "--config", str(file))
-            running = stack.enter_context(_watched(tmp_path, pki, options, other))
+            running = stack.enter_context(_watched(folder, pki, options, other))
             running.gatectl.do("service", "add", "api", upstream, "--auth", "none")
             running.gatectl.do("service", "add", "small", upstream, "--auth", "none", "--body-limit", "1000")
             return Door(running, pki)

@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import trustme
 
 from gatewayd.proxy.client import LINGER_S
 from gatewayd.proxy.listener_tls import CHECK_S
-from tests.listener.conftest import MIB, Door, NewDoor, Pki, answer_of, wait_until
+from tests.listener.conftest import MIB, Door, NewDoor, Pki, answer_of, doors, wait_until
 
 GET = b"GET /api/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -27,25 +28,34 @@ def door(new_door: NewDoor, pki: Pki) -> Door:
     return new_door(*pki.options)
 
 
-def test_curl_and_what_the_upstream_is_told(door: Door) -> None:
-    assert door.url.startswith("https://127.0.0.1:")
-    assert door.gateway.gatectl.json("service", "show", "api")["url"] == f"{door.url}/api/"
-    assert door.gateway.gatectl.json("status")["url"] == door.url
-    told = door.told("--http2", "-H", "Client-Cert: :aWNo:", "-H", "Client_Cert_Chain: :aWNo:")  # h2 is not taken up
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Iterator[Door]:
+    """For those that leave it as it was: a gateway takes two seconds to come and go."""
+    folder = tmp_path_factory.mktemp("shared")
+    pki = Pki(folder)
+    with doors(folder, pki, upstream) as start:
+        yield start(*pki.options)
+
+
+def test_curl_and_what_the_upstream_is_told(shared: Door) -> None:
+    assert shared.url.startswith("https://127.0.0.1:")
+    assert shared.gateway.gatectl.json("service", "show", "api")["url"] == f"{shared.url}/api/"
+    assert shared.gateway.gatectl.json("status")["url"] == shared.url
+    told = shared.told("--http2", "-H", "Client-Cert: :aWNo:", "-H", "Client_Cert_Chain: :aWNo:")  # h2 is not taken up
     assert told["x-forwarded-proto"] == "https"
-    assert told["forwarded"] == f'for=127.0.0.1;host="127.0.0.1:{door.port}";proto=https'
+    assert told["forwarded"] == f'for=127.0.0.1;host="127.0.0.1:{shared.port}";proto=https'
     assert not [name for name in told if name.startswith("client")]
 
 
-def test_versions_and_alpn(door: Door) -> None:
-    context = door.pki.context()
+def test_versions_and_alpn(shared: Door) -> None:
+    context = shared.pki.context()
     context.set_alpn_protocols(["h2", "http/1.1"])
-    with context.wrap_socket(door.connect(), server_hostname="localhost") as connection:
+    with context.wrap_socket(shared.connect(), server_hostname="localhost") as connection:
         assert connection.selected_alpn_protocol() == "http/1.1"
         assert connection.version() == "TLSv1.3"
-    context = door.pki.context()
+    context = shared.pki.context()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with context.wrap_socket(door.connect(), server_hostname="localhost") as connection:
+    with context.wrap_socket(shared.connect(), server_hostname="localhost") as connection:
         connection.sendall(GET)
         assert answer_of(connection)[0] == 200
     with pytest.warns(DeprecationWarning):
@@ -53,11 +63,11 @@ def test_versions_and_alpn(door: Door) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        context.wrap_socket(door.connect(), server_hostname="localhost")
+        context.wrap_socket(shared.connect(), server_hostname="localhost")
 
 
-def test_a_mebibyte_both_ways(door: Door) -> None:
-    with door.encrypted() as connection:
+def test_a_mebibyte_both_ways(shared: Door) -> None:
+    with shared.encrypted() as connection:
         body = bytes(range(256)) * 4096
         connection.sendall(b"POST /api/ HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         assert answer_of(connection) == (200, body)
@@ -65,8 +75,8 @@ def test_a_mebibyte_both_ways(door: Door) -> None:
         assert answer_of(connection) == (200, b"x" * MIB)
 
 
-def test_pipelined_and_piece_by_piece(door: Door) -> None:
-    with door.encrypted() as connection:
+def test_pipelined_and_piece_by_piece(shared: Door) -> None:
+    with shared.encrypted() as connection:
         for index in range(len(GET)):
             connection.sendall(GET[index : index + 1])
         assert answer_of(connection)[0] == 200
@@ -78,9 +88,9 @@ def test_pipelined_and_piece_by_piece(door: Door) -> None:
         assert b"HTTP/1.1 404" in received
 
 
-def test_an_early_refusal_reaches_a_client_that_is_sending_its_body(door: Door) -> None:
+def test_an_early_refusal_reaches_a_client_that_is_sending_its_body(shared: Door) -> None:
     for body in (2 * MIB, 200 * MIB):
-        with door.encrypted() as connection:
+        with shared.encrypted() as connection:
             connection.sendall(b"POST /small/ HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % body)
             with contextlib.suppress(OSError):
                 for _ in range(128):
@@ -89,13 +99,13 @@ def test_an_early_refusal_reaches_a_client_that_is_sending_its_body(door: Door) 
             assert connection.recv(1) == b""
 
 
-def test_a_slow_reader_gets_all_of_the_last_answer(door: Door) -> None:
+def test_a_slow_reader_gets_all_of_the_last_answer(shared: Door) -> None:
     """Longer than a connection that is done lingers, and than the sweeper takes to see it."""
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     raw.settimeout(10)
-    raw.connect(("127.0.0.1", door.port))
-    with door.pki.context().wrap_socket(raw, server_hostname="localhost") as connection:
+    raw.connect(("127.0.0.1", shared.port))
+    with shared.pki.context().wrap_socket(raw, server_hostname="localhost") as connection:
         body = b"x" * 60_000  # the gateway is done with it at once, the kernel is not
         head = b"POST /api/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
         connection.sendall(head + body)
@@ -122,19 +132,19 @@ def test_what_is_no_handshake_ends_quietly(door: Door) -> None:
     assert door.log.count("the TLS handshake failed") == 1
 
 
-def test_clients_that_leave_in_every_way(door: Door) -> None:
-    with door.encrypted() as connection:  # close_notify with a request under way
+def test_clients_that_leave_in_every_way(shared: Door) -> None:
+    with shared.encrypted() as connection:  # close_notify with a request under way
         connection.sendall(b"GET /api/slow HTTP/1.1\r\nHost: a\r\n\r\n")
         time.sleep(0.2)
         with contextlib.suppress(OSError):
             connection.unwrap()
-    with door.encrypted() as connection:  # no close_notify
+    with shared.encrypted() as connection:  # no close_notify
         connection.sendall(b"GET /api/slow HTTP/1.1\r\nHost: a\r\n\r\n")
-    with door.encrypted() as connection:  # a reset in the middle of a large answer
+    with shared.encrypted() as connection:  # a reset in the middle of a large answer
         connection.sendall(b"GET /api/big HTTP/1.1\r\nHost: a\r\n\r\n")
         connection.recv(100)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    wait_until(lambda: door.gateway.gatectl.json("status")["workers"][0]["connections"] == 0)
+    wait_until(lambda: shared.gateway.gatectl.json("status")["workers"][0]["connections"] == 0)
 
 
 def test_a_stalled_handshake_is_ended(new_door: NewDoor, pki: Pki) -> None:
