@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
+
+log = logging.getLogger(__name__)
 
 
 class DrainingServer(uvicorn.Server):
@@ -26,6 +29,15 @@ class DrainingServer(uvicorn.Server):
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+    def needs(self, task: asyncio.Task[None]) -> None:
+        """Without this task the process is no good: when it fails, drain, so that the supervisor starts another."""
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("a part of this process has failed; it drains and is replaced", exc_info=error)
+            self._begin_drain()
 
     def _begin_drain(self) -> None:
         self.should_exit = True

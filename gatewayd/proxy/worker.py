@@ -230,6 +230,8 @@ async def serve(settings: Settings, slot: int, sockets: list[socket.socket], sup
     tasks = [asyncio.create_task(worker.link.run()), asyncio.create_task(worker.sweep())]
     if tls is not None:
         tasks.append(asyncio.create_task(tls.watch()))
+    for task in tasks:
+        server.needs(task)
     try:
         await worker.welcomed.wait()
         announce_ready(supervisor)
