@@ -15,6 +15,7 @@ import secrets
 import socket
 import sys
 import time
+from typing import Protocol
 
 from gatewayd.boot import (
     CANNOT_START,
@@ -62,10 +63,16 @@ TICKS_PER_SECOND = round(1 / SWEEP_S)
 log = logging.getLogger(__name__)
 
 
+class Attended(Protocol):
+    """One of the server's connections: a client's, one that has not arrived yet, a tunnel."""
+
+    def check_time(self, now: float) -> None: ...
+
+
 class Worker:
     """What all connections of this process share."""
 
-    def __init__(self, settings: Settings, slot: int, server_connections: set[ClientConnection]) -> None:
+    def __init__(self, settings: Settings, slot: int, server_connections: set[Attended]) -> None:
         self.settings = settings
         self.slot = slot
         self.loop = asyncio.get_running_loop()
