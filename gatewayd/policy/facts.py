@@ -57,7 +57,7 @@ class Fields:
     connection_named: tuple[bytes, ...]  # headers that Connection names beside the usual, lower case
     cut: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass
     kept: bytes  # the headers that pass, each beginning with CRLF, and the empty line
-    read_for: Service | None  # whom the next three were worked out for
+    read_for: Route | None  # what the next three were worked out for
     credential: bytes | None  # the API key, where the service asks for one
     public_id: str  # what it names, if it is one
     passed: bytes  # those of `cut` that pass to the service's upstream, each ending in CRLF
@@ -71,14 +71,15 @@ class Facts:
     a guard.
     """
 
-    __slots__ = ("fields", "key", "keys", "method", "path", "query", "service")
+    __slots__ = ("fields", "key", "keys", "method", "path", "query", "route", "service")
 
     method: bytes
     path: bytes  # as it came, never decoded
     query: bytes  # with its question mark, or empty
     fields: Fields
 
-    service: Service
+    route: Route
+    service: Service  # the route's
     keys: dict[str, KeyEntry]  # the worker's memory
     key: KeyEntry | None
 
@@ -109,17 +110,12 @@ class Service:
     """A service as a request meets it. Two things move: `turn`, whose turn it is among the targets, and `in_flight`."""
 
     conf: ServiceConf
-    guards: tuple[Guard, ...]
     id: int
     tenant_id: int
-    needs_key: bool
     key_header: bytes  # lower case
     targets: tuple[Target, ...]  # each as often as its weight says
-    timeout_s: float  # infinite where the service sets no limit
-    first_byte_timeout_s: float
     idle_timeout_s: float
     connect_timeout_s: float
-    body_limit_bytes: int | None
     in_flight_limit: int | None = None
     # The requests that have a place of the limit; one set for all snapshots that have this service. None: no limit. A
     # set and not a count: to leave it twice, or without having come in, does no harm.
@@ -146,9 +142,17 @@ class Service:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """Where a prefix leads. `strip`: how many bytes of the path the prefix takes, 0 for `/`."""
+    """Where a match leads, and under what policy. An address that a service has of itself is a route without a row."""
 
     service: Service
-    strip: int
+    guards: tuple[Guard, ...]  # of those in `guards.ORDER`, the ones that can refuse here
+    needs_key: bool
+    timeout_s: float  # infinite where there is no limit
+    first_byte_timeout_s: float
+    body_limit_bytes: int | None
+    strip: int  # how many bytes of the path the prefix takes, 0 for `/`
+    rewrite: bytes = b""  # what stands in their place
+    id: int = 0  # 0: no row
+    weight: int = 1  # units that a request takes of limits and quotas

@@ -64,7 +64,7 @@ def service_is_not_full(facts: Facts, now: float, now_s: float) -> Answer:
 
 def body_fits(facts: Facts, now: float, now_s: float) -> Answer:
     """A declared length over the limit is refused before a byte of it is read; chunks are counted as they come."""
-    limit = facts.service.body_limit_bytes
+    limit = facts.route.body_limit_bytes
     assert limit is not None  # else this guard does not stand here
     if facts.fields.body_length > limit:
         return Refusal(BODY_TOO_LARGE, f"the request body is longer than {limit} bytes")
@@ -153,7 +153,7 @@ ORDER: tuple[Guard, ...] = (
 def guards_for(
     *, tenant_suspended: bool, has_body_limit: bool, has_in_flight_limit: bool, needs_key: bool
 ) -> tuple[Guard, ...]:
-    """The guards that can refuse at all before a service of this kind, in their order. Chosen at load."""
+    """The guards that can refuse at all on a route of this kind, in their order. Chosen at load."""
     stands: dict[Guard, bool] = {
         tenant_is_active: tenant_suspended,
         service_is_not_full: has_in_flight_limit and needs_key,
@@ -169,10 +169,10 @@ _STANDING = frozenset({tenant_is_active, key_is_valid, key_is_for_service})
 
 def refusal_of_standing(facts: Facts, now: float, now_s: float) -> Refusal | None:
     """Why what was admitted may not go on; None if it may. The key has been looked up again where it had changed."""
-    service = facts.service
-    if service.needs_key and facts.key is None:  # it was not asked for one at the time
-        return _missing(service)
-    for guard in service.guards:
+    route = facts.route
+    if route.needs_key and facts.key is None:  # it was not asked for one at the time
+        return _missing(route.service)
+    for guard in route.guards:
         if guard in _STANDING:
             answer = guard(facts, now, now_s)
             if isinstance(answer, Refusal):

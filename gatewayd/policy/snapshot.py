@@ -67,14 +67,14 @@ def compile_snapshot(
     routes: dict[bytes, Route] = {}
     compiled: dict[int, Service] = {}
     for conf in services:
-        service = compile_service(conf, conf.tenant_id in suspended, body_limit_bytes)
+        service = compile_service(conf)
         compiled[conf.id] = service
         previous = before.services.get(conf.id)
         if service.in_flight is not None and previous is not None and previous.in_flight is not None:
             service.in_flight = previous.in_flight
         for address in addresses(conf):
             prefix = address.encode()
-            routes[prefix] = Route(service, 0 if prefix == b"/" else len(prefix))
+            routes[prefix] = compile_address(service, prefix, conf.tenant_id in suspended, body_limit_bytes)
     depths: dict[bytes, int] = {}
     for prefix in routes.keys() - {b"/"}:
         first = b"/" + prefix.split(b"/", 2)[1]
@@ -88,30 +88,39 @@ def addresses(conf: ServiceConf) -> list[str]:
     return [f"/proxy/{conf.public_id}", *built_in_addresses(conf.tenant, conf.slug), *conf.paths]
 
 
-def compile_service(conf: ServiceConf, tenant_suspended: bool, body_limit_bytes: int | None) -> Service:
+def compile_service(conf: ServiceConf) -> Service:
     targets = tuple(compile_target(target.url, conf.tls) for target in conf.targets for _ in range(target.weight))
-    limit = body_limit_bytes if conf.body_limit_bytes is None else conf.body_limit_bytes
-    needs_key = conf.auth != "none"
     return Service(
         conf=conf,
+        id=conf.id,
+        tenant_id=conf.tenant_id,
+        key_header=conf.key_header.lower().encode(),
+        targets=targets,
+        idle_timeout_s=conf.idle_timeout_s,
+        connect_timeout_s=conf.connect_timeout_s,
+        in_flight_limit=conf.in_flight_limit,
+        in_flight=None if conf.in_flight_limit is None else set(),
+    )
+
+
+def compile_address(service: Service, prefix: bytes, tenant_suspended: bool, body_limit_bytes: int | None) -> Route:
+    """One of the addresses that a service has of itself: its policy is the service's."""
+    conf = service.conf
+    limit = body_limit_bytes if conf.body_limit_bytes is None else conf.body_limit_bytes
+    needs_key = conf.auth != "none"
+    return Route(
+        service=service,
         guards=guards_for(
             tenant_suspended=tenant_suspended,
             has_body_limit=limit is not None,
             has_in_flight_limit=conf.in_flight_limit is not None,
             needs_key=needs_key,
         ),
-        id=conf.id,
-        tenant_id=conf.tenant_id,
         needs_key=needs_key,
-        key_header=conf.key_header.lower().encode(),
-        targets=targets,
         timeout_s=math.inf if conf.timeout_s is None else conf.timeout_s,
         first_byte_timeout_s=conf.first_byte_timeout_s,
-        idle_timeout_s=conf.idle_timeout_s,
-        connect_timeout_s=conf.connect_timeout_s,
         body_limit_bytes=limit,
-        in_flight_limit=conf.in_flight_limit,
-        in_flight=None if conf.in_flight_limit is None else set(),
+        strip=0 if prefix == b"/" else len(prefix),
     )
 
 

@@ -108,8 +108,8 @@ class Exchange:
         if route is None:
             self.refuse(Refusal(NO_ROUTE, "no service has this address"))
             return
-        self.route = route
-        service = self.service = facts.service = route.service
+        self.route = facts.route = route
+        self.service = facts.service = route.service
         worker.exchanges.add(self)
         if len(worker.exchanges) > worker.in_flight_limit:
             self.refuse(_BUSY)
@@ -120,28 +120,28 @@ class Exchange:
         facts.key = None
         facts.keys = worker.keys.entries
         fields = facts.fields
-        if fields.read_for is not service:
-            fields.read_for = service
-            credential = fields.credential = credential_of(fields, service) if service.needs_key else None
+        if fields.read_for is not route:
+            fields.read_for = route
+            credential = fields.credential = credential_of(fields, route.service) if route.needs_key else None
             fields.public_id = credential[3:11].decode("latin-1") if credential else ""
-            fields.passed = passed_fields(fields, service, worker.credential_headers) if fields.cut else b""
-        self._judge(service, service.guards)
+            fields.passed = passed_fields(fields, route, worker.credential_headers) if fields.cut else b""
+        self._judge(route.guards)
 
-    def _judge(self, service: Service, guards: tuple[Guard, ...]) -> None:
-        """Ask these guards, the service's or the rest of them."""
+    def _judge(self, guards: tuple[Guard, ...]) -> None:
+        """Ask these guards, the route's or the rest of them."""
         facts, now, now_s = self.facts, self.started_at, self.started_ns / 1e9
         for guard in guards:
             answer = guard(facts, now, now_s)
             if answer is not None:
-                self._answer(service, guard, answer)
+                self._answer(guard, answer)
                 return
-        self._admit(service)
+        self._admit()
 
-    def _answer(self, service: Service, guard: Guard, answer: Refusal | Need) -> None:
+    def _answer(self, guard: Guard, answer: Refusal | Need) -> None:
         """A guard has refused, or lacks something: then it is asked again when that has come."""
         facts, keys = self.facts, self.worker.keys
         if not isinstance(answer, Refusal):
-            ask_again = partial(self._ask_again, service, service.guards[service.guards.index(guard) :])
+            ask_again = partial(self._ask_again, self.route.guards[self.route.guards.index(guard) :])
             if answer is NEED_KEY:
                 refusal = keys.look_ups.wait(facts.fields.public_id, ask_again, time.monotonic())
             else:
@@ -153,11 +153,11 @@ class Exchange:
         self.entry = facts.key
         self.refuse(answer)
 
-    def _ask_again(self, service: Service, guards: tuple[Guard, ...]) -> None:
+    def _ask_again(self, guards: tuple[Guard, ...]) -> None:
         if not self.done:
-            self._judge(service, guards)
+            self._judge(guards)
 
-    def _admit(self, service: Service) -> None:
+    def _admit(self) -> None:
         self.admitted = True
         entry = self.entry = self.facts.key
         if entry is not None:
@@ -165,29 +165,29 @@ class Exchange:
             lease = entry.lease
             if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
                 self.worker.keys.ask_ahead(lease)
-        self._forward(service)
+        self._forward()
 
     # Forwarded.
 
-    def _forward(self, service: Service, target: Target | None = None, *, fresh: bool = False) -> None:
+    def _forward(self, target: Target | None = None, *, fresh: bool = False) -> None:
+        route = self.route
         if target is None:
-            target = service.next_target()
+            target = route.service.next_target()
         pool = self.worker.pool_of(target)
         connection = None if fresh else pool.take()
         if connection is not None:
             self.connected(connection)
         else:
             self.tried += (target,)
-            self.deadline = min(self.started_at + service.timeout_s, time.monotonic() + service.connect_timeout_s)
+            self.deadline = min(self.started_at + route.timeout_s, time.monotonic() + route.service.connect_timeout_s)
             if not pool.connect(self, fresh=fresh):
                 self.refuse(Refusal(OVERLOADED, "too many connections to the upstream are being made", RETRY_SOON))
 
     def connected(self, connection: UpstreamConnection) -> None:
         """A connection is there: send the head and what there is of the body."""
         route = self.route
-        service = route.service
         now = self.forwarded_at = time.monotonic()
-        overall, first_byte = self.started_at + service.timeout_s, now + service.first_byte_timeout_s
+        overall, first_byte = self.started_at + route.timeout_s, now + route.first_byte_timeout_s
         self.deadline = first_byte if first_byte < overall else overall
         self.upstream = connection
         head = request_bytes(self, route, connection.pool.target)
@@ -212,10 +212,9 @@ class Exchange:
             self.worker.shed_idle_upstreams()
             self.refuse(Refusal(OVERLOADED, str(error), RETRY_SOON))
             return
-        service = self.route.service
-        target = service.other_target(self.tried)
+        target = self.route.service.other_target(self.tried)
         if target is not None:
-            self._forward(service, target, fresh=self.forwarded_at > 0)  # sent before: see `upstream_died`
+            self._forward(target, fresh=self.forwarded_at > 0)  # sent before: see `upstream_died`
             return
         self.refuse(Refusal(UPSTREAM_UNREACHABLE, str(error)))
 
@@ -224,7 +223,7 @@ class Exchange:
         self.bytes_in += len(data)
         if self.done:
             return
-        limit = self.service.body_limit_bytes if self.service is not None else None
+        limit = self.route.body_limit_bytes if self.service is not None else None
         if limit is not None and self.bytes_in > limit:  # a chunked body, whose length nobody declared
             self.give_up(Refusal(BODY_TOO_LARGE, f"the request body is longer than {limit} bytes"))
         elif self.upstream is not None:
@@ -371,7 +370,7 @@ class Exchange:
         if self.done:
             return
         if stale and may_repeat(self.facts.method, self.body_streamed):
-            self._forward(self.route.service, fresh=True)  # once: another pooled one might be as stale
+            self._forward(fresh=True)  # once: another pooled one might be as stale
         else:
             self.refuse(Refusal(UPSTREAM_RESET, "the upstream closed the connection without an answer"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatewayd.policy.facts import CHUNKED, Fields, Route, Service, Target
+from gatewayd.policy.facts import CHUNKED, Fields, Route, Target
 from gatewayd.proxy.head import ResponseHead
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
     request = exchange.facts
     fields = request.fields
     service = route.service
-    path = target.base + request.path[route.strip :] or b"/"
+    path = target.base + route.rewrite + request.path[route.strip :] or b"/"
     if path[:1] != b"/":
         path = b"/" + path
     host = fields.host if service.conf.preserve_host and fields.host else target.host_header
@@ -42,12 +42,12 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
 _EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
-def passed_fields(fields: Fields, service: Service, credential_headers: frozenset[bytes]) -> bytes:
+def passed_fields(fields: Fields, route: Route, credential_headers: frozenset[bytes]) -> bytes:
     """Of the headers that were cut out, those that may pass: credentials that are the upstream's, not ours.
 
-    The header that a service reads keys from never passes, nor does any other that holds a gateway key.
+    The header that a route reads keys from never passes, nor does any other that holds a gateway key.
     """
-    ours = service.key_header if service.needs_key else b""
+    ours = route.service.key_header if route.needs_key else b""
     passed = b""
     for lower, name, value in fields.cut:
         if lower == ours or lower not in credential_headers or lower in fields.connection_named:

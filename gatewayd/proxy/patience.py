@@ -28,10 +28,11 @@ def is_overdue(exchange: Exchange, now: float) -> bool:
     service = exchange.service
     if service is None or exchange.upstream is None:
         return True  # a look-up or a connect, whose deadlines are what they are
-    overall = exchange.started_at + service.timeout_s
+    route = exchange.route
+    overall = exchange.started_at + route.timeout_s
     if now >= overall:
         return True
-    patience_s = service.idle_timeout_s if exchange.status else service.first_byte_timeout_s
+    patience_s = service.idle_timeout_s if exchange.status else route.first_byte_timeout_s
     moved = _moved(exchange)
     if moved != exchange.moved:
         exchange.moved, exchange.moved_at = moved, now

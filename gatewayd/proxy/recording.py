@@ -49,7 +49,8 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
             entry.in_flight -= 1
     worker.journal.append(
         pack_record(
-            flags, exchange.started_ns, service.tenant_id, service.id, 0, key_id, 0, 0, price_id, status, problem, 1,
+            flags, exchange.started_ns, service.tenant_id, service.id, exchange.route.id, key_id, 0, 0, price_id, status,
+            problem, exchange.route.weight,
             exchange.bytes_in, exchange.bytes_out, gateway_us, upstream_us, exchange.request_id[:16],
         )
     )  # fmt: skip

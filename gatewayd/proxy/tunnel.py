@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 REPORT_S = 5.0  # how old the figures of a tunnel that is open may be
 _NOW_DRAINING = Refusal(DRAINING, "this gateway is about to end; ask again", RETRY_SOON)
-_NO_SERVICE = Refusal(NO_ROUTE, "this service has been removed")
+_NO_SERVICE = Refusal(NO_ROUTE, "this address leads to the service no more")
 
 
 class _End(asyncio.Protocol):
@@ -321,8 +321,8 @@ def refusal_of_tunnel(worker: Worker, facts: Facts) -> Refusal | None:
 
 
 def _refusal_of_standing(worker: Worker, facts: Facts) -> Refusal | None:
-    service = worker.snapshot.services.get(facts.service.id)
-    if service is None:
+    route = worker.snapshot.match(facts.path)
+    if route is None or route.service.id != facts.service.id:
         return _NO_SERVICE
-    facts.service = service
+    facts.route, facts.service = route, route.service
     return refusal_of_standing(facts, worker.now(), time.time_ns() / 1e9)
