@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,6 +38,7 @@ class RateConf(msgspec.Struct, frozen=True, array_like=True):
 class TargetConf(msgspec.Struct, frozen=True, array_like=True):
     url: str  # http://host:port[/base], https://... or unix:/socket[:/base]
     weight: int
+    drained: bool = False  # by an operator: it gets no new request
 
 
 class TlsConf(msgspec.Struct, frozen=True):
@@ -48,6 +49,35 @@ class TlsConf(msgspec.Struct, frozen=True):
     ca_file: str | None = None  # None: the system's
     cert_file: str | None = None  # of a client certificate
     key_file: str | None = None
+
+
+class HealthConf(msgspec.Struct, frozen=True):
+    """How a service's targets are watched. Active checks need a path; passive ejection needs a count."""
+
+    path: str | None = None  # asked of every target by control; None: no active checks
+    interval_s: float = 10.0
+    timeout_s: float = 5.0
+    healthy_after: int = 2  # good answers (2xx, 3xx) in a row
+    unhealthy_after: int = 3  # bad ones
+    eject_after: int | None = None  # 5xx answers and failed connections in a row, as callers meet them; None: never
+    eject_s: float = 30.0
+    slow_start_s: float = 0.0  # over which a target that has come back takes its full share again
+
+
+class BreakerConf(msgspec.Struct, frozen=True):
+    """When a target's circuit opens: `failures` of the last `window_s` at least, and this part of all in them."""
+
+    failures: int = 20  # no connection, no answer in time, a broken or invalid answer; 0: no breaker
+    ratio: float = 0.5
+    window_s: float = 10.0
+    open_s: float = 10.0  # then half-open: one request at a time may try
+
+
+class HeaderRuleConf(msgspec.Struct, frozen=True, array_like=True):
+    side: Literal["request", "response"]
+    action: Literal["set", "add", "remove"]
+    name: str
+    value: str = ""
 
 
 class ServiceConf(msgspec.Struct, frozen=True):
@@ -71,12 +101,48 @@ class ServiceConf(msgspec.Struct, frozen=True):
     tunnel_lifetime_s: float | None = 86400.0  # of a tunnel after an upgrade; None: no limit
     in_flight_limit: int | None = None  # requests at once, in each worker
     tls: TlsConf = TlsConf()
+    balance: str = "round-robin"  # or "least-outstanding" or "hash"
+    hash_on: str = "address"  # or "key", "client", "header:NAME"
+    health: HealthConf = HealthConf()
+    breaker: BreakerConf = BreakerConf()
+    header_rules: tuple[HeaderRuleConf, ...] = ()
 
 
 class TenantConf(msgspec.Struct, frozen=True, array_like=True):
     id: int
     slug: str
     suspended: bool
+    rates: tuple[RateConf, ...] = ()  # of all its services together
+    allow: tuple[str, ...] = ()  # "GET /v1/users/*"; empty: everything
+
+
+class RouteConf(msgspec.Struct, frozen=True):
+    """A route of an operator's own. What is None here is as the service has it."""
+
+    id: int
+    public_id: str
+    tenant_id: int
+    service_id: int | None  # None: the key's own service
+    path: str  # "/v1/users/{name}"
+    exact: bool = False  # else what is below it matches too
+    host: str | None = None  # "api.example.com", "*.example.com"; None: any
+    methods: tuple[str, ...] | None = None  # None: all
+    prefix: str = "strip"  # or "keep", or what stands in its place: "/v2"
+    auth: str | None = None  # "key" or "none"
+    rates: tuple[RateConf, ...] = ()  # of all its callers together
+    weight: int = 1
+    timeout_s: float | None = None
+    first_byte_timeout_s: float | None = None
+    body_limit_bytes: int | None = None
+    networks: tuple[str, ...] = ()  # from which it may be called; empty: from everywhere
+
+
+class OlderConf(msgspec.Struct, frozen=True, array_like=True):
+    """A generation of a key that was rotated away and still works."""
+
+    number: int
+    digest: bytes
+    until: float | None  # seconds since 1970
 
 
 class KeyConf(msgspec.Struct, frozen=True):
@@ -90,8 +156,17 @@ class KeyConf(msgspec.Struct, frozen=True):
     revoked: bool
     expires_at: float | None  # seconds since 1970
     rates: tuple[RateConf, ...]
-    quota: int | None  # admitted requests per calendar month, UTC
+    quota: int | None  # units of admitted requests per calendar month, UTC; grants are in it
     price_id: int
+    generation: int = 1
+    older: tuple[OlderConf, ...] = ()
+    disabled: bool = False
+    allow: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    in_flight_limit: int | None = None  # requests at once, over all workers
+    quota_soft: bool = False  # counted, and passed beyond
+    shadow: bool = False  # no limit of this key is enforced; what it would have refused is flagged
+    has_clients: bool = False  # X-Client-ID means something
 
 
 # From a worker.
@@ -171,12 +246,14 @@ class Greeting(msgspec.Struct, frozen=True, tag="greeting"):
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     tenants: tuple[TenantConf, ...]
     services: tuple[ServiceConf, ...]
+    routes: tuple[RouteConf, ...] = ()
 
 
 class SnapshotChanged(msgspec.Struct, frozen=True, tag="snapshot_changed"):
     change: int
     tenants: tuple[TenantConf, ...]
     services: tuple[ServiceConf, ...]
+    routes: tuple[RouteConf, ...] = ()
 
 
 class KeysChanged(msgspec.Struct, frozen=True, tag="keys_changed"):

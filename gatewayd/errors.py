@@ -47,8 +47,7 @@ class GatewayError(Exception):
         self.detail = detail
 
 
-# The data plane: what a caller of somebody's API may see. Numbers stand in journals: append, never renumber; 18 is kept
-# for `no_healthy_target`.
+# The data plane: what a caller of somebody's API may see. Numbers stand in journals: append, never renumber.
 BAD_REQUEST = Problem(1, "bad_request", 400, "Malformed request")
 MISSING_KEY = Problem(2, "missing_key", 401, "API key missing")
 INVALID_KEY = Problem(3, "invalid_key", 401, "API key invalid")
@@ -66,12 +65,17 @@ QUOTA_EXCEEDED = Problem(14, "quota_exceeded", 429, "Monthly rate limit exceeded
 UPSTREAM_UNREACHABLE = Problem(15, "upstream_unreachable", 502, "Upstream unreachable")
 UPSTREAM_RESET = Problem(16, "upstream_reset", 502, "Upstream closed the connection")
 UPSTREAM_INVALID = Problem(17, "upstream_invalid", 502, "Upstream sent an invalid response")
+NO_HEALTHY_TARGET = Problem(18, "no_healthy_target", 503, "No healthy upstream")
 OVERLOADED = Problem(19, "overloaded", 503, "Gateway overloaded")
 DRAINING = Problem(20, "draining", 503, "Gateway draining")
 JOURNAL_FULL = Problem(21, "journal_full", 503, "Usage cannot be recorded")
 UPSTREAM_TIMEOUT = Problem(22, "upstream_timeout", 504, "Upstream timed out")
 NOT_IMPLEMENTED = Problem(23, "not_implemented", 501, "Not implemented")
 VERSION_NOT_SUPPORTED = Problem(24, "version_not_supported", 505, "HTTP version not supported")
+ROUTE_NOT_ALLOWED = Problem(25, "route_not_allowed", 403, "Route not allowed")
+ADDRESS_NOT_ALLOWED = Problem(26, "address_not_allowed", 403, "Address not allowed")
+TOO_MANY_IN_FLIGHT = Problem(27, "too_many_in_flight", 429, "Too many requests in flight")
+CIRCUIT_OPEN = Problem(28, "circuit_open", 503, "Circuit open")
 
 # The admin API: what an operator may see.
 INVALID = Problem(101, "invalid", 422, "Invalid value")

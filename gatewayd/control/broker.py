@@ -116,9 +116,9 @@ class Broker:
 
     async def publish_snapshot(self) -> None:
         """Tenants or services changed: push, and wait until every worker serves from it."""
-        tenants, services = snapshot(self._database.lookup)
+        configuration = snapshot(self._database.lookup)
         self._changes += 1
-        await self._publish(SnapshotChanged(self._changes, tenants, services))
+        await self._publish(SnapshotChanged(self._changes, *configuration))
 
     async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
         """These keys changed (None: any may have): wait until every worker has forgotten them."""

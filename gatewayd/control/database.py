@@ -28,7 +28,7 @@ from gatewayd.errors import StartupError
 
 FILE_NAME = "gatewayd.db"
 # The newest migration. Compared before alembic is imported, which costs a restart 0.2 s; a test holds it to the truth.
-HEAD = "0002"
+HEAD = "0003"
 DEFAULT_TENANT_ID = 1
 DEFAULT_PRICE_ID = 1
 
@@ -38,7 +38,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
-    """The open database. `<Database /var/lib/gatewayd/gatewayd.db schema 0002>`"""
+    """The open database. `<Database /var/lib/gatewayd/gatewayd.db schema 0003>`"""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -9,10 +9,24 @@ in `_ns`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, Text, text
 from sqlmodel import Field, SQLModel
 
 _AUTOINCREMENT = {"sqlite_autoincrement": True}
+
+
+def _json_list() -> Any:
+    return Field(default="[]", sa_column_kwargs={"server_default": text("'[]'")})
+
+
+def _json_object() -> Any:
+    return Field(default="{}", sa_column_kwargs={"server_default": text("'{}'")})
+
+
+def _flag() -> Any:
+    return Field(default=False, sa_column_kwargs={"server_default": text("FALSE")})
 
 
 def _live_unique(name: str, *columns: str) -> Index:
@@ -35,6 +49,11 @@ class Tenant(SQLModel, table=True):
     suspended: bool = False
     created_at: int
     removed_at: int | None = None
+    contact: str = Field(default="", sa_column_kwargs={"server_default": text("''")})
+    time_zone: str = Field(default="UTC", sa_column_kwargs={"server_default": text("'UTC'")})
+    default_plan_id: int | None = None
+    rates: str = _json_list()
+    allow: str = _json_list()
 
 
 class Service(SQLModel, table=True):
@@ -69,6 +88,11 @@ class Service(SQLModel, table=True):
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
+    balance: str = Field(default="round-robin", sa_column_kwargs={"server_default": text("'round-robin'")})
+    hash_on: str = Field(default="address", sa_column_kwargs={"server_default": text("'address'")})
+    health: str = _json_object()  # a `HealthConf`
+    breaker: str = _json_object()  # a `BreakerConf`
+    header_rules: str = _json_list()  # of `HeaderRuleConf`
 
 
 class Target(SQLModel, table=True):
@@ -81,6 +105,34 @@ class Target(SQLModel, table=True):
     position: int
     url: str
     weight: int = 1
+    drained: bool = _flag()
+
+
+class Route(SQLModel, table=True):
+    """A route of an operator's own. Columns are those of `channel.RouteConf`, lists as JSON; null is the service's."""
+
+    __tablename__ = "route"
+    __table_args__ = (Index("route_by_tenant", "tenant_id", "id"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    service_id: int | None = Field(default=None, foreign_key="service.id", index=True)
+    name: str = ""
+    host: str | None = None
+    path: str
+    exact: bool = False
+    methods: str | None = None
+    prefix: str = "strip"
+    auth: str | None = None
+    rates: str = "[]"
+    weight: int = 1
+    timeout_s: float | None = None
+    first_byte_timeout_s: float | None = None
+    body_limit_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
+    networks: str = "[]"
+    created_at: int
+    removed_at: int | None = None
 
 
 class Price(SQLModel, table=True):
@@ -108,6 +160,23 @@ class Plan(SQLModel, table=True):
     price_id: int = Field(foreign_key="price.id")
     created_at: int
     removed_at: int | None = None
+    version: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
+    in_flight_limit: int | None = None
+    quota_soft: bool = _flag()
+    shadow: bool = _flag()
+    clients_limit: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    alerts: str = _json_list()  # percent of the quota
+
+
+class PlanVersion(SQLModel, table=True):
+    """What a plan was, from `created_at` on; the newest is what it is. `terms` is JSON, as the API shows a plan."""
+
+    __tablename__ = "plan_version"
+
+    plan_id: int = Field(foreign_key="plan.id", primary_key=True)
+    version: int = Field(primary_key=True)
+    created_at: int
+    terms: str = Field(sa_column=Column(Text, nullable=False))
 
 
 class Key(SQLModel, table=True):
@@ -130,6 +199,72 @@ class Key(SQLModel, table=True):
     created_at: int
     expires_at: int | None = None
     revoked_at: int | None = None
+    disabled_at: int | None = None
+    generation: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
+    generation_at: int | None = None  # when this generation was made; null: with the key
+    last_used_at: int | None = None  # of this generation, to the minute
+    allow: str = _json_list()
+    networks: str = _json_list()
+    overrides: str = _json_object()  # rates, quota, in_flight_limit, price_id: in place of the plan's
+    labels: str = _json_object()  # the operator's own words
+    imported: bool = _flag()  # the secret is of the user's own making: it is found by its digest alone
+
+
+class KeyGeneration(SQLModel, table=True):
+    """A generation of a key that was rotated away. It works until `until`, unless `ended_at` says that it was ended."""
+
+    __tablename__ = "key_generation"
+
+    key_id: int = Field(foreign_key="key.id", primary_key=True)
+    number: int = Field(primary_key=True)
+    digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    created_at: int
+    until: int | None = None
+    last_used_at: int | None = None
+    ended_at: int | None = None
+
+
+class Client(SQLModel, table=True):
+    """Who stands behind X-Client-ID. Registered for a tenant (`key_id` null), or accepted within one key."""
+
+    __tablename__ = "client"
+    __table_args__ = (Index("client_by_name", "tenant_id", "name", "key_id"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    key_id: int | None = Field(default=None, foreign_key="key.id", index=True)
+    name: str
+    rates: str | None = None  # null: the plan's
+    created_at: int
+    removed_at: int | None = None
+
+
+class QuotaGrant(SQLModel, table=True):
+    """More of a key's quota in one month (`units` > 0), or a reset: what was used by then is forgiven."""
+
+    __tablename__ = "quota_grant"
+    __table_args__ = (Index("quota_grant_by_key", "key_id", "month"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    key_id: int = Field(foreign_key="key.id")
+    month: int  # its start
+    units: int = Field(sa_column=Column(BigInteger, nullable=False))
+    is_reset: bool = False
+    until: int | None = None  # null: the month's end
+    created_at: int
+
+
+class QuotaAlert(SQLModel, table=True):
+    """A key's quota passed a threshold of its plan. Once a month and threshold."""
+
+    __tablename__ = "quota_alert"
+
+    key_id: int = Field(foreign_key="key.id", primary_key=True)
+    month: int = Field(primary_key=True)
+    percent: int = Field(primary_key=True)
+    at: int
 
 
 class Cycle(SQLModel, table=True):

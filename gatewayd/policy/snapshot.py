@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from gatewayd.channel import ServiceConf, TenantConf, TlsConf
+from gatewayd.channel import RouteConf, ServiceConf, TenantConf, TlsConf
 from gatewayd.policy.addresses import DEFAULT_PORTS, built_in_addresses, split_socket
 from gatewayd.policy.facts import Route, Service, Target
 from gatewayd.policy.guards import guards_for
@@ -56,6 +56,7 @@ def compile_snapshot(
     version: int,
     tenants: Iterable[TenantConf],
     services: Iterable[ServiceConf],
+    routes: Iterable[RouteConf] = (),
     body_limit_bytes: int | None = None,
     before: Snapshot = EMPTY,
 ) -> Snapshot:
@@ -64,7 +65,7 @@ def compile_snapshot(
     `before`: the snapshot that this one replaces. What is in flight goes on, and keeps its places.
     """
     suspended = {tenant.id for tenant in tenants if tenant.suspended}
-    routes: dict[bytes, Route] = {}
+    table: dict[bytes, Route] = {}
     compiled: dict[int, Service] = {}
     for conf in services:
         service = compile_service(conf)
@@ -74,13 +75,13 @@ def compile_snapshot(
             service.in_flight = previous.in_flight
         for address in addresses(conf):
             prefix = address.encode()
-            routes[prefix] = compile_address(service, prefix, conf.tenant_id in suspended, body_limit_bytes)
+            table[prefix] = compile_address(service, prefix, conf.tenant_id in suspended, body_limit_bytes)
     depths: dict[bytes, int] = {}
-    for prefix in routes.keys() - {b"/"}:
+    for prefix in table.keys() - {b"/"}:
         first = b"/" + prefix.split(b"/", 2)[1]
         depths[first] = max(depths.get(first, 0), prefix.count(b"/"))
     key_headers = frozenset(service.key_header.decode() for service in compiled.values()) | {"x-api-key"}
-    return Snapshot(version, routes, depths, key_headers, compiled)
+    return Snapshot(version, table, depths, key_headers, compiled)
 
 
 def addresses(conf: ServiceConf) -> list[str]:

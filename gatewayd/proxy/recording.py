@@ -39,6 +39,7 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
     if gateway_us > _LONGEST_US:
         gateway_us = _LONGEST_US
     key_id = price_id = 0
+    route = exchange.route
     entry = exchange.entry
     if entry is not None:
         conf = entry.conf
@@ -49,9 +50,9 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
             entry.in_flight -= 1
     worker.journal.append(
         pack_record(
-            flags, exchange.started_ns, service.tenant_id, service.id, exchange.route.id, key_id, 0, 0, price_id, status,
-            problem, exchange.route.weight,
-            exchange.bytes_in, exchange.bytes_out, gateway_us, upstream_us, exchange.request_id[:16],
+            flags, exchange.started_ns, service.tenant_id, service.id, route.id, key_id, 0, 0, price_id, status,
+            problem, route.weight, exchange.bytes_in, exchange.bytes_out, gateway_us, upstream_us,
+            exchange.request_id[:16],
         )
     )  # fmt: skip
     return now

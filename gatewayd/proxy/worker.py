@@ -157,7 +157,12 @@ class Worker:
 
     def _install(self, message: Welcome | SnapshotChanged) -> None:
         snapshot = compile_snapshot(
-            self.snapshot.version + 1, message.tenants, message.services, self.settings.body_limit_bytes, self.snapshot
+            self.snapshot.version + 1,
+            message.tenants,
+            message.services,
+            message.routes,
+            self.settings.body_limit_bytes,
+            self.snapshot,
         )
         if snapshot.key_headers != self.snapshot.key_headers:
             self.head_pattern = request_pattern(snapshot.key_headers)

@@ -164,7 +164,7 @@ def test_a_database_of_the_first_schema_comes_along_with_all_its_rows(
     assert (first.first_byte_timeout_s, first.idle_timeout_s, first.tunnel_lifetime_s) == (30.0, 300.0, 86400.0)
     assert (first.in_flight_limit, first.tls_verify, first.tls_ca_file) == (None, True, None)
     assert (second.slug, second.timeout_s, second.removed_at) == ("gone", 30.0, 1788000000)
-    _, confs = snapshot(opened.lookup)
+    confs = snapshot(opened.lookup).services
     assert [(conf.slug, conf.timeout_s, conf.tls) for conf in confs] == [("orders", 12.5, TlsConf())]
     with opened.write() as session:
         first.timeout_s = None

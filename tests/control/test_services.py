@@ -75,7 +75,7 @@ def test_every_setting_is_kept_and_reaches_the_data_plane(admin: Admin) -> None:
     reverted = admin.patch("/v1/services/orders", targets=[TARGET], paths=[], body_limit_bytes=None, auth="key")
     assert (reverted["targets"], reverted["paths"], reverted["body_limit_bytes"]) == ([TARGET], [], None)
     assert reverted["preserve_host"] is True
-    tenants, (service,) = snapshot(admin.control.database.lookup)
+    tenants, (service,), _ = snapshot(admin.control.database.lookup)
     assert [tenant.slug for tenant in tenants] == ["default"]
     assert (service.slug, service.tenant, service.auth, service.timeout_s) == ("orders", "default", "key", 1.5)
     assert [target.url for target in service.targets] == [TARGET]
