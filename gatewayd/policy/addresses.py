@@ -1,4 +1,4 @@
-"""What may be an address: slugs, path prefixes, target URLs, and when two services claim the same address.
+"""What may be an address: slugs, paths, hosts, target URLs, and when two services claim the same address.
 
 Each check raises ValueError with a sentence. A service claims its built-in addresses, `/{tenant}/{slug}` and for the
 default tenant also `/{slug}`, and every path it was given. No two services may claim the same; a longer claim inside a
@@ -27,6 +27,7 @@ _TARGET = re.compile(
     re.ASCII,
 )
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*\.?", re.ASCII)
+_NAME = re.compile(r"(?<=/)\{[A-Za-z_][A-Za-z0-9_]{0,62}\}(?=/|$)", re.ASCII)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 # Read by the wire before anyone looks for a key, or stripped from what a client sends.
 _HEADERS_NOT_FOR_KEYS = frozenset({
@@ -69,7 +70,7 @@ def claimed_already(new: Claim, others: Iterable[Claim]) -> str | None:
 def check_slug(slug: str) -> str:
     """A name that can stand in a URL."""
     if _SLUG.fullmatch(slug) is None:
-        raise ValueError(f"{_short(slug)} is not a slug: 1 to 63 of a-z, 0-9 and -, not beginning with -")
+        raise ValueError(f"{short(slug)} is not a slug: 1 to 63 of a-z, 0-9 and -, not beginning with -")
     if slug in RESERVED_SLUGS:
         raise ValueError(f"{slug!r} is reserved: /{slug}/ is an address of gatewayd itself")
     return slug
@@ -77,20 +78,56 @@ def check_slug(slug: str) -> str:
 
 def check_path(path: str) -> str:
     """A path prefix, without a trailing slash; `/` for a whole host."""
+    check_characters(path)
+    first = path.split("/", 2)[1]
+    if first in RESERVED_SLUGS:
+        raise ValueError(f"path {short(path)} is reserved: /{first}/ is an address of gatewayd itself")
+    return path.rstrip("/") or "/"
+
+
+def check_pattern(path: str) -> str:
+    """The path of a route: as `check_path`, and a segment may be `{name}`, which stands for any one."""
+    check_path(without_names(path))
+    return path.rstrip("/") or "/"
+
+
+def without_names(path: str) -> str:
+    """The path with a letter for each `{name}`, as far as characters go."""
+    plain = _NAME.sub("x", path)
+    if "{" in plain or "}" in plain:
+        raise ValueError(f"path {short(path)} has a brace that is no {{name}} in the place of a whole segment")
+    return plain
+
+
+def check_characters(path: str) -> None:
+    """What may stand in a path that is compared byte by byte, before anyone decodes it."""
     if not path.startswith("/"):
-        raise ValueError(f"path {_short(path)} does not begin with /")
+        raise ValueError(f"path {short(path)} does not begin with /")
     if len(path) > _LONGEST_PATH:
-        raise ValueError(f"path {_short(path)} is longer than {_LONGEST_PATH} characters")
+        raise ValueError(f"path {short(path)} is longer than {_LONGEST_PATH} characters")
     if _SEGMENT_CHARACTERS.fullmatch(path) is None:
-        raise ValueError(f"path {_short(path)} holds a character that a prefix may not (space, ?, #, %, or non-ASCII)")
+        raise ValueError(f"path {short(path)} holds a character that a prefix may not (space, ?, #, %, or non-ASCII)")
     if "//" in path:
-        raise ValueError(f"path {_short(path)} has an empty segment (//)")
+        raise ValueError(f"path {short(path)} has an empty segment (//)")
     segments = path.split("/")
     if "." in segments or ".." in segments:
-        raise ValueError(f"path {_short(path)} has a dot segment, which clients resolve before they send it")
-    if segments[1] in RESERVED_SLUGS:
-        raise ValueError(f"path {_short(path)} is reserved: /{segments[1]}/ is an address of gatewayd itself")
-    return path.rstrip("/") or "/"
+        raise ValueError(f"path {short(path)} has a dot segment, which clients resolve before they send it")
+
+
+def check_match_host(host: str) -> str:
+    """The host of a route: a name, `*.` and a name for all that end in it, or an address. In lower case, no port."""
+    lower = host.lower().rstrip(".")
+    name = lower.removeprefix("*.")
+    if ":" in name and not name.startswith("["):
+        raise ValueError(f"{short(host)} has a port, which is not compared; leave it out (IPv6 stands in brackets)")
+    if name.startswith("["):
+        try:
+            return f"[{IPv6Address(lower[1:-1])}]"
+        except ValueError:
+            raise ValueError(f"{short(host)} is no IPv6 address in brackets") from None
+    if _HOST_NAME.fullmatch(name) is None:
+        raise ValueError(f"{short(host)} is neither a host such as api.example.com nor one such as *.example.com")
+    return lower
 
 
 def check_target(url: str) -> str:
@@ -102,18 +139,18 @@ def check_target(url: str) -> str:
         # First, and without quoting the URL: what stands before @ may be a password.
         raise ValueError("a target cannot carry a user or a password")
     if len(url) > _LONGEST_URL:
-        raise ValueError(f"target {_short(url)} is longer than {_LONGEST_URL} characters")
+        raise ValueError(f"target {short(url)} is longer than {_LONGEST_URL} characters")
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        raise ValueError(f"target {_short(url)} holds a space, a control or a non-ASCII character")
+        raise ValueError(f"target {short(url)} holds a space, a control or a non-ASCII character")
     if url[:5].lower() == "unix:":
         return _check_socket(url)
     match = _TARGET.fullmatch(url)
     scheme = "" if match is None else match["scheme"].lower()
     if match is None or scheme not in DEFAULT_PORTS:
         what = "has no scheme; write it as" if "://" not in url else "is not a URL such as"
-        raise ValueError(f"target {_short(url)} {what} http://HOST:PORT, https://HOST:PORT or unix:/PATH")
+        raise ValueError(f"target {short(url)} {what} http://HOST:PORT, https://HOST:PORT or unix:/PATH")
     if "?" in url or "#" in url:
-        raise ValueError(f"target {_short(url)} has a query or a fragment, which a base URL cannot have")
+        raise ValueError(f"target {short(url)} has a query or a fragment, which a base URL cannot have")
     host = _check_host(match["host"].lower(), url)
     port = _check_port(match["port"], url)
     return f"{scheme}://{host}{port}{(match['base'] or '').rstrip('/')}"
@@ -132,14 +169,14 @@ def check_server_name(name: str) -> str:
         return str(ip_address(lower))
     except ValueError:
         if _HOST_NAME.fullmatch(lower) is None:
-            raise ValueError(f"{_short(name)} is neither the name of a host nor an address") from None
+            raise ValueError(f"{short(name)} is neither the name of a host nor an address") from None
     return lower
 
 
 def check_key_header(name: str) -> str:
     """The header that carries a service's keys."""
     if _HEADER_NAME.fullmatch(name) is None:
-        raise ValueError(f"{_short(name)} is not the name of a header")
+        raise ValueError(f"{short(name)} is not the name of a header")
     if name.lower() in _HEADERS_NOT_FOR_KEYS:
         raise ValueError(f"{name!r} has a meaning of its own and cannot carry a key")
     return name
@@ -147,30 +184,30 @@ def check_key_header(name: str) -> str:
 
 def _check_host(host: str, url: str) -> str:
     if not host:
-        raise ValueError(f"target {_short(url)} has no host (an IPv6 address stands in brackets)")
+        raise ValueError(f"target {short(url)} has no host (an IPv6 address stands in brackets)")
     if host.startswith("["):
         try:
             return f"[{IPv6Address(host[1:-1])}]"
         except ValueError:
-            raise ValueError(f"target {_short(url)} has a host in [] that is no IPv6 address") from None
+            raise ValueError(f"target {short(url)} has a host in [] that is no IPv6 address") from None
     if _HOST_NAME.fullmatch(host) is None:
-        raise ValueError(f"target {_short(url)} has a host that is neither a name nor an address")
+        raise ValueError(f"target {short(url)} has a host that is neither a name nor an address")
     return host
 
 
 def _check_socket(url: str) -> str:
     path, base = split_socket("unix:" + url[5:])
     if "?" in url or "#" in url:
-        raise ValueError(f"target {_short(url)} has a query or a fragment, which a base URL cannot have")
+        raise ValueError(f"target {short(url)} has a query or a fragment, which a base URL cannot have")
     if not path.startswith("/") or path.endswith("/"):
-        raise ValueError(f"target {_short(url)} does not name a socket by its whole path, such as unix:/run/app.sock")
+        raise ValueError(f"target {short(url)} does not name a socket by its whole path, such as unix:/run/app.sock")
     if len(path) > _LONGEST_SOCKET_PATH:
         raise ValueError(
-            f"target {_short(url)} has a path longer than the {_LONGEST_SOCKET_PATH} that a socket's may be"
+            f"target {short(url)} has a path longer than the {_LONGEST_SOCKET_PATH} that a socket's may be"
         )
     if base and not base.startswith("/"):
         raise ValueError(
-            f"target {_short(url)} has a base path that does not begin with /, as in unix:/run/app.sock:/v1"
+            f"target {short(url)} has a base path that does not begin with /, as in unix:/run/app.sock:/v1"
         )
     base = base.rstrip("/")
     return f"unix:{path}:{base}" if base else f"unix:{path}"
@@ -180,11 +217,11 @@ def _check_port(port: str | None, url: str) -> str:
     if port is None:
         return ""
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        raise ValueError(f"target {_short(url)} has a port that is not between 1 and 65535")
+        raise ValueError(f"target {short(url)} has a port that is not between 1 and 65535")
     return f":{int(port)}"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """Quoted for an error; cut after that, since one character may be quoted as ten."""
     quoted = repr(text[:81])
     return quoted if len(text) <= 80 and len(quoted) <= 82 else f"{quoted[:78]}...{quoted[0]}"
