@@ -156,7 +156,7 @@ class KeyConf(msgspec.Struct, frozen=True):
     revoked: bool
     expires_at: float | None  # seconds since 1970
     rates: tuple[RateConf, ...]
-    quota: int | None  # units of admitted requests per calendar month, UTC; grants are in it
+    quota: int | None  # units of admitted requests per calendar month, UTC; without what was granted on top
     price_id: int
     generation: int = 1
     older: tuple[OlderConf, ...] = ()
