@@ -44,12 +44,18 @@ def remove(
     dry_run: bool,
     type_name: bool = False,
     query: dict[str, Any] | None = None,
+    may_be_refused: bool = False,
 ) -> None:
-    """Remove each of `references`, which must all exist before the first one goes."""
+    """Remove each of `references`, which must all exist before the first one goes.
+
+    Where it `may_be_refused` the gateway knows of dry runs, and is asked.
+    """
     gateway, printer, scope = call.gateway, call.printer, call.in_tenant if noun != "tenant" else {}
     objects = unique([gateway.get(path_of(f"{noun}s", reference), scope) for reference in references])
     names = [name_of(item) for item in objects]
     if dry_run:
+        for item in objects if may_be_refused else ():
+            gateway.delete(path_of(f"{noun}s", item["id"]), {**scope, **(query or {}), "dry_run": "true"})
         would_do(call, [f"remove {noun} {name}" for name in names], objects, columns)
         return
     if not yes:

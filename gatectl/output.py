@@ -97,6 +97,10 @@ def _bursts(value: Any) -> str:
     return ",".join(str(rate["burst"]) for rate in value)
 
 
+def _percents(value: Any) -> str:
+    return ",".join(f"{percent}%" for percent in value)
+
+
 def _scope(value: Any) -> str:
     return _text(value) if value else "all"
 
@@ -114,6 +118,7 @@ KINDS: Mapping[str, Kind] = {
     "seconds": Kind(lambda value: f"{value:g} s", lambda value: f"{value:g}", right=True),
     "rates": Kind(_rates, _rates),
     "bursts": Kind(_bursts, _bursts),
+    "percents": Kind(_percents, _text),
     "scope": Kind(_scope, _scope),  # services of a key: none named is all
 }
 

@@ -1,6 +1,6 @@
 """`gatectl plan`: rate limits, quotas and prices under one name."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,20 +16,47 @@ COLUMNS = (
     Column("burst", "bursts", source="rates"),
     Column("quota", "quota"),
     Column("price", "money"),
+    Column("quota_mode", wide=True),
+    Column("alerts", "percents", wide=True),
+    Column("in_flight_limit", "number", wide=True),
+    Column("clients_limit", "number", wide=True),
+    Column("shadow", wide=True),
+    Column("version", "number", wide=True),
     Column("tenant", wide=True),
     Column("id", wide=True),
     Column("created_at", "time", wide=True),
 )
+VERSION_COLUMNS = (Column("version", "number"), Column("since", "time"), *COLUMNS[:5], *COLUMNS[5:10])
 
 Ref = Annotated[str, typer.Argument(metavar="PLAN", help="Its name or id.")]
 Rate = Annotated[
     list[str] | None, typer.Option("--rate", metavar="N/TIME", help="Such as 60/min or 10/s; several may be given.")
 ]
+NewRates = Annotated[
+    list[str] | None, typer.Option("--rate", metavar="N/TIME", help="Such as 60/min; replaces all rates.")
+]
+NoRate = Annotated[bool, typer.Option("--no-rate", help="Take away its rates.")]
 Burst = Annotated[
     int | None,
     typer.Option("--burst", metavar="N", help="At once, after a pause.  [default: as many as the rate]"),
 ]
 Quota = Annotated[str | None, typer.Option("--quota", metavar="N/month", help="Such as 10000/month or 100k/month.")]
+NoQuota = Annotated[bool, typer.Option("--no-quota", help="Take away its quota.")]
+Mode = Annotated[
+    Literal["hard", "soft"] | None,
+    typer.Option("--quota-mode", help="Whether a used up quota refuses (hard) or only counts.  [default: hard]"),
+]
+InFlight = Annotated[int | None, typer.Option("--max-in-flight", metavar="N", help="Requests of one key at once.")]
+Shadow = Annotated[
+    bool | None, typer.Option("--shadow/--enforce", help="Count what the limits would refuse, or refuse it.")
+]
+Alert = Annotated[
+    list[int] | None, typer.Option("--alert", metavar="PERCENT", help="Tell when so much of the quota is used.")
+]
+Clients = Annotated[
+    int | None,
+    typer.Option("--clients", metavar="N", help="Unknown clients of a key that are limited each on its own."),
+]
 Price = Annotated[str | None, typer.Option("--price", metavar="AMOUNT", help="Of a request.  [default: 0.001]")]
 
 
@@ -39,10 +66,16 @@ def add(
     rate: Rate = None,
     burst: Burst = None,
     quota: Quota = None,
+    quota_mode: Mode = None,
+    alert: Alert = None,
+    in_flight: InFlight = None,
+    clients: Clients = None,
+    shadow: Shadow = None,
     price: Price = None,
 ) -> None:
     """Add a plan. Without --rate and --quota it limits nothing."""
-    plan = call.gateway.post("/v1/plans", {"name": name, **_options(rate, burst, quota, price)}, call.in_tenant)
+    terms = _terms(rate, burst, quota, quota_mode, alert, in_flight, clients, shadow, price)
+    plan = call.gateway.post("/v1/plans", {"name": name, **terms}, call.in_tenant)
     _show_one(call, plan)
     command = f"key create --plan {plan['name']}"
     call.printer.note(f"\nNext: {call.example(command)}")
@@ -53,21 +86,39 @@ def list_(call: Call, limit: paging.Limit = 100, after: paging.After = None, eve
     paging.show_list(call, "/v1/plans", COLUMNS, limit, after, every)
 
 
-def show(call: Call, plan: Ref) -> None:
-    """Show a plan."""
-    _show_one(call, call.gateway.get(path_of("plans", plan), call.in_tenant))
+def show(
+    call: Call,
+    plan: Ref,
+    versions: Annotated[bool, typer.Option("--versions", help="All that it was, and since when.")] = False,
+    version: Annotated[int | None, typer.Option("--version", min=1, metavar="N", help="As it was then.")] = None,
+) -> None:
+    """Show a plan, as it is or as it was."""
+    if versions and version is not None:
+        raise MisuseError("--versions and --version contradict each other", "give one of them")
+    path = path_of("plans", plan)
+    if versions:
+        paging.show_list(call, f"{path}/versions", VERSION_COLUMNS, limit=100, after=None, every=True)
+    elif version is None:
+        _show_one(call, call.gateway.get(path, call.in_tenant))
+    else:
+        call.printer.one(call.gateway.get(path, {**call.in_tenant, "version": version}), (*COLUMNS, VERSION_COLUMNS[1]))
 
 
 def set_(
     call: Call,
     plan: Ref,
-    rate: Annotated[
-        list[str] | None, typer.Option("--rate", metavar="N/TIME", help="Such as 60/min; replaces all rates.")
-    ] = None,
-    no_rate: Annotated[bool, typer.Option("--no-rate", help="Take away its rates.")] = False,
+    rate: NewRates = None,
+    no_rate: NoRate = False,
     burst: Burst = None,
     quota: Quota = None,
-    no_quota: Annotated[bool, typer.Option("--no-quota", help="Take away its quota.")] = False,
+    no_quota: NoQuota = False,
+    quota_mode: Mode = None,
+    alert: Alert = None,
+    no_alert: Annotated[bool, typer.Option("--no-alert", help="Tell nothing.")] = False,
+    in_flight: InFlight = None,
+    no_in_flight: Annotated[bool, typer.Option("--no-max-in-flight", help="As many at once as come.")] = False,
+    clients: Clients = None,
+    shadow: Shadow = None,
     price: Price = None,
 ) -> None:
     """Change a plan, for all its keys at once; usage so far keeps its price."""
@@ -75,12 +126,17 @@ def set_(
         ("--rate", rate, "--no-rate", no_rate),
         ("--burst", burst, "--no-rate", no_rate),
         ("--quota", quota, "--no-quota", no_quota),
+        ("--alert", alert, "--no-alert", no_alert),
+        ("--max-in-flight", in_flight, "--no-max-in-flight", no_in_flight),
     )
-    changes = _options(rate, burst, quota, price)
-    if no_rate:
-        changes["rates"] = []
-    if no_quota:
-        changes["quota"] = None
+    changes = _terms(rate, burst, quota, quota_mode, alert, in_flight, clients, shadow, price)
+    cleared: dict[str, tuple[bool, Any]] = {
+        "rates": (no_rate, []),
+        "quota": (no_quota, None),
+        "alerts": (no_alert, []),
+        "in_flight_limit": (no_in_flight, None),
+    }
+    changes |= {field: nothing for field, (asked, nothing) in cleared.items() if asked}
     if not changes:
         raise MisuseError("nothing to change", "give --rate, --burst, --quota or --price")
     _show_one(call, call.gateway.patch(path_of("plans", plan), changes, call.in_tenant))
@@ -93,15 +149,37 @@ def remove(
     dry_run: consent.DryRun = False,
 ) -> None:
     """Remove plans that no key uses any more."""
-    consent.remove(call, "plan", plans, COLUMNS, lambda item: str(item["name"]), yes=yes, dry_run=dry_run)
+    consent.remove(
+        call, "plan", plans, COLUMNS, lambda item: str(item["name"]), yes=yes, dry_run=dry_run, may_be_refused=True
+    )
 
 
 def _show_one(call: Call, plan: Any) -> None:
     call.printer.one(plan, COLUMNS)
 
 
-def _options(rate: list[str] | None, burst: int | None, quota: str | None, price: str | None) -> dict[str, Any]:
-    given = {"rates": rate or None, "burst": burst, "quota": quota, "price": price}
+def _terms(
+    rate: list[str] | None,
+    burst: int | None,
+    quota: str | None,
+    quota_mode: str | None,
+    alert: list[int] | None,
+    in_flight: int | None,
+    clients: int | None,
+    shadow: bool | None,
+    price: str | None,
+) -> dict[str, Any]:
+    given = {
+        "rates": rate or None,
+        "burst": burst,
+        "quota": quota,
+        "quota_mode": quota_mode,
+        "alerts": alert or None,
+        "in_flight_limit": in_flight,
+        "clients_limit": clients,
+        "shadow": shadow,
+        "price": price,
+    }
     return {field: value for field, value in given.items() if value is not None}
 
 
@@ -117,7 +195,7 @@ command = noun(
             ],
         ),
         "list": (list_, ["gatectl plan list", "gatectl plan list -o csv"]),
-        "show": (show, ["gatectl plan show starter", "gatectl plan show starter -o json"]),
+        "show": (show, ["gatectl plan show starter --versions", "gatectl plan show starter -o json"]),
         "set": (set_, ["gatectl plan set starter --rate 120/min", "gatectl plan set starter --no-quota"]),
         "remove": (remove, ["gatectl plan remove starter --dry-run", "gatectl plan remove starter --yes"]),
     },

@@ -1,13 +1,13 @@
 """`gatectl tenant`: the organisations that own services, plans and keys."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gatectl import consent, paging
 from gatectl.client import path_of
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, noun
+from gatectl.grammar import Call, noun, refuse_both
 from gatectl.output import Column
 
 COLUMNS = (
@@ -16,12 +16,30 @@ COLUMNS = (
     Column("currency"),
     Column("suspended"),
     Column("created_at", "time"),
+    Column("default_plan", wide=True),
+    Column("time_zone", wide=True),
+    Column("contact", wide=True),
+    Column("rates", "rates", wide=True),
+    Column("burst", "bursts", wide=True, source="rates"),
+    Column("allow", "lines", wide=True),
     Column("id", wide=True),
 )
 
 Slug = Annotated[str, typer.Argument(metavar="TENANT", help="Its slug.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What people call it.")]
 Currency = Annotated[str | None, typer.Option("--currency", metavar="CODE", help="Currency of its bills, such as EUR.")]
+Zone = Annotated[
+    str | None, typer.Option("--time-zone", metavar="ZONE", help="Whose months its bills are of, such as Europe/Rome.")
+]
+Contact = Annotated[str | None, typer.Option("--contact", metavar="TEXT", help="Whom to write to.")]
+Rate = Annotated[
+    list[str] | None,
+    typer.Option("--rate", metavar="N/TIME", help="For all its keys together, such as 1000/s; repeatable."),
+]
+Burst = Annotated[int | None, typer.Option("--burst", metavar="N", help="At once, after a pause.")]
+DefaultPlan = Annotated[
+    str | None, typer.Option("--default-plan", metavar="PLAN", help="A plan of its own, which new keys take.")
+]
 
 
 def add(
@@ -29,11 +47,15 @@ def add(
     slug: Annotated[str, typer.Argument(metavar="SLUG", help="Lower-case letters, digits and dashes.")],
     name: Name = None,
     currency: Currency = None,
+    time_zone: Zone = None,
+    contact: Contact = None,
+    rate: Rate = None,
+    burst: Burst = None,
 ) -> None:
     """Add a tenant."""
-    body = {"slug": slug, "name": name, "currency": currency}
-    tenant = call.gateway.post("/v1/tenants", {field: value for field, value in body.items() if value is not None})
-    call.printer.one(tenant, COLUMNS)
+    body = {"slug": slug, **_options(name, currency, time_zone, contact, rate, burst)}
+    tenant = call.gateway.post("/v1/tenants", body)
+    _show_one(call, tenant)
     call.printer.note(f"\nNext: gatectl service add NAME URL -t {tenant['slug']}")
 
 
@@ -45,7 +67,7 @@ def list_(call: Call, limit: paging.Limit = 100, after: paging.After = None, eve
 
 def show(call: Call, tenant: Slug) -> None:
     """Show a tenant."""
-    call.printer.one(call.gateway.get(path_of("tenants", tenant)), COLUMNS)
+    _show_one(call, call.gateway.get(path_of("tenants", tenant)))
 
 
 def set_(
@@ -53,31 +75,88 @@ def set_(
     tenant: Slug,
     name: Name = None,
     currency: Currency = None,
+    time_zone: Zone = None,
+    contact: Contact = None,
+    default_plan: DefaultPlan = None,
+    no_default_plan: Annotated[bool, typer.Option("--no-default-plan", help="New keys have no plan.")] = False,
+    rate: Annotated[
+        list[str] | None, typer.Option("--rate", metavar="N/TIME", help="For all its keys together; replaces all.")
+    ] = None,
+    no_rate: Annotated[bool, typer.Option("--no-rate", help="Take away its rates.")] = False,
+    burst: Burst = None,
     suspend: Annotated[
         bool | None, typer.Option("--suspend/--resume", help="Refuse all its requests, or serve them again.")
     ] = None,
 ) -> None:
-    """Change a tenant: its name, its currency, whether it is served."""
-    body = {"name": name, "currency": currency, "suspended": suspend}
-    changes = {field: value for field, value in body.items() if value is not None}
+    """Change a tenant."""
+    refuse_both(
+        ("--default-plan", default_plan, "--no-default-plan", no_default_plan),
+        ("--rate", rate, "--no-rate", no_rate),
+        ("--burst", burst, "--no-rate", no_rate),
+    )
+    changes = _options(name, currency, time_zone, contact, rate, burst)
+    if suspend is not None:
+        changes["suspended"] = suspend
+    if default_plan or no_default_plan:
+        changes["default_plan"] = default_plan
+    if no_rate:
+        changes["rates"] = []
     if not changes:
-        raise MisuseError("nothing to change", "give --name, --currency, --suspend or --resume")
-    call.printer.one(call.gateway.patch(path_of("tenants", tenant), changes), COLUMNS)
+        raise MisuseError("nothing to change", "give --name, --currency, --default-plan, --rate, --suspend ...")
+    _show_one(call, call.gateway.patch(path_of("tenants", tenant), changes))
+
+
+def suspend(call: Call, tenant: Slug) -> None:
+    """Refuse all requests for its services (403), until it is resumed."""
+    _show_one(call, call.gateway.patch(path_of("tenants", tenant), {"suspended": True}))
+
+
+def resume(call: Call, tenant: Slug) -> None:
+    """Serve a suspended tenant again."""
+    _show_one(call, call.gateway.patch(path_of("tenants", tenant), {"suspended": False}))
 
 
 def remove(
     call: Call,
     tenant: Slug,
-    force: Annotated[bool, typer.Option("--force", help="With its services, plans and keys.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With its services, plans and keys, and with what it owes.")
+    ] = False,
     yes: consent.Yes = False,
     dry_run: consent.DryRun = False,
 ) -> None:
-    """Remove a tenant; at a terminal its name has to be typed."""
+    """Remove a tenant; at a terminal its name has to be typed.
+
+    Its usage and bills stay. While it owes something that no invoice has billed it is kept, unless forced.
+    """
     query = {"force": "true"} if force else None
     consent.remove(
         call, "tenant", [tenant], COLUMNS, lambda item: str(item["slug"]),
-        yes=yes, dry_run=dry_run, type_name=True, query=query,
+        yes=yes, dry_run=dry_run, type_name=True, query=query, may_be_refused=True,
     )  # fmt: skip
+
+
+def _show_one(call: Call, tenant: Any) -> None:
+    call.printer.one(tenant, COLUMNS)
+
+
+def _options(
+    name: str | None,
+    currency: str | None,
+    time_zone: str | None,
+    contact: str | None,
+    rate: list[str] | None,
+    burst: int | None,
+) -> dict[str, Any]:
+    given = {
+        "name": name,
+        "currency": currency,
+        "time_zone": time_zone,
+        "contact": contact,
+        "rates": rate or None,
+        "burst": burst,
+    }
+    return {field: value for field, value in given.items() if value is not None}
 
 
 command = noun(
@@ -87,7 +166,12 @@ command = noun(
         "add": (add, ["gatectl tenant add acme", "gatectl tenant add acme --name 'Acme Ltd' --currency EUR"]),
         "list": (list_, ["gatectl tenant list", "gatectl tenant list -o id"]),
         "show": (show, ["gatectl tenant show acme", "gatectl tenant show acme -o json"]),
-        "set": (set_, ["gatectl tenant set acme --suspend", "gatectl tenant set acme --name 'Acme GmbH'"]),
+        "set": (
+            set_,
+            ["gatectl tenant set acme --default-plan starter", "gatectl tenant set acme --rate 1000/s --burst 2000"],
+        ),
+        "suspend": (suspend, ["gatectl tenant suspend acme", "gatectl tenant suspend acme -o json"]),
+        "resume": (resume, ["gatectl tenant resume acme", "gatectl tenant resume acme -o json"]),
         "remove": (remove, ["gatectl tenant remove acme --dry-run", "gatectl tenant remove acme --force --yes"]),
     },
 )

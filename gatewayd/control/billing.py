@@ -114,6 +114,22 @@ def bill_by_key(connection: Connection, account: Account, period: str) -> dict[s
     }
 
 
+def unbilled(connection: Connection, tenant_id: int) -> list[tuple[str, int]]:
+    """Cycles that no invoice has closed and that cost something: period and nanos."""
+    query = (
+        select(_cycle.c.period, _price.c.request_nanos, func.sum(_rollup.c.billable))
+        .join_from(_rollup, _cycle)
+        .join(_price, _price.c.id == _rollup.c.price_id)
+        .where(_cycle.c.tenant_id == tenant_id, _cycle.c.closed_at.is_(None))
+        .group_by(_cycle.c.period, _price.c.request_nanos)
+        .order_by(_cycle.c.period)
+    )
+    owed: dict[str, int] = {}
+    for period, request_nanos, requests in connection.execute(query):
+        owed[period] = owed.get(period, 0) + pricing.cost(requests, request_nanos)
+    return [(period, nanos) for period, nanos in owed.items() if nanos]
+
+
 def _total(lines: Iterable[Line]) -> str:
     return pricing.format_nanos(sum(line.nanos for line in lines))
 

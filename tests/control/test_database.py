@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import alembic.command
+import msgspec
 import pytest
 from alembic.config import Config
 from alembic.operations import Operations
@@ -24,9 +25,10 @@ from sqlmodel import SQLModel, col, select
 from gatewayd.channel import TlsConf
 from gatewayd.control import database as module
 from gatewayd.control import tables
+from gatewayd.control.admin.plans import PlanView, show
 from gatewayd.control.compile import snapshot
 from gatewayd.control.database import HEAD, Database
-from gatewayd.control.tables import Price, Service, Target, Tenant
+from gatewayd.control.tables import Plan, PlanVersion, Price, Service, Target, Tenant
 from gatewayd.errors import StartupError
 
 
@@ -172,6 +174,25 @@ def test_a_database_of_the_first_schema_comes_along_with_all_its_rows(
     opened.close()
 
 
+def test_what_a_plan_was_before_versions_is_its_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "HEAD", "0002")
+        patched.setattr("alembic.command.upgrade", partial(_upgrade_to, "0002", alembic.command.upgrade))
+        module.migrate(module._create(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "gatewayd.db")) as old, old:
+        old.executescript(_OLD_PLANS)
+    opened = Database.open(tmp_path)
+    with opened.read() as session:
+        tenant = session.get_one(Tenant, 1)
+        prices = {1: 1_000_000, 5: 12_000_000_000, 6: 0}
+        for plan in session.exec(select(Plan)).all():
+            version = session.get_one(PlanVersion, (plan.id, 1))
+            assert msgspec.json.decode(version.terms, type=PlanView) == show(plan, tenant, prices[plan.price_id])
+            assert (plan.version, version.created_at) == (1, plan.created_at)
+        assert len(session.exec(select(PlanVersion.version)).all()) == 3
+    opened.close()
+
+
 def _upgrade_to(revision: str, upgrade: Any, config: Config, _: str) -> None:
     upgrade(config, revision)
 
@@ -181,6 +202,15 @@ _OLD_ROWS = """
         (3, 'svc_3', 1, 'orders', 'key', '[]', FALSE, 12.5, 10.0, 7, 'X-API-Key', 1787000000, NULL),
         (4, 'svc_4', 1, 'gone', 'key', '[]', FALSE, 30.0, 10.0, NULL, 'X-API-Key', 1787000000, 1788000000);
     INSERT INTO target VALUES (1, 3, 0, 'http://a', 1), (2, 3, 1, 'http://b', 1);
+"""
+
+
+_OLD_PLANS = """
+    INSERT INTO price VALUES (5, 12000000000), (6, 0);
+    INSERT INTO plan VALUES
+        (3, 'pln_3', 1, 'starter', '[["minute",60,60,10],["90s",5,90,5]]', 10000, 1, 1787000000, NULL),
+        (4, 'pln_4', 1, 'gone', '[]', NULL, 5, 1787000001, 1788000000),
+        (5, 'pln_5', 1, 'free', '[]', NULL, 6, 1787000002, NULL);
 """
 
 

@@ -138,7 +138,7 @@ def test_a_removed_tenant_can_still_be_billed_until_another_has_its_name(admin: 
     with admin.control.database.write() as session:
         session.add(Cycle(tenant_id=2, period="2026-09", starts_at=1_788_220_800, ends_at=1_790_812_800))
     ledger.add(tenant_id=2, cycle_id=2, requests=1, billable=1)
-    admin.delete("/v1/tenants/acme")
+    admin.delete("/v1/tenants/acme?force=true")
     bill = {"period": "2026-09"}
     assert admin.get("/v1/billing", tenant="acme", **bill)["total"] == "0.001"
     assert admin.get("/v1/usage", tenant="acme", **DAY)["total"]["requests"] == 1

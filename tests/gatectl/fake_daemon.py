@@ -19,13 +19,18 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 CREATED = "2026-11-21T02:00:00Z"
 SECRET = "gw_nw22pq33_5Zt0kq8m2Y7nWb1RfXc9sd3JgHxVq4"
 FIELDS = {
-    "tenants": {"slug", "name", "currency", "suspended"},
+    "tenants": {
+        "slug", "name", "currency", "suspended", "time_zone", "contact", "default_plan", "rates", "burst", "allow",
+    },
     "services": {
         "slug", "targets", "paths", "auth", "preserve_host", "timeout_s", "connect_timeout_s", "body_limit_bytes",
         "first_byte_timeout_s", "idle_timeout_s", "tunnel_lifetime_s", "in_flight_limit", "key_header", "tls_verify",
         "tls_server_name", "tls_ca_file", "tls_cert_file", "tls_key_file",
     },
-    "plans": {"name", "rates", "burst", "quota", "price"},
+    "plans": {
+        "name", "rates", "burst", "quota", "quota_mode", "in_flight_limit", "shadow", "alerts", "clients_limit",
+        "price",
+    },
     "keys": {"services", "plan", "name", "expires"},
 }  # fmt: skip
 
@@ -53,8 +58,9 @@ def service(slug: str, *targets: str, **more: Any) -> dict[str, Any]:
 
 def plan(name: str, limit: int, window_s: int, burst: int, quota: int | None, price: str) -> dict[str, Any]:
     rate = {"name": "minute", "limit": limit, "window_s": window_s, "burst": burst}
-    return {"id": f"pln_{name}", "name": name, "tenant": "default", "rates": [rate], "quota": quota, "price": price,
-            "created_at": CREATED}  # fmt: skip
+    return {"id": f"pln_{name}", "name": name, "tenant": "default", "version": 2, "rates": [rate], "quota": quota,
+            "quota_mode": "hard", "in_flight_limit": None, "shadow": False, "alerts": [80, 100] if quota else [],
+            "clients_limit": 0, "price": price, "created_at": CREATED}  # fmt: skip
 
 
 def key(public_id: str, name: str, services: list[str], plan: str | None, **more: Any) -> dict[str, Any]:
@@ -66,7 +72,8 @@ def key(public_id: str, name: str, services: list[str], plan: str | None, **more
 
 def tenant(slug: str, name: str) -> dict[str, Any]:
     return {"id": f"ten_{slug}", "slug": slug, "name": name, "currency": "EUR", "suspended": False,
-            "created_at": CREATED}  # fmt: skip
+            "time_zone": "Europe/Berlin", "contact": "ops@acme.example", "default_plan": "starter", "rates": [],
+            "allow": [], "created_at": CREATED}  # fmt: skip
 
 
 def usage_line(requests: int, cost: str, **dimensions: str) -> dict[str, Any]:
@@ -140,7 +147,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         if query.get("tenant", "default") not in [tenant["slug"] for tenant in self.state["tenants"]]:
             raise ProblemError(404, "not_found", f"there is no tenant '{query['tenant']}'")
         if rest:
-            return self._object(method, noun, _find(noun, items, rest[0]), rest[1:], body)
+            return self._object(method, noun, _find(noun, items, rest[0]), rest[1:], query, body)
         if method == "POST":
             return 201, self._add(noun, items, body)
         return 200, _page(_filtered(items, query), query)
@@ -162,7 +169,12 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         items.append(made)
         return {"id": made["id"], "key": SECRET, **made} if noun == "keys" else made
 
-    def _object(self, method: str, noun: str, item: Any, rest: list[str], body: Any) -> tuple[int, Any]:
+    def _object(
+        self, method: str, noun: str, item: Any, rest: list[str], query: Mapping[str, str], body: Any
+    ) -> tuple[int, Any]:
+        if rest == ["versions"]:
+            first = {**item, "version": 1, "price": "0.0005", "since": "2026-10-01T00:00:00Z"}
+            return 200, _page([{**item, "since": CREATED}, first], {})
         if rest == ["revoke"]:
             item.update(status="revoked", revoked_at=CREATED)
         elif method == "PATCH":
@@ -171,6 +183,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         elif method == "DELETE":
             if item.get("slug") == "default":
                 raise ProblemError(409, "conflict", "tenant 'default' cannot be removed")
+            if query.get("dry_run") == "true":
+                return 200, item
             self.state[noun].remove(item)
             return 204, None
         elif noun == "keys":

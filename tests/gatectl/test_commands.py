@@ -53,6 +53,16 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
     ("plan add p --rate 60/min --rate 10/s --burst 10 --quota 10000/month --price 0.001",
      ("POST", "/v1/plans", {}, {"name": "p", "rates": ["60/min", "10/s"], "burst": 10, "quota": "10000/month",
                                 "price": "0.001"})),
+    ("plan add q --quota 1k/month --quota-mode soft --alert 80 --alert 100 --max-in-flight 5 --clients 20 --shadow",
+     ("POST", "/v1/plans", {}, {"name": "q", "quota": "1k/month", "quota_mode": "soft", "alerts": [80, 100],
+                                "in_flight_limit": 5, "clients_limit": 20, "shadow": True})),
+    ("plan set pro --enforce --no-alert --no-max-in-flight --clients 0 --quota-mode hard",
+     ("PATCH", "/v1/plans/pro", {}, {"quota_mode": "hard", "clients_limit": 0, "shadow": False, "alerts": [],
+                                     "in_flight_limit": None})),
+    ("plan show pro --version 3", ("GET", "/v1/plans/pro", {"version": "3"}, None)),
+    ("plan show pro --versions -t acme",
+     ("GET", "/v1/plans/pro/versions", {"tenant": "acme", "limit": "1000"}, None)),
+    ("plan remove pro --dry-run", ("DELETE", "/v1/plans/pln_pro", {"dry_run": "true"}, None)),
     ("plan set pro --no-rate --no-quota --price 0",
      ("PATCH", "/v1/plans/pro", {}, {"rates": [], "quota": None, "price": "0"})),
     ("plan remove pro --yes", ("DELETE", "/v1/plans/pln_pro", {}, None)),
@@ -66,6 +76,16 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
     ("key revoke ci --yes", ("POST", "/v1/keys/key_ab12cd34/revoke", {}, {})),
     ("tenant add initech --name Initech --currency USD",
      ("POST", "/v1/tenants", {}, {"slug": "initech", "name": "Initech", "currency": "USD"})),
+    ("tenant add initech --time-zone Europe/Rome --contact ops@initech.example --rate 1000/s --rate 1M/d --burst 50",
+     ("POST", "/v1/tenants", {}, {"slug": "initech", "time_zone": "Europe/Rome", "contact": "ops@initech.example",
+                                  "rates": ["1000/s", "1M/d"], "burst": 50})),
+    ("tenant set acme --default-plan pro --no-rate",
+     ("PATCH", "/v1/tenants/acme", {}, {"default_plan": "pro", "rates": []})),
+    ("tenant set acme --no-default-plan", ("PATCH", "/v1/tenants/acme", {}, {"default_plan": None})),
+    ("tenant suspend acme", ("PATCH", "/v1/tenants/acme", {}, {"suspended": True})),
+    ("tenant resume acme", ("PATCH", "/v1/tenants/acme", {}, {"suspended": False})),
+    ("tenant remove acme --force --dry-run",
+     ("DELETE", "/v1/tenants/ten_acme", {"force": "true", "dry_run": "true"}, None)),
     ("tenant set acme --suspend", ("PATCH", "/v1/tenants/acme", {}, {"suspended": True})),
     ("tenant remove acme --force --yes", ("DELETE", "/v1/tenants/ten_acme", {"force": "true"}, None)),
     ("usage show --since 2026-09-01 --until 2026-10 --by key,status --by service --interval day --service orders "
@@ -268,8 +288,14 @@ def test_nothing_is_done_unless_all_exist(gatectl: Gatectl, daemon: FakeDaemon) 
 def test_dry_runs_change_nothing(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     assert gatectl("key", "revoke", "ci", "gw_ab12cd34", "--dry-run").out == "would revoke key gw_ab12cd34 (ci)\n"
     assert gatectl("service", "remove", "orders", "--dry-run").out == "would remove service orders\n"
-    assert gatectl("tenant", "remove", "acme", "--dry-run").out == "would remove tenant acme\n"
     assert {method for method, *_ in daemon.requests} == {"GET"}
+    # What may be refused is asked of the gateway, which tries it and takes it back.
+    assert gatectl("tenant", "remove", "acme", "--dry-run").out == "would remove tenant acme\n"
+    assert gatectl("plan", "remove", "pro", "--dry-run").out == "would remove plan pro\n"
+    assert len(daemon.state["tenants"]) == len(daemon.state["plans"]) == 2
+    refused = gatectl("tenant", "remove", "default", "--dry-run")
+    assert (refused.code, refused.out) == (4, "")
+    assert "cannot be removed" in refused.err
 
 
 def test_names_are_never_paths(gatectl: Gatectl, daemon: FakeDaemon) -> None:

@@ -38,6 +38,7 @@ ROUTES = [
     Route("/v1/plans/{ref}", plans.get),
     Route("/v1/plans/{ref}", plans.set_, methods=["PATCH"]),
     Route("/v1/plans/{ref}", plans.remove, methods=["DELETE"]),
+    Route("/v1/plans/{ref}/versions", plans.versions),
     Route("/v1/keys", keys.list_),
     Route("/v1/keys", keys.create, methods=["POST"]),
     Route("/v1/keys/{ref}", keys.get),

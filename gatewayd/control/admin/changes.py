@@ -41,10 +41,15 @@ class Change:
 
 
 @contextmanager
-def change(request: Request) -> Iterator[Change]:
-    """Commits at the end, rolls back when anything is raised. Never await inside: the loop's only writer is held."""
+def change(request: Request, *, dry_run: bool = False) -> Iterator[Change]:
+    """Commits at the end, rolls back when anything is raised. Never await inside: the loop's only writer is held.
+
+    A dry run is rolled back too: whatever would refuse the change has had its say.
+    """
     with control_of(request).database.write() as session:
         yield Change(session, actor_of(request), now_s())
+        if dry_run:
+            session.rollback()
 
 
 def now_s() -> int:

@@ -31,6 +31,12 @@ class InTenant(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     tenant: str = DEFAULT_TENANT
 
 
+class Removal(InTenant, frozen=True, kw_only=True):
+    """The query of a removal. `dry_run`: all of it is tried, and nothing is done."""
+
+    dry_run: bool = False
+
+
 async def read_body(request: Request, expected: type[S]) -> S:
     """The JSON body as a Struct."""
     body = bytearray()

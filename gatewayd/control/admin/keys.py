@@ -20,9 +20,9 @@ from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import change, now_s
 from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
-from gatewayd.control.admin.plans import show_rates
 from gatewayd.control.admin.refs import key_by, plan_by, service_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.terms import show_rates
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.policy.amounts import DEFAULT_RATES, format_time, parse_expiry
 from gatewayd.policy.buckets import month_of

@@ -1,10 +1,13 @@
-"""Plans: limits and a price under one name. A change is in force at once for every key of the plan."""
+"""Plans: limits and a price under one name. A change is in force at once for every key of the plan.
+
+A plan is what its row says; each change also leaves a row of its own, so that what a plan was can still be read.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -13,23 +16,36 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.channel import RateConf
 from gatewayd.control.admin.answers import answer, created
-from gatewayd.control.admin.changes import change
-from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
+from gatewayd.control.admin.changes import Change, change
+from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
-from gatewayd.control.admin.problems import conflict, invalid
+from gatewayd.control.admin.problems import conflict, invalid, not_found
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
 from gatewayd.control.admin.state import control_of
-from gatewayd.control.tables import Key, Plan, Price, Tenant
-from gatewayd.policy.amounts import LARGEST_COUNT, format_time, is_month, parse_quota, parse_rate
+from gatewayd.control.admin.terms import (
+    Burst,
+    Rates,
+    decode_rates,
+    encode_rates,
+    nanos_of,
+    price_id,
+    show_rates,
+    windows_and_quota,
+    with_bursts_kept,
+)
+from gatewayd.control.tables import Key, Plan, PlanVersion, Tenant
+from gatewayd.policy.amounts import LARGEST_COUNT, format_time, parse_quota
 from gatewayd.policy.pricing import DEFAULT_PRICE_NANOS, format_nanos, parse_price
 
-Rates = Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
-Burst = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
+QuotaMode = Literal["hard", "soft"]
+InFlight = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
+# Beyond 100 %: a soft quota goes on, and somebody may want to know at twice of it.
+Alerts = Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=1000)], ...], msgspec.Meta(max_length=10)]
+# Each has a bucket of its own at control: what one key may cost in memory must have a bound.
+Clients = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 _NAME = re.compile(r"(?!pln_)[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-_rates = msgspec.json.Decoder(tuple[RateConf, ...])
 
 
 class NewPlan(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,23 +53,48 @@ class NewPlan(msgspec.Struct, forbid_unknown_fields=True):
     rates: Rates = ()
     burst: Burst | None = None
     quota: str | int | None = None
+    quota_mode: QuotaMode = "hard"
+    in_flight_limit: InFlight | None = None
+    shadow: bool = False
+    alerts: Alerts = ()
+    clients_limit: Clients = 0
     price: str | None = None
 
 
-class ChangedPlan(msgspec.Struct, forbid_unknown_fields=True):
-    name: str | UnsetType = UNSET
+class ChangedTerms(msgspec.Struct, forbid_unknown_fields=True):
+    """What of a plan is another."""
+
     rates: Rates | UnsetType = UNSET
     burst: Burst | UnsetType = UNSET
     quota: str | int | UnsetType | None = UNSET
+    quota_mode: QuotaMode | UnsetType = UNSET
+    in_flight_limit: InFlight | UnsetType | None = UNSET
+    shadow: bool | UnsetType = UNSET
+    alerts: Alerts | UnsetType = UNSET
+    clients_limit: Clients | UnsetType = UNSET
     price: str | UnsetType = UNSET
+
+
+class ChangedPlan(ChangedTerms):
+    name: str | UnsetType = UNSET
+
+
+class Asked(InTenant, frozen=True, kw_only=True):
+    version: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)] | None = None
 
 
 class PlanView(msgspec.Struct):
     id: str
     name: str
     tenant: str
+    version: int
     rates: list[dict[str, Any]]
     quota: int | None
+    quota_mode: QuotaMode
+    in_flight_limit: int | None
+    shadow: bool
+    alerts: list[int]
+    clients_limit: int
     price: str
     created_at: str
 
@@ -63,15 +104,17 @@ def show(plan: Plan, tenant: Tenant, request_nanos: int) -> PlanView:
         id=plan.public_id,
         name=plan.name,
         tenant=tenant.slug,
-        rates=show_rates(_rates.decode(plan.rates)),
+        version=plan.version,
+        rates=show_rates(decode_rates(plan.rates)),
         quota=plan.quota,
+        quota_mode="soft" if plan.quota_soft else "hard",
+        in_flight_limit=plan.in_flight_limit,
+        shadow=plan.shadow,
+        alerts=msgspec.json.decode(plan.alerts),
+        clients_limit=plan.clients_limit,
         price=format_nanos(request_nanos),
         created_at=format_time(plan.created_at),
     )
-
-
-def show_rates(rates: Sequence[RateConf]) -> list[dict[str, Any]]:
-    return [msgspec.structs.asdict(rate) for rate in rates]
 
 
 def list_(request: Request) -> Response:
@@ -80,25 +123,48 @@ def list_(request: Request) -> Response:
         tenant = tenant_by(session, asked.tenant)
 
         def show_all(plans: Sequence[Plan]) -> list[PlanView]:
-            return [show(plan, tenant, _nanos_of(session, plan)) for plan in plans]
+            return [show(plan, tenant, nanos_of(session, plan.price_id)) for plan in plans]
 
         query = select(Plan).where(Plan.tenant_id == tenant.id, col(Plan.removed_at).is_(None))
         return answer(page(session, query, col(Plan.name), asked, show_all))
 
 
 def get(request: Request) -> Response:
-    asked = read_query(request, InTenant)
+    """As it is, or as it was in `version`."""
+    asked = read_query(request, Asked)
     with control_of(request).database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         plan = plan_by(session, tenant, request.path_params["ref"])
-        return answer(show(plan, tenant, _nanos_of(session, plan)))
+        if asked.version is None:
+            return answer(show(plan, tenant, nanos_of(session, plan.price_id)))
+        version = session.get(PlanVersion, (plan.id, asked.version))
+        if version is None:
+            raise not_found(f"version of plan {plan.name!r}", str(asked.version), [str(plan.version)])
+        return answer(show_version(version))
+
+
+def versions(request: Request) -> Response:
+    """What it was and since when, the newest first."""
+    asked = read_query(request, PagedInTenant)
+    with control_of(request).database.read() as session:
+        plan = plan_by(session, tenant_by(session, asked.tenant), request.path_params["ref"])
+        query = select(PlanVersion).where(PlanVersion.plan_id == plan.id)
+
+        def show_all(found: Sequence[PlanVersion]) -> list[dict[str, Any]]:
+            return [show_version(version) for version in found]
+
+        return answer(page(session, query, col(PlanVersion.version), asked, show_all, newest_first=True))
+
+
+def show_version(version: PlanVersion) -> dict[str, Any]:
+    return {**msgspec.json.decode(version.terms), "since": format_time(version.created_at)}
 
 
 async def add(request: Request) -> Response:
     asked = read_query(request, InTenant)
     new = await read_body(request, NewPlan)
     name = checked("name", _check_name, new.name)
-    rates, quota = _limits(new.rates, new.burst, new.quota)
+    rates, quota = windows_and_quota(new.rates, new.burst, new.quota)
     nanos = DEFAULT_PRICE_NANOS if new.price is None else checked("price", parse_price, new.price)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
@@ -108,51 +174,100 @@ async def add(request: Request) -> Response:
             public_id=new_public_id(made.session, Plan, "pln_"),
             tenant_id=tenant.id,
             name=name,
-            rates=_json(rates),
+            rates=encode_rates(rates),
             quota=quota,
-            price_id=_price_id(made.session, nanos),
+            quota_soft=new.quota_mode == "soft",
+            in_flight_limit=new.in_flight_limit,
+            shadow=new.shadow,
+            alerts=_alerts(new.alerts),
+            clients_limit=new.clients_limit,
+            price_id=price_id(made.session, nanos),
+            version=1,
             created_at=made.at,
         )
-        made.session.add(plan)
         shown = show(plan, tenant, nanos)
+        _keep_version(made, plan, shown)
         made.note("plan.add", tenant.slug, plan.public_id, after=shown)
     return created(shown)
 
 
 async def set_(request: Request) -> Response:
+    """A new version, unless nothing is different."""
     asked = read_query(request, InTenant)
     wanted = await read_body(request, ChangedPlan)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         plan = plan_by(made.session, tenant, request.path_params["ref"])
-        before = show(plan, tenant, _nanos_of(made.session, plan))
+        before = show(plan, tenant, nanos_of(made.session, plan.price_id))
         if wanted.name is not UNSET and wanted.name != plan.name:
             _refuse_taken(made.session, tenant, checked("name", _check_name, wanted.name))
             plan.name = wanted.name
-        _set_limits(plan, wanted)
-        if wanted.price is not UNSET:
-            plan.price_id = _price_id(made.session, checked("price", parse_price, wanted.price))
-        made.session.add(plan)
-        shown = show(plan, tenant, _nanos_of(made.session, plan))
+        nanos = change_terms(plan, wanted, nanos_of(made.session, plan.price_id))
+        plan.price_id = price_id(made.session, nanos)
+        shown = show(plan, tenant, nanos)
+        if shown == before:
+            return answer(before)
+        plan.version = shown.version = before.version + 1
+        _keep_version(made, plan, shown)
         made.note("plan.set", tenant.slug, plan.public_id, before, shown)
     await control_of(request).plane.publish_keys(None)
     return answer(shown)
 
 
 async def remove(request: Request) -> Response:
-    asked = read_query(request, InTenant)
-    with change(request) as made:
+    asked = read_query(request, Removal)
+    with change(request, dry_run=asked.dry_run) as made:
         tenant = tenant_by(made.session, asked.tenant)
         plan = plan_by(made.session, tenant, request.path_params["ref"])
-        in_use = select(func.count()).where(Key.plan_id == plan.id, col(Key.revoked_at).is_(None))
-        if keys := made.session.exec(in_use).one():
-            have = "1 key has" if keys == 1 else f"{keys} keys have"
-            raise conflict(f"{have} the plan {plan.name!r}; give them another first")
-        before = show(plan, tenant, _nanos_of(made.session, plan))
+        _refuse_in_use(made.session, tenant, plan)
+        before = show(plan, tenant, nanos_of(made.session, plan.price_id))
         plan.removed_at = made.at
         made.session.add(plan)
         made.note("plan.remove", tenant.slug, plan.public_id, before)
     return answer(before)
+
+
+def change_terms(plan: Plan, wanted: ChangedTerms, nanos: int) -> int:
+    """Change the row as asked; its price in nanos, which was `nanos`."""
+    _change_limits(plan, wanted)
+    if wanted.quota_mode is not UNSET:
+        plan.quota_soft = wanted.quota_mode == "soft"
+    if wanted.in_flight_limit is not UNSET:
+        plan.in_flight_limit = wanted.in_flight_limit
+    if wanted.shadow is not UNSET:
+        plan.shadow = wanted.shadow
+    if wanted.alerts is not UNSET:
+        plan.alerts = _alerts(wanted.alerts)
+    if wanted.clients_limit is not UNSET:
+        plan.clients_limit = wanted.clients_limit
+    return nanos if wanted.price is UNSET else checked("price", parse_price, wanted.price)
+
+
+def _change_limits(plan: Plan, wanted: ChangedTerms) -> None:
+    burst = None if wanted.burst is UNSET else wanted.burst
+    if wanted.rates is not UNSET:
+        rates, monthly = windows_and_quota(wanted.rates, burst, None)
+        if monthly is not None and wanted.quota is not UNSET:  # also `null`: neither may win quietly
+            raise invalid("quota", "the quota is given twice; N/month among the rates is one too")
+        if burst is None:
+            rates = with_bursts_kept(rates, decode_rates(plan.rates))
+        plan.rates = encode_rates(rates)
+        plan.quota = plan.quota if monthly is None else monthly
+    elif burst is not None:
+        rates = decode_rates(plan.rates)
+        if not rates:
+            raise invalid("burst", f"burst belongs to a rate, and the plan {plan.name!r} has none")
+        plan.rates = encode_rates(tuple(msgspec.structs.replace(rate, burst=burst) for rate in rates))
+    if wanted.quota is not UNSET:
+        plan.quota = None if wanted.quota is None else checked("quota", parse_quota, wanted.quota)
+
+
+def _keep_version(made: Change, plan: Plan, shown: PlanView) -> None:
+    made.session.add(plan)
+    made.session.flush()  # a new plan has its number from here on
+    assert plan.id is not None
+    terms = msgspec.json.encode(shown).decode()
+    made.session.add(PlanVersion(plan_id=plan.id, version=plan.version, created_at=made.at, terms=terms))
 
 
 def _check_name(name: str) -> str:
@@ -163,60 +278,8 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _limits(
-    texts: Sequence[str], burst: int | None, quota: str | int | None
-) -> tuple[tuple[RateConf, ...], int | None]:
-    """Windows and quota as they were written; `10000/month` among the rates is the quota."""
-    monthly = [text for text in texts if is_month(text.partition("/")[2])]
-    if len(monthly) + (quota is not None) > 1:
-        raise invalid("quota", "the quota is given twice; N/month among the rates is one too")
-    rates = tuple(checked("rates", lambda text: parse_rate(text, burst), text) for text in texts if text not in monthly)
-    if len({rate.window_s for rate in rates}) < len(rates):
-        raise invalid("rates", "two rates have the same window; give one of them")
-    if burst is not None and not rates:
-        raise invalid("burst", "burst belongs to a rate; give one such as 60/min")
-    written = monthly[0] if monthly else quota
-    return rates, None if written is None else checked("rates" if monthly else "quota", parse_quota, written)
-
-
-def _set_limits(plan: Plan, wanted: ChangedPlan) -> None:
-    burst = None if wanted.burst is UNSET else wanted.burst
-    if wanted.rates is not UNSET:
-        rates, monthly = _limits(wanted.rates, burst, wanted.quota or None)
-        if burst is None:
-            rates = _with_bursts_kept(rates, _rates.decode(plan.rates))
-        plan.rates = _json(rates)
-        plan.quota = monthly if monthly is not None else plan.quota
-    elif burst is not None:
-        rates = _rates.decode(plan.rates)
-        if not rates:
-            raise invalid("burst", f"burst belongs to a rate, and the plan {plan.name!r} has none")
-        plan.rates = _json(tuple(msgspec.structs.replace(rate, burst=burst) for rate in rates))
-    if wanted.quota is not UNSET:
-        plan.quota = None if wanted.quota is None else checked("quota", parse_quota, wanted.quota)
-
-
-def _with_bursts_kept(rates: tuple[RateConf, ...], before: tuple[RateConf, ...]) -> tuple[RateConf, ...]:
-    """A window that stays keeps the burst that was set for it; one that had the limit for its burst still does."""
-    bursts = {rate.window_s: rate.burst for rate in before if rate.burst != rate.limit}
-    return tuple(msgspec.structs.replace(rate, burst=bursts.get(rate.window_s, rate.burst)) for rate in rates)
-
-
-def _price_id(session: Session, nanos: int) -> int:
-    """Prices are immutable rows: the one of this amount, made when it is the first."""
-    price = session.exec(select(Price).where(Price.request_nanos == nanos)).first()
-    if price is None:
-        price = Price(request_nanos=nanos)
-        session.add(price)
-        session.flush()
-    assert price.id is not None
-    return price.id
-
-
-def _nanos_of(session: Session, plan: Plan) -> int:
-    price = session.get(Price, plan.price_id)
-    assert price is not None
-    return price.request_nanos
+def _alerts(percents: Sequence[int]) -> str:
+    return msgspec.json.encode(sorted(set(percents))).decode()
 
 
 def _refuse_taken(session: Session, tenant: Tenant, name: str) -> None:
@@ -225,5 +288,10 @@ def _refuse_taken(session: Session, tenant: Tenant, name: str) -> None:
         raise conflict(f"plan {name!r} exists already")
 
 
-def _json(rates: Sequence[RateConf]) -> str:
-    return msgspec.json.encode(rates).decode()
+def _refuse_in_use(session: Session, tenant: Tenant, plan: Plan) -> None:
+    if tenant.default_plan_id == plan.id:
+        raise conflict(f"new keys of the tenant {tenant.slug!r} take the plan {plan.name!r}; give it another first")
+    in_use = select(func.count()).where(Key.plan_id == plan.id, col(Key.revoked_at).is_(None))
+    if keys := session.exec(in_use).one():
+        have = "1 key has" if keys == 1 else f"{keys} keys have"
+        raise conflict(f"{have} the plan {plan.name!r}; give them another first")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -12,35 +14,52 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewayd.control import billing
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.pages import Paged, page
-from gatewayd.control.admin.problems import conflict
-from gatewayd.control.admin.refs import new_public_id, tenant_by
+from gatewayd.control.admin.problems import conflict, invalid
+from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
 from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.terms import Burst, Rates, decode_rates, encode_rates, show_rates, windows, with_bursts_kept
 from gatewayd.control.database import DEFAULT_TENANT_ID
-from gatewayd.control.tables import Cycle, Key, Plan, Service, Tenant
+from gatewayd.control.tables import Client, Cycle, Key, Plan, Route, Service, Tenant
 from gatewayd.policy.addresses import check_slug
 from gatewayd.policy.amounts import format_time
+from gatewayd.policy.pricing import format_nanos
+
+Allow = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
 
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+# As the database of time zones names them. `ZoneInfo` would take a path, too.
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z][A-Za-z0-9_+-]{0,31}){0,2}", re.ASCII)
 
 
 class NewTenant(msgspec.Struct, forbid_unknown_fields=True):
     slug: str
     name: str = ""
     currency: str = "USD"
+    time_zone: str = "UTC"
+    contact: str = ""
+    rates: Rates = ()
+    burst: Burst | None = None
 
 
 class ChangedTenant(msgspec.Struct, forbid_unknown_fields=True):
     name: str | UnsetType = UNSET
     currency: str | UnsetType = UNSET
     suspended: bool | UnsetType = UNSET
+    time_zone: str | UnsetType = UNSET
+    contact: str | UnsetType = UNSET
+    default_plan: str | UnsetType | None = UNSET
+    rates: Rates | UnsetType = UNSET
+    burst: Burst | UnsetType = UNSET
 
 
-class Removal(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class Removed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     force: bool = False
+    dry_run: bool = False
 
 
 class TenantView(msgspec.Struct):
@@ -49,53 +68,71 @@ class TenantView(msgspec.Struct):
     name: str
     currency: str
     suspended: bool
+    time_zone: str
+    contact: str
+    default_plan: str | None
+    rates: list[dict[str, Any]]
+    allow: list[str]
     created_at: str
 
 
-def show(tenant: Tenant) -> TenantView:
-    return TenantView(
-        id=tenant.public_id,
-        slug=tenant.slug,
-        name=tenant.name,
-        currency=tenant.currency,
-        suspended=tenant.suspended,
-        created_at=format_time(tenant.created_at),
-    )
+def show_all(session: Session, tenants: Sequence[Tenant]) -> list[TenantView]:
+    """Their default plans are looked up for all of them at once."""
+    plans = {tenant.default_plan_id for tenant in tenants} - {None}
+    names = {plan.id: plan.name for plan in session.exec(select(Plan).where(col(Plan.id).in_(plans)))} if plans else {}
+    return [
+        TenantView(
+            id=tenant.public_id,
+            slug=tenant.slug,
+            name=tenant.name,
+            currency=tenant.currency,
+            suspended=tenant.suspended,
+            time_zone=tenant.time_zone,
+            contact=tenant.contact,
+            default_plan=names.get(tenant.default_plan_id),
+            rates=show_rates(decode_rates(tenant.rates)),
+            allow=msgspec.json.decode(tenant.allow),
+            created_at=format_time(tenant.created_at),
+        )
+        for tenant in tenants
+    ]
+
+
+def show(session: Session, tenant: Tenant) -> TenantView:
+    return show_all(session, [tenant])[0]
 
 
 def list_(request: Request) -> Response:
     asked = read_query(request, Paged)
-
-    def show_all(tenants: Sequence[Tenant]) -> list[TenantView]:
-        return [show(tenant) for tenant in tenants]
-
     with control_of(request).database.read() as session:
         query = select(Tenant).where(col(Tenant.removed_at).is_(None))
-        return answer(page(session, query, col(Tenant.slug), asked, show_all))
+        return answer(page(session, query, col(Tenant.slug), asked, lambda found: show_all(session, found)))
 
 
 def get(request: Request) -> Response:
     with control_of(request).database.read() as session:
-        return answer(show(tenant_by(session, request.path_params["ref"])))
+        return answer(show(session, tenant_by(session, request.path_params["ref"])))
 
 
 async def add(request: Request) -> Response:
     new = await read_body(request, NewTenant)
-    slug = checked("slug", check_slug, new.slug)
-    name = checked("name", check_display_name, new.name)
-    currency = checked("currency", _check_currency, new.currency)
+    tenant = Tenant(
+        public_id="",
+        slug=checked("slug", check_slug, new.slug),
+        name=checked("name", check_display_name, new.name),
+        currency=checked("currency", _check_currency, new.currency),
+        time_zone=checked("time_zone", _check_time_zone, new.time_zone),
+        contact=checked("contact", check_display_name, new.contact),
+        rates=encode_rates(windows(new.rates, new.burst)),
+        created_at=0,
+    )
     with change(request) as made:
-        _refuse_taken(made.session, slug)
-        tenant = Tenant(
-            public_id=new_public_id(made.session, Tenant, "ten_"),
-            slug=slug,
-            name=name,
-            currency=currency,
-            created_at=made.at,
-        )
+        _refuse_taken(made.session, tenant.slug)
+        tenant.public_id = new_public_id(made.session, Tenant, "ten_")
+        tenant.created_at = made.at
         made.session.add(tenant)
-        shown = show(tenant)
-        made.note("tenant.add", slug, tenant.public_id, after=shown)
+        shown = show(made.session, tenant)
+        made.note("tenant.add", tenant.slug, tenant.public_id, after=shown)
     await control_of(request).plane.publish_snapshot()
     return created(shown)
 
@@ -106,45 +143,77 @@ async def set_(request: Request) -> Response:
         await control_of(request).plane.catch_up()  # whether there is a bill yet
     with change(request) as made:
         tenant = tenant_by(made.session, request.path_params["ref"])
-        before = show(tenant)
-        if wanted.name is not UNSET:
-            tenant.name = checked("name", check_display_name, wanted.name)
+        before = show(made.session, tenant)
         if wanted.currency is not UNSET and wanted.currency != tenant.currency:
             currency = checked("currency", _check_currency, wanted.currency)
             _refuse_billed(made.session, tenant)
             tenant.currency = currency
-        if wanted.suspended is not UNSET:
-            tenant.suspended = wanted.suspended
+        _change(made.session, tenant, wanted)
         made.session.add(tenant)
-        shown = show(tenant)
+        shown = show(made.session, tenant)
         made.note("tenant.set", tenant.slug, tenant.public_id, before, shown)
     await control_of(request).plane.publish_snapshot()
     return answer(shown)
 
 
 async def remove(request: Request) -> Response:
-    asked = read_query(request, Removal)
+    asked = read_query(request, Removed)
     control = control_of(request)
-    with change(request) as made:
+    if not asked.force:
+        await control.plane.catch_up()  # what it owes
+    with change(request, dry_run=asked.dry_run) as made:
         tenant = tenant_by(made.session, request.path_params["ref"])
         if tenant.id == DEFAULT_TENANT_ID:
             raise conflict("the tenant default cannot be removed: addresses without a tenant are its own")
         if not asked.force:
             _refuse_in_use(made.session, tenant)
-        before = show(tenant)
+        before = show(made.session, tenant)
         tenant.removed_at = made.at
         made.session.add(tenant)
         _remove_all_of(made.session, tenant, made.at)
         made.note("tenant.remove", tenant.slug, tenant.public_id, before)
-    await control.plane.publish_keys(None)
-    await control.plane.publish_snapshot()
+    if not asked.dry_run:
+        await control.plane.publish_keys(None)
+        await control.plane.publish_snapshot()
     return answer(before)
+
+
+def _change(session: Session, tenant: Tenant, wanted: ChangedTenant) -> None:
+    if wanted.name is not UNSET:
+        tenant.name = checked("name", check_display_name, wanted.name)
+    if wanted.suspended is not UNSET:
+        tenant.suspended = wanted.suspended
+    if wanted.time_zone is not UNSET:
+        tenant.time_zone = checked("time_zone", _check_time_zone, wanted.time_zone)
+    if wanted.contact is not UNSET:
+        tenant.contact = checked("contact", check_display_name, wanted.contact)
+    if wanted.default_plan is not UNSET:
+        plan = None if wanted.default_plan is None else plan_by(session, tenant, wanted.default_plan)
+        tenant.default_plan_id = None if plan is None else plan.id
+    burst = None if wanted.burst is UNSET else wanted.burst
+    before = decode_rates(tenant.rates)
+    if wanted.rates is not UNSET:
+        rates = windows(wanted.rates, burst)
+        tenant.rates = encode_rates(with_bursts_kept(rates, before) if burst is None else rates)
+    elif burst is not None:
+        if not before:
+            raise invalid("burst", f"burst belongs to a rate, and the tenant {tenant.slug!r} has none")
+        tenant.rates = encode_rates([msgspec.structs.replace(rate, burst=burst) for rate in before])
 
 
 def _check_currency(currency: str) -> str:
     if _CURRENCY.fullmatch(currency) is None:
         raise ValueError(f"{currency[:40]!r} is not a currency code of three capitals such as USD")
     return currency
+
+
+def _check_time_zone(name: str) -> str:
+    try:
+        if _ZONE.fullmatch(name) is not None:
+            return ZoneInfo(name).key
+    except (LookupError, ValueError, OSError):  # OSError: `Europe` is a folder of zones
+        pass
+    raise ValueError(f"{name[:40]!r} is not a time zone such as UTC or Europe/Berlin")
 
 
 def _refuse_taken(session: Session, slug: str) -> None:
@@ -168,13 +237,20 @@ def _refuse_in_use(session: Session, tenant: Tenant) -> None:
         select(func.count()).where(Service.tenant_id == tenant.id, col(Service.removed_at).is_(None))
     ).one()
     keys = session.exec(select(func.count()).where(Key.tenant_id == tenant.id, col(Key.revoked_at).is_(None))).one()
-    if services or keys:
-        has = " and ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((services, "service"), (keys, "key")) if n)
-        raise conflict(f"tenant {tenant.slug!r} still has {has}; force removes them with it")
+    has = " and ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((services, "service"), (keys, "key")) if n)
+    assert tenant.id is not None
+    owed = billing.unbilled(session.connection(), tenant.id)
+    owes = " and ".join(f"{format_nanos(nanos)} {tenant.currency} for {period}" for period, nanos in owed)
+    # In one sentence: who forces the one must have heard of the other.
+    reasons = [f"still has {has}"] * bool(has) + [f"owes {owes} that no invoice has billed"] * bool(owes)
+    if reasons:
+        what = "it all the same" if owes else "them with it"
+        raise conflict(f"tenant {tenant.slug!r} {' and '.join(reasons)}; force removes {what}")
 
 
 def _remove_all_of(session: Session, tenant: Tenant, at: int) -> None:
-    for table in (Service, Plan):
+    """But rollups, cycles, prices and versions of plans: what was used stays on the books."""
+    for table in (Service, Plan, Route, Client):
         session.execute(
             update(table)
             .where(col(table.tenant_id) == tenant.id, col(table.removed_at).is_(None))

@@ -5,6 +5,8 @@ Revision ID: 0003
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,6 +82,7 @@ def upgrade() -> None:
         needed("terms", sa.Text()),
         sa.PrimaryKeyConstraint("plan_id", "version"),
     )
+    _keep_plans()
     op.create_table(
         "quota_grant",
         needed("id", sa.Integer()),
@@ -103,6 +106,39 @@ def upgrade() -> None:
         needed("at", sa.Integer()),
         sa.PrimaryKeyConstraint("key_id", "month", "percent"),
     )
+
+
+def _keep_plans() -> None:
+    """What each plan is becomes its version 1, written as the API of this schema shows a plan."""
+    connection = op.get_bind()
+    plans = connection.execute(
+        sa.text(
+            "SELECT plan.id, plan.public_id, plan.name, tenant.slug, plan.rates, plan.quota, price.request_nanos, "
+            "plan.created_at FROM plan JOIN tenant ON tenant.id = plan.tenant_id JOIN price ON price.id = plan.price_id"
+        )
+    ).all()
+    keep = sa.text("INSERT INTO plan_version (plan_id, version, created_at, terms) VALUES (:id, 1, :at, :terms)")
+    for plan_id, public_id, name, tenant, rates, quota, nanos, created_at in plans:
+        units, rest = divmod(nanos, 1_000_000_000)
+        terms = {
+            "id": public_id,
+            "name": name,
+            "tenant": tenant,
+            "version": 1,
+            "rates": [
+                dict(zip(("name", "limit", "window_s", "burst"), rate, strict=True)) for rate in json.loads(rates)
+            ],
+            "quota": quota,
+            "quota_mode": "hard",
+            "in_flight_limit": None,
+            "shadow": False,
+            "alerts": [],
+            "clients_limit": 0,
+            "price": f"{units}.{rest:09}".rstrip("0").rstrip("."),
+            "created_at": datetime.fromtimestamp(created_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        written = json.dumps(terms, separators=(",", ":"), ensure_ascii=False)
+        connection.execute(keep, {"id": plan_id, "at": created_at, "terms": written})
 
 
 def _make_route() -> None:
