@@ -37,6 +37,10 @@ Rate = Annotated[
     typer.Option("--rate", metavar="N/TIME", help="For all its keys together, such as 1000/s; repeatable."),
 ]
 Burst = Annotated[int | None, typer.Option("--burst", metavar="N", help="At once, after a pause.")]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", metavar="RULE", help="What may be called, such as 'GET /v1/*'; repeatable."),
+]
 DefaultPlan = Annotated[
     str | None, typer.Option("--default-plan", metavar="PLAN", help="A plan of its own, which new keys take.")
 ]
@@ -49,11 +53,12 @@ def add(
     currency: Currency = None,
     time_zone: Zone = None,
     contact: Contact = None,
+    allow: Allow = None,
     rate: Rate = None,
     burst: Burst = None,
 ) -> None:
     """Add a tenant."""
-    body = {"slug": slug, **_options(name, currency, time_zone, contact, rate, burst)}
+    body = {"slug": slug, **_options(name, currency, time_zone, contact, allow, rate, burst)}
     tenant = call.gateway.post("/v1/tenants", body)
     _show_one(call, tenant)
     call.printer.note(f"\nNext: gatectl service add NAME URL -t {tenant['slug']}")
@@ -79,6 +84,8 @@ def set_(
     contact: Contact = None,
     default_plan: DefaultPlan = None,
     no_default_plan: Annotated[bool, typer.Option("--no-default-plan", help="New keys have no plan.")] = False,
+    allow: Allow = None,
+    no_allow: Annotated[bool, typer.Option("--no-allow", help="Everything may be called.")] = False,
     rate: Annotated[
         list[str] | None, typer.Option("--rate", metavar="N/TIME", help="For all its keys together; replaces all.")
     ] = None,
@@ -91,16 +98,16 @@ def set_(
     """Change a tenant."""
     refuse_both(
         ("--default-plan", default_plan, "--no-default-plan", no_default_plan),
+        ("--allow", allow, "--no-allow", no_allow),
         ("--rate", rate, "--no-rate", no_rate),
         ("--burst", burst, "--no-rate", no_rate),
     )
-    changes = _options(name, currency, time_zone, contact, rate, burst)
+    changes = _options(name, currency, time_zone, contact, allow, rate, burst)
     if suspend is not None:
         changes["suspended"] = suspend
     if default_plan or no_default_plan:
         changes["default_plan"] = default_plan
-    if no_rate:
-        changes["rates"] = []
+    changes |= {field: [] for field, asked in (("allow", no_allow), ("rates", no_rate)) if asked}
     if not changes:
         raise MisuseError("nothing to change", "give --name, --currency, --default-plan, --rate, --suspend ...")
     _show_one(call, call.gateway.patch(path_of("tenants", tenant), changes))
@@ -145,6 +152,7 @@ def _options(
     currency: str | None,
     time_zone: str | None,
     contact: str | None,
+    allow: list[str] | None,
     rate: list[str] | None,
     burst: int | None,
 ) -> dict[str, Any]:
@@ -153,6 +161,7 @@ def _options(
         "currency": currency,
         "time_zone": time_zone,
         "contact": contact,
+        "allow": allow or None,
         "rates": rate or None,
         "burst": burst,
     }

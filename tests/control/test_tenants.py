@@ -70,6 +70,8 @@ def test_a_tenant_is_added_changed_and_removed(admin: Admin) -> None:
         ({"slug": "acme", "rates": ["5"]}, "rates"),
         ({"slug": "acme", "rates": ["5/month"]}, "rates"),
         ({"slug": "acme", "burst": 5}, "burst"),
+        ({"slug": "acme", "allow": ["GET"]}, "allow"),
+        ({"slug": "acme", "allow": ["GET v1"]}, "allow"),
         ({"slug": "acme", "colour": "red"}, "colour"),
     ],
 )
@@ -129,7 +131,7 @@ def test_an_unknown_tenant_comes_with_a_near_one(admin: Admin) -> None:
 
 
 def test_all_that_a_tenant_may_say(admin: Admin) -> None:
-    said = {"time_zone": "Europe/Berlin", "contact": "ops@acme.example"}
+    said = {"time_zone": "Europe/Berlin", "contact": "ops@acme.example", "allow": ["GET /v1/*", "* /health"]}
     added = admin.post("/v1/tenants", slug="acme", rates=["1000/s", "1M/d"], burst=100, **said)
     assert {name: added[name] for name in said} == said
     assert [(rate["limit"], rate["window_s"], rate["burst"]) for rate in added["rates"]] == [
@@ -138,6 +140,8 @@ def test_all_that_a_tenant_may_say(admin: Admin) -> None:
     ]
     (conf,) = (tenant for tenant in snapshot(admin.control.database.lookup).tenants if tenant.slug == "acme")
     assert [rate.limit for rate in conf.rates] == [1000, 1000000]
+    assert conf.allow == ("GET /v1/*", "* /health")
+    assert admin.patch("/v1/tenants/acme", allow=[])["allow"] == []
     assert admin.patch("/v1/tenants/acme", rates=["500/s"])["rates"][0]["burst"] == 100
     assert admin.patch("/v1/tenants/acme", burst=7)["rates"][0]["burst"] == 7
     assert admin.patch("/v1/tenants/acme", rates=[], time_zone="UTC", contact="")["rates"] == []

@@ -20,6 +20,7 @@ from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import Change, change
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.prices import price_id_of
 from gatewayd.control.admin.problems import conflict, invalid, not_found
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
 from gatewayd.control.admin.state import control_of
@@ -29,7 +30,6 @@ from gatewayd.control.admin.terms import (
     decode_rates,
     encode_rates,
     nanos_of,
-    price_id,
     show_rates,
     windows_and_quota,
     with_bursts_kept,
@@ -181,7 +181,7 @@ async def add(request: Request) -> Response:
             shadow=new.shadow,
             alerts=_alerts(new.alerts),
             clients_limit=new.clients_limit,
-            price_id=price_id(made.session, nanos),
+            price_id=price_id_of(made.session, nanos),
             version=1,
             created_at=made.at,
         )
@@ -203,7 +203,7 @@ async def set_(request: Request) -> Response:
             _refuse_taken(made.session, tenant, checked("name", _check_name, wanted.name))
             plan.name = wanted.name
         nanos = change_terms(plan, wanted, nanos_of(made.session, plan.price_id))
-        plan.price_id = price_id(made.session, nanos)
+        plan.price_id = price_id_of(made.session, nanos)
         shown = show(plan, tenant, nanos)
         if shown == before:
             return answer(before)

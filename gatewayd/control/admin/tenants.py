@@ -26,6 +26,7 @@ from gatewayd.control.admin.terms import Burst, Rates, decode_rates, encode_rate
 from gatewayd.control.database import DEFAULT_TENANT_ID
 from gatewayd.control.tables import Client, Cycle, Key, Plan, Route, Service, Tenant
 from gatewayd.policy.addresses import check_slug
+from gatewayd.policy.allowing import check_allow
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.pricing import format_nanos
 
@@ -42,6 +43,7 @@ class NewTenant(msgspec.Struct, forbid_unknown_fields=True):
     currency: str = "USD"
     time_zone: str = "UTC"
     contact: str = ""
+    allow: Allow = ()
     rates: Rates = ()
     burst: Burst | None = None
 
@@ -53,6 +55,7 @@ class ChangedTenant(msgspec.Struct, forbid_unknown_fields=True):
     time_zone: str | UnsetType = UNSET
     contact: str | UnsetType = UNSET
     default_plan: str | UnsetType | None = UNSET
+    allow: Allow | UnsetType = UNSET
     rates: Rates | UnsetType = UNSET
     burst: Burst | UnsetType = UNSET
 
@@ -123,6 +126,7 @@ async def add(request: Request) -> Response:
         currency=checked("currency", _check_currency, new.currency),
         time_zone=checked("time_zone", _check_time_zone, new.time_zone),
         contact=checked("contact", check_display_name, new.contact),
+        allow=_allow(new.allow),
         rates=encode_rates(windows(new.rates, new.burst)),
         created_at=0,
     )
@@ -190,6 +194,8 @@ def _change(session: Session, tenant: Tenant, wanted: ChangedTenant) -> None:
     if wanted.default_plan is not UNSET:
         plan = None if wanted.default_plan is None else plan_by(session, tenant, wanted.default_plan)
         tenant.default_plan_id = None if plan is None else plan.id
+    if wanted.allow is not UNSET:
+        tenant.allow = _allow(wanted.allow)
     burst = None if wanted.burst is UNSET else wanted.burst
     before = decode_rates(tenant.rates)
     if wanted.rates is not UNSET:
@@ -199,6 +205,10 @@ def _change(session: Session, tenant: Tenant, wanted: ChangedTenant) -> None:
         if not before:
             raise invalid("burst", f"burst belongs to a rate, and the tenant {tenant.slug!r} has none")
         tenant.rates = encode_rates([msgspec.structs.replace(rate, burst=burst) for rate in before])
+
+
+def _allow(rules: Sequence[str]) -> str:
+    return msgspec.json.encode([checked("allow", check_allow, rule) for rule in rules]).decode()
 
 
 def _check_currency(currency: str) -> str:

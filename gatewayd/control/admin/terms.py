@@ -1,4 +1,4 @@
-"""What plans, tenants, clients and keys have in common: windows as people write them and as rows hold them, prices."""
+"""What plans, tenants, clients and keys have in common: windows as people write them and as rows hold them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from gatewayd.channel import RateConf
 from gatewayd.control.admin.inputs import checked
@@ -60,17 +60,6 @@ def with_bursts_kept(rates: tuple[RateConf, ...], before: tuple[RateConf, ...]) 
     """A window that stays keeps the burst that was set for it; one that had the limit for its burst still does."""
     bursts = {rate.window_s: rate.burst for rate in before if rate.burst != rate.limit}
     return tuple(msgspec.structs.replace(rate, burst=bursts.get(rate.window_s, rate.burst)) for rate in rates)
-
-
-def price_id(session: Session, nanos: int) -> int:
-    """Prices are immutable rows: the one of this amount, made when it is the first."""
-    price = session.exec(select(Price).where(Price.request_nanos == nanos)).first()
-    if price is None:
-        price = Price(request_nanos=nanos)
-        session.add(price)
-        session.flush()
-    assert price.id is not None
-    return price.id
 
 
 def nanos_of(session: Session, price_id: int) -> int:
