@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 DEFAULT_TENANT = "default"
 DEFAULT_PORTS = {"http": 80, "https": 443}  # the schemes of targets
+MOST_NAMES = 8  # of one path, each of which doubles the ways in which a request may go (see `routing`)
 RESERVED_SLUGS = frozenset({"proxy"})  # /proxy/{service_id}
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -88,6 +89,8 @@ def check_path(path: str) -> str:
 def check_pattern(path: str) -> str:
     """The path of a route: as `check_path`, and a segment may be `{name}`, which stands for any one."""
     check_path(without_names(path))
+    if path.count("{") > MOST_NAMES:
+        raise ValueError(f"path {short(path)} has more than {MOST_NAMES} names")
     return path.rstrip("/") or "/"
 
 

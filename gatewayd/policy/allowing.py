@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
+from typing import NamedTuple
 
 from gatewayd.policy.addresses import check_characters, short, without_names
 from gatewayd.policy.forwarding import Networks
@@ -24,6 +25,13 @@ Allowed = re.Pattern[bytes]  # of "METHOD PATH"
 _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]{1,32}", re.ASCII)  # RFC 9110 section 9.1, in capitals
 # As many lists as are in use at once; keys of one kind, imported by the thousand, share theirs.
 _COMPILED = 4096
+
+
+class Bounds(NamedTuple):
+    """Within what a key is valid."""
+
+    networks: Networks  # empty: everywhere
+    allowed: Allowed | None  # None: everything
 
 
 def check_methods(text: str) -> tuple[str, ...] | None:
@@ -63,6 +71,13 @@ def compile_allow(rules: tuple[str, ...]) -> Allowed:
 @lru_cache(_COMPILED)
 def compile_networks(networks: tuple[str, ...]) -> Networks:
     return tuple(ip_network(network) for network in networks)
+
+
+def bounds_of(networks: tuple[str, ...], allow: tuple[str, ...]) -> Bounds | None:
+    """None where there are none."""
+    if not networks and not allow:
+        return None
+    return Bounds(compile_networks(networks), compile_allow(allow) if allow else None)
 
 
 def _rule_pattern(rule: str) -> bytes:

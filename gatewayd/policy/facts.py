@@ -13,6 +13,8 @@ from typing import Final
 
 from gatewayd.channel import KeyConf, ServiceConf, TlsConf
 from gatewayd.errors import Refusal
+from gatewayd.policy.allowing import Allowed
+from gatewayd.policy.forwarding import Networks
 from gatewayd.policy.spending import KeyEntry
 
 CHUNKED: Final = -1  # in place of a body's length: it comes in chunks
@@ -24,10 +26,15 @@ class Need(Enum):
 
     KEY = "key"
     LEASE = "lease"
+    ADDRESS = "address"
+    ROUTE = "route"
 
 
 NEED_KEY = Need.KEY
 NEED_LEASE = Need.LEASE
+# These two need no waiting. Asked for, since hardly any request is judged by them and setting one costs them all.
+NEED_ADDRESS = Need.ADDRESS  # `facts.address`
+NEED_ROUTE = Need.ROUTE  # `facts.route` is another now, by whose guards the request is judged from the first
 
 Answer = Refusal | Need | None
 
@@ -71,7 +78,7 @@ class Facts:
     a guard.
     """
 
-    __slots__ = ("fields", "key", "keys", "method", "path", "query", "route", "service")
+    __slots__ = ("address", "fields", "key", "keys", "method", "path", "query", "route", "service")
 
     method: bytes
     path: bytes  # as it came, never decoded
@@ -82,6 +89,7 @@ class Facts:
     service: Service  # the route's
     keys: dict[str, KeyEntry]  # the worker's memory
     key: KeyEntry | None
+    address: bytes  # the client's, once a guard has needed it
 
 
 Guard = Callable[[Facts, float, float], Answer]  # facts, monotonic now, seconds since 1970
@@ -152,7 +160,11 @@ class Route:
     timeout_s: float  # infinite where there is no limit
     first_byte_timeout_s: float
     body_limit_bytes: int | None
-    strip: int  # how many bytes of the path the prefix takes, 0 for `/`
+    strip: int  # how many bytes of the path the prefix takes, 0 for `/`; below 0: how many segments
     rewrite: bytes = b""  # what stands in their place
     id: int = 0  # 0: no row
     weight: int = 1  # units that a request takes of limits and quotas
+    networks: Networks = ()  # from which it may be called; empty: from everywhere
+    allowed: Allowed | None = None  # what its tenant allows
+    # Where the key's own service answers: the route for a service of the tenant. `service` is a stand-in until then.
+    of_service: Callable[[int], Route | None] | None = None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hmac
 
+from gatewayd.channel import KeyConf
 from gatewayd.errors import (
+    ADDRESS_NOT_ALLOWED,
     BODY_TOO_LARGE,
     EXPIRED_KEY,
     INVALID_KEY,
@@ -17,11 +19,26 @@ from gatewayd.errors import (
     OVERLOADED,
     RETRY_SOON,
     REVOKED_KEY,
+    ROUTE_NOT_ALLOWED,
     TENANT_SUSPENDED,
     Refusal,
 )
 from gatewayd.keys import digest, public_id_of
-from gatewayd.policy.facts import NEED_KEY, NEED_LEASE, Answer, Facts, Fields, Guard, Service
+from gatewayd.policy.allowing import Allowed, Bounds
+from gatewayd.policy.facts import (
+    NEED_ADDRESS,
+    NEED_KEY,
+    NEED_LEASE,
+    NEED_ROUTE,
+    Answer,
+    Facts,
+    Fields,
+    Guard,
+    Route,
+    Service,
+)
+from gatewayd.policy.forwarding import Networks, is_trusted
+from gatewayd.policy.routing import length_of_segments
 from gatewayd.policy.spending import ADMITTED
 
 _ASKED_FOR = ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),)
@@ -30,6 +47,15 @@ NO_SUCH_KEY = Refusal(INVALID_KEY, "this API key is not known here; check that i
 _REVOKED = Refusal(REVOKED_KEY, "this API key has been revoked", _CHALLENGE)
 _EXPIRED = Refusal(EXPIRED_KEY, "this API key has expired", _CHALLENGE)
 _OTHER_SERVICE = Refusal(KEY_NOT_ALLOWED, "this API key is not for this service")
+_NOT_ONE_SERVICE = Refusal(
+    KEY_NOT_ALLOWED,
+    "here the key's own service answers, and this API key is not for exactly one; call that by its address",
+)
+_SERVICE_GONE = Refusal(KEY_NOT_ALLOWED, "the service of this API key is no more")
+_ADDRESS = Refusal(ADDRESS_NOT_ALLOWED, "this address may not be called from where you are")
+_ADDRESS_OF_KEY = Refusal(ADDRESS_NOT_ALLOWED, "this API key may not be used from where you are")
+_NOT_OF_TENANT = Refusal(ROUTE_NOT_ALLOWED, "this method and path are not open to callers")
+_NOT_OF_KEY = Refusal(ROUTE_NOT_ALLOWED, "this API key may not be used for this method and path")
 _SUSPENDED = Refusal(TENANT_SUSPENDED, "this API is suspended by its owner or the operator")
 _BUSY = Refusal(OVERLOADED, "this API has as many requests in flight as it may", RETRY_SOON)
 
@@ -53,6 +79,18 @@ def _missing(service: Service) -> Refusal:
 def tenant_is_active(facts: Facts, now: float, now_s: float) -> Answer:
     """Stands only before services of tenants that are not."""
     return _SUSPENDED
+
+
+def address_is_allowed(facts: Facts, now: float, now_s: float) -> Answer:
+    """Stands only on routes that name networks."""
+    return _refusal_of_address(facts, facts.route.networks, _ADDRESS)
+
+
+def route_is_allowed(facts: Facts, now: float, now_s: float) -> Answer:
+    """Stands only before services of tenants that have a list."""
+    allowed = facts.route.allowed
+    assert allowed is not None
+    return None if _allows(allowed, facts) else _NOT_OF_TENANT
 
 
 def service_is_not_full(facts: Facts, now: float, now_s: float) -> Answer:
@@ -110,7 +148,18 @@ def key_is_for_service(facts: Facts, now: float, now_s: float) -> Answer:
         return _OTHER_SERVICE
     if conf.services is not None and service.id not in conf.services:
         return _OTHER_SERVICE
-    return None
+    bounds = facts.key.bounds
+    return None if bounds is None else _refusal_of_bounds(facts, bounds)
+
+
+def key_chooses_service(facts: Facts, now: float, now_s: float) -> Answer:
+    """Stands where the key's own service answers, as the last: the rest is judged on the route that it has chosen."""
+    assert facts.key is not None
+    route = route_of_key(facts.route, facts.key.conf)
+    if isinstance(route, Refusal):
+        return route
+    facts.route, facts.service = route, route.service
+    return NEED_ROUTE
 
 
 def service_has_place(facts: Facts, now: float, now_s: float) -> Answer:
@@ -134,16 +183,20 @@ def key_has_tokens(facts: Facts, now: float, now_s: float) -> Answer:
 
 
 # The order in which a request is judged. A tenant's suspension shows before its keys are looked at, so that a customer
-# of a suspended tenant is not told that the key is wrong; size comes before the key because it is the cheaper test.
+# of a suspended tenant is not told that the key is wrong; what is closed to everybody, from there or at all, is so
+# before anyone is asked for a key; size comes before the key because it is the cheaper test.
 # A full service refuses before a key is looked up, but only a request with a valid key takes a place: callers without
 # one must not be able to fill the service while their keys are looked up.
 # Tokens come last: whatever is refused before them costs no quota.
 ORDER: tuple[Guard, ...] = (
     tenant_is_active,
+    address_is_allowed,
+    route_is_allowed,
     service_is_not_full,
     body_fits,
     key_is_known,
     key_is_valid,
+    key_chooses_service,
     key_is_for_service,
     service_has_place,
     key_has_tokens,
@@ -151,20 +204,42 @@ ORDER: tuple[Guard, ...] = (
 
 
 def guards_for(
-    *, tenant_suspended: bool, has_body_limit: bool, has_in_flight_limit: bool, needs_key: bool
+    *,
+    tenant_suspended: bool,
+    has_body_limit: bool,
+    has_in_flight_limit: bool,
+    needs_key: bool,
+    has_networks: bool = False,
+    has_allow_list: bool = False,
+    key_chooses: bool = False,
 ) -> tuple[Guard, ...]:
     """The guards that can refuse at all on a route of this kind, in their order. Chosen at load."""
     stands: dict[Guard, bool] = {
         tenant_is_active: tenant_suspended,
+        address_is_allowed: has_networks,
+        route_is_allowed: has_allow_list,
         service_is_not_full: has_in_flight_limit and needs_key,
         body_fits: has_body_limit,
+        key_chooses_service: key_chooses,
+        key_is_for_service: needs_key and not key_chooses,
         service_has_place: has_in_flight_limit,
+        key_has_tokens: needs_key and not key_chooses,
     }
     return tuple(guard for guard in ORDER if stands.get(guard, needs_key))
 
 
 # What must hold for as long as a tunnel does, not only when it was asked for.
-_STANDING = frozenset({tenant_is_active, key_is_valid, key_is_for_service})
+_STANDING = frozenset({tenant_is_active, address_is_allowed, route_is_allowed, key_is_valid, key_is_for_service})
+
+
+def route_of_key(route: Route, conf: KeyConf) -> Route | Refusal:
+    """Where the key's own service answers: the route that this key takes."""
+    assert route.of_service is not None
+    if conf.tenant_id != route.service.tenant_id:
+        return _OTHER_SERVICE
+    if conf.services is None or len(conf.services) != 1:
+        return _NOT_ONE_SERVICE
+    return route.of_service(next(iter(conf.services))) or _SERVICE_GONE
 
 
 def refusal_of_standing(facts: Facts, now: float, now_s: float) -> Refusal | None:
@@ -178,3 +253,31 @@ def refusal_of_standing(facts: Facts, now: float, now_s: float) -> Refusal | Non
             if isinstance(answer, Refusal):
                 return answer
     return None
+
+
+def path_within(route: Route, path: bytes) -> bytes:
+    """The path as the service gets it, below the base of its target."""
+    strip = route.strip
+    rest = path[strip:] if strip >= 0 else path[length_of_segments(path, -strip) :]
+    within = route.rewrite + rest
+    return within if within[:1] == b"/" else b"/" + within
+
+
+def _allows(allowed: Allowed, facts: Facts) -> bool:
+    return allowed.fullmatch(b"%b %b" % (facts.method, path_within(facts.route, facts.path))) is not None
+
+
+def _refusal_of_bounds(facts: Facts, bounds: Bounds) -> Answer:
+    if bounds.networks:
+        answer = _refusal_of_address(facts, bounds.networks, _ADDRESS_OF_KEY)
+        if answer is not None:
+            return answer
+    return None if bounds.allowed is None or _allows(bounds.allowed, facts) else _NOT_OF_KEY
+
+
+def _refusal_of_address(facts: Facts, networks: Networks, refusal: Refusal) -> Answer:
+    try:
+        address = facts.address
+    except AttributeError:  # nobody has asked for it yet
+        return NEED_ADDRESS
+    return None if is_trusted(address, networks) else refusal

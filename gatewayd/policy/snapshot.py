@@ -1,24 +1,25 @@
 """The snapshot: the configuration compiled into what a worker looks up, immutable, swapped by one assignment.
 
-Addresses of a service, all equal in standing: its own `paths`; `/{tenant}/{slug}`; `/{slug}` in the tenant `default`;
-`/proxy/{id}`. The most specific wins, and that is the one with the most path segments; no two of the same length can
-match (control refuses to create the second). So matching is: cut the path after n segments, for n from the longest
-prefix known with the path's first segment down to one, and look the cut up; last comes `/`. Its cost depends on the
-depth of the prefixes, not on their number.
+Routes of an operator's own and the addresses that a service has of itself (its `paths`; `/{tenant}/{slug}`; `/{slug}`
+in the tenant `default`; `/proxy/{id}`) become one kind of thing, a `Route` with its whole policy; `routing` finds it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import msgspec
+
 from gatewayd.channel import RouteConf, ServiceConf, TenantConf, TlsConf
 from gatewayd.policy.addresses import DEFAULT_PORTS, built_in_addresses, split_socket
+from gatewayd.policy.allowing import compile_allow, compile_networks
 from gatewayd.policy.facts import Route, Service, Target
 from gatewayd.policy.guards import guards_for
+from gatewayd.policy.routing import Match, Router
 
 
 @dataclass(slots=True)
@@ -26,30 +27,15 @@ class Snapshot:
     """Compiled configuration. `version` only grows within a worker."""
 
     version: int
-    routes: dict[bytes, Route]
-    depths: dict[bytes, int]  # by first segment: how many segments the longest prefix has that begins with it
+    router: Router[Route]
     key_headers: frozenset[str]
     services: dict[int, Service] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"<Snapshot {self.version}: {len(self.services)} services, {len(self.routes)} addresses>"
-
-    def match(self, path: bytes) -> Route | None:
-        """The route of this raw path (no query), or None. Bytes are compared as they came, never decoded."""
-        end = path.find(b"/", 1)
-        depth = self.depths.get(path if end < 0 else path[:end], 0)
-        if depth == 1:  # no longer prefix begins like this
-            return self.routes[path if end < 0 else path[:end]]
-        if depth:
-            segments = path.split(b"/", depth + 1)
-            for count in range(min(len(segments), depth + 1), 1, -1):
-                route = self.routes.get(b"/".join(segments[:count]))
-                if route is not None:
-                    return route
-        return self.routes.get(b"/")
+        return f"<Snapshot {self.version}: {len(self.services)} services, {self.router.size} addresses>"
 
 
-EMPTY = Snapshot(0, {}, {}, frozenset({"x-api-key"}))
+EMPTY = Snapshot(0, Router(), frozenset({"x-api-key"}))
 
 
 def compile_snapshot(
@@ -64,29 +50,24 @@ def compile_snapshot(
 
     `before`: the snapshot that this one replaces. What is in flight goes on, and keeps its places.
     """
-    suspended = {tenant.id for tenant in tenants if tenant.suspended}
-    table: dict[bytes, Route] = {}
     compiled: dict[int, Service] = {}
     for conf in services:
-        service = compile_service(conf)
-        compiled[conf.id] = service
+        service = compiled[conf.id] = compile_service(conf)
         previous = before.services.get(conf.id)
         if service.in_flight is not None and previous is not None and previous.in_flight is not None:
             service.in_flight = previous.in_flight
-        for address in addresses(conf):
-            prefix = address.encode()
-            table[prefix] = compile_address(service, prefix, conf.tenant_id in suspended, body_limit_bytes)
-    depths: dict[bytes, int] = {}
-    for prefix in table.keys() - {b"/"}:
-        first = b"/" + prefix.split(b"/", 2)[1]
-        depths[first] = max(depths.get(first, 0), prefix.count(b"/"))
+    compiler = _Compiler({tenant.id: tenant for tenant in tenants}, compiled, body_limit_bytes)
     key_headers = frozenset(service.key_header.decode() for service in compiled.values()) | {"x-api-key"}
-    return Snapshot(version, table, depths, key_headers, compiled)
+    return Snapshot(version, Router(compiler.all_routes(routes)), key_headers, compiled)
 
 
 def addresses(conf: ServiceConf) -> list[str]:
     """Every prefix under which a service answers."""
     return [f"/proxy/{conf.public_id}", *built_in_addresses(conf.tenant, conf.slug), *conf.paths]
+
+
+def match_of(conf: RouteConf) -> Match:
+    return Match(conf.path, conf.exact, conf.host, conf.methods)
 
 
 def compile_service(conf: ServiceConf) -> Service:
@@ -104,25 +85,104 @@ def compile_service(conf: ServiceConf) -> Service:
     )
 
 
-def compile_address(service: Service, prefix: bytes, tenant_suspended: bool, body_limit_bytes: int | None) -> Route:
-    """One of the addresses that a service has of itself: its policy is the service's."""
-    conf = service.conf
-    limit = body_limit_bytes if conf.body_limit_bytes is None else conf.body_limit_bytes
-    needs_key = conf.auth != "none"
-    return Route(
-        service=service,
-        guards=guards_for(
-            tenant_suspended=tenant_suspended,
-            has_body_limit=limit is not None,
-            has_in_flight_limit=conf.in_flight_limit is not None,
+class _Compiler:
+    """Routes with their policy: the route's own where it has one, else the service's, else everybody's."""
+
+    def __init__(
+        self, tenants: dict[int, TenantConf], services: dict[int, Service], body_limit_bytes: int | None
+    ) -> None:
+        self._tenants = tenants
+        self._services = services
+        self._body_limit_bytes = body_limit_bytes
+
+    def all_routes(self, routes: Iterable[RouteConf]) -> Iterator[tuple[Match, Route]]:
+        for service in self._services.values():
+            for address in addresses(service.conf):
+                yield Match(address), self.compile(_own_route(service, address), service)
+        for conf in routes:
+            if conf.service_id is None:
+                yield match_of(conf), self._key_routed(conf)
+            elif (found := self._services.get(conf.service_id)) is not None:
+                yield match_of(conf), self.compile(conf, found)
+
+    def compile(self, conf: RouteConf, service: Service, *, chooses: _Choice | None = None) -> Route:
+        of = service.conf
+        tenant = self._tenants.get(service.tenant_id)
+        needs_key = (conf.auth or of.auth) != "none"
+        limits = (conf.body_limit_bytes, of.body_limit_bytes, self._body_limit_bytes)
+        limit = next((given for given in limits if given is not None), None)
+        timeout_s = of.timeout_s if conf.timeout_s is None else conf.timeout_s
+        first_byte_timeout_s = conf.first_byte_timeout_s
+        allow = tenant.allow if tenant is not None and chooses is None else ()
+        strip, rewrite = _prefix(conf)
+        return Route(
+            service=service,
+            guards=guards_for(
+                tenant_suspended=tenant is not None and tenant.suspended,
+                has_body_limit=limit is not None,
+                has_in_flight_limit=of.in_flight_limit is not None,
+                needs_key=needs_key,
+                has_networks=bool(conf.networks),
+                has_allow_list=bool(allow),
+                key_chooses=chooses is not None,
+            ),
             needs_key=needs_key,
-        ),
-        needs_key=needs_key,
-        timeout_s=math.inf if conf.timeout_s is None else conf.timeout_s,
-        first_byte_timeout_s=conf.first_byte_timeout_s,
-        body_limit_bytes=limit,
-        strip=0 if prefix == b"/" else len(prefix),
-    )
+            timeout_s=math.inf if timeout_s is None else timeout_s,
+            first_byte_timeout_s=of.first_byte_timeout_s if first_byte_timeout_s is None else first_byte_timeout_s,
+            body_limit_bytes=limit,
+            strip=strip,
+            rewrite=rewrite,
+            id=conf.id,
+            weight=conf.weight,
+            networks=compile_networks(conf.networks),
+            allowed=compile_allow(allow) if allow else None,
+            of_service=chooses,
+        )
+
+    def _key_routed(self, conf: RouteConf) -> Route:
+        """Until the key is known a service stands in that has no targets and reads keys where they usually are."""
+        tenant = self._tenants.get(conf.tenant_id)
+        nobodys = ServiceConf(
+            id=0, public_id="", tenant_id=conf.tenant_id, tenant="" if tenant is None else tenant.slug, slug="",
+            auth="key", targets=(), paths=(), preserve_host=False, timeout_s=None, connect_timeout_s=1.0,
+            body_limit_bytes=None, key_header="X-API-Key",
+        )  # fmt: skip
+        own = msgspec.structs.replace(conf, auth="key")
+        return self.compile(own, compile_service(nobodys), chooses=_Choice(self, own, self._services))
+
+
+class _Choice:
+    """The routes of one key-routed match by service, each compiled when a key first chooses it."""
+
+    def __init__(self, compiler: _Compiler, conf: RouteConf, services: dict[int, Service]) -> None:
+        self._compiler = compiler
+        self._conf = conf
+        self._services = services
+        self._routes: dict[int, Route] = {}
+
+    def __repr__(self) -> str:
+        return f"<_Choice {self._conf.path} {len(self._routes)} chosen>"
+
+    def __call__(self, service_id: int) -> Route | None:
+        route = self._routes.get(service_id)
+        service = self._services.get(service_id)
+        if route is None and service is not None and service.tenant_id == self._conf.tenant_id:
+            route = self._routes[service_id] = self._compiler.compile(self._conf, service)
+        return route
+
+
+def _own_route(service: Service, address: str) -> RouteConf:
+    return RouteConf(0, "", service.tenant_id, service.id, address)
+
+
+def _prefix(conf: RouteConf) -> tuple[int, bytes]:
+    """What is taken off the path, in bytes, or in segments as a number below 0; and what stands in its place."""
+    if conf.prefix == "keep":
+        return 0, b""
+    rewrite = b"" if conf.prefix == "strip" else conf.prefix.encode()
+    if conf.path == "/":
+        return 0, rewrite
+    return -conf.path.count("/") if "{" in conf.path else len(conf.path), rewrite
 
 
 def compile_target(url: str, tls: TlsConf) -> Target:

@@ -10,6 +10,7 @@ from enum import Enum
 
 from gatewayd.channel import KeyConf, LeaseGranted, Left, RateConf
 from gatewayd.errors import QUOTA_EXCEEDED, RATE_LIMITED, Refusal
+from gatewayd.policy.allowing import bounds_of
 from gatewayd.policy.leases import RECHECK_S
 
 
@@ -23,10 +24,11 @@ ADMITTED = Admission.ADMITTED
 class KeyEntry:
     """What a worker remembers of one key."""
 
-    __slots__ = ("conf", "in_flight", "lease", "recently_used")
+    __slots__ = ("bounds", "conf", "in_flight", "lease", "recently_used")
 
     def __init__(self, conf: KeyConf) -> None:
         self.conf = conf
+        self.bounds = bounds_of(conf.networks, conf.allow)
         self.lease = KeyLease(conf) if conf.rates or conf.quota is not None else None
         self.in_flight = 0  # admitted requests whose record is still to come
         self.recently_used = True

@@ -32,7 +32,18 @@ from gatewayd.errors import (
     UPSTREAM_UNREACHABLE,
     Refusal,
 )
-from gatewayd.policy.facts import CHUNKED, NEED_KEY, Facts, Guard, Need, Route, Service, Target
+from gatewayd.policy.facts import (
+    CHUNKED,
+    NEED_ADDRESS,
+    NEED_KEY,
+    NEED_ROUTE,
+    Facts,
+    Guard,
+    Need,
+    Route,
+    Service,
+    Target,
+)
 from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
@@ -104,7 +115,7 @@ class Exchange:
     def start(self) -> None:
         worker = self.worker
         facts = self.facts
-        route = worker.snapshot.match(facts.path)
+        route = worker.snapshot.router.match(facts.path, facts.fields.host, facts.method)
         if route is None:
             self.refuse(Refusal(NO_ROUTE, "no service has this address"))
             return
@@ -141,6 +152,13 @@ class Exchange:
         """A guard has refused, or lacks something: then it is asked again when that has come."""
         facts, keys = self.facts, self.worker.keys
         if not isinstance(answer, Refusal):
+            if answer is NEED_ADDRESS:
+                facts.address = self.client.origin.client_address(facts.fields)
+                self._judge(self.route.guards[self.route.guards.index(guard) :])
+                return
+            if answer is NEED_ROUTE:
+                self._take_route(facts.route)
+                return
             ask_again = partial(self._ask_again, self.route.guards[self.route.guards.index(guard) :])
             if answer is NEED_KEY:
                 refusal = keys.look_ups.wait(facts.fields.public_id, ask_again, time.monotonic())
@@ -152,6 +170,16 @@ class Exchange:
             answer = refusal
         self.entry = facts.key
         self.refuse(answer)
+
+    def _take_route(self, route: Route) -> None:
+        """The key has chosen its own service: what the request has met so far stood for that."""
+        self.route, self.service = route, route.service
+        limit = route.body_limit_bytes
+        if limit is not None and self.bytes_in > limit:  # chunks that came while the key was looked up
+            self.entry = self.facts.key
+            self.refuse(Refusal(BODY_TOO_LARGE, f"the request body is longer than {limit} bytes"))
+        else:
+            self._judge(route.guards)
 
     def _ask_again(self, guards: tuple[Guard, ...]) -> None:
         if not self.done:
@@ -343,6 +371,8 @@ class Exchange:
         """
         if self.done:
             return
+        # It may come to matter as long as the tunnel is open, and then there is no request to be asked.
+        self.facts.address = self.client.origin.client_address(self.facts.fields)
         refusal = refusal_of_tunnel(self.worker, self.facts)
         if refusal is not None:  # things have changed since it was admitted
             self.give_up(refusal)

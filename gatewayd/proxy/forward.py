@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatewayd.policy.facts import CHUNKED, Fields, Route, Target
+from gatewayd.policy.routing import length_of_segments
 from gatewayd.proxy.head import ResponseHead
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
     request = exchange.facts
     fields = request.fields
     service = route.service
-    path = target.base + route.rewrite + request.path[route.strip :] or b"/"
+    strip = route.strip
+    if strip < 0:
+        strip = length_of_segments(request.path, -strip)
+    path = target.base + route.rewrite + request.path[strip:] or b"/"
     if path[:1] != b"/":
         path = b"/" + path
     host = fields.host if service.conf.preserve_host and fields.host else target.host_header

@@ -80,7 +80,7 @@ class KeyBook:
 
     def _renew(self, entry: KeyEntry, fresh: KeyEntry) -> None:
         """The same key with other limits: requests in flight still refer to the entry, so it changes in place."""
-        entry.conf = fresh.conf
+        entry.conf, entry.bounds = fresh.conf, fresh.bounds
         if entry.lease is None or fresh.lease is None or entry.lease.limits != fresh.lease.limits:
             entry.lease = fresh.lease
 

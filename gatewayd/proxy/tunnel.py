@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gatewayd.errors import DRAINING, NO_ROUTE, RETRY_SOON, Refusal
-from gatewayd.policy.guards import refusal_of_standing
+from gatewayd.policy.guards import refusal_of_standing, route_of_key
 from gatewayd.proxy.recording import record_more_bytes
 
 if TYPE_CHECKING:
@@ -321,7 +321,14 @@ def refusal_of_tunnel(worker: Worker, facts: Facts) -> Refusal | None:
 
 
 def _refusal_of_standing(worker: Worker, facts: Facts) -> Refusal | None:
-    route = worker.snapshot.match(facts.path)
+    route = worker.snapshot.router.match(facts.path, facts.fields.host, facts.method)
+    if route is not None and route.of_service is not None:
+        if facts.key is None:
+            return _NO_SERVICE
+        chosen = route_of_key(route, facts.key.conf)
+        if isinstance(chosen, Refusal):
+            return chosen
+        route = chosen
     if route is None or route.service.id != facts.service.id:
         return _NO_SERVICE
     facts.route, facts.service = route, route.service

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 from dataclasses import dataclass
 from typing import Final
 
 PATIENCE_S: Final = 5.0
+PROBLEM: Final = b"application/problem+json"
 
 
 class CutShortError(Exception):
@@ -27,6 +29,11 @@ class Message:
     @property
     def status(self) -> int:
         return int(self.line.split(b" ")[1])
+
+    @property
+    def problem(self) -> str | None:
+        """The code of what the gateway has refused."""
+        return str(json.loads(self.body)["code"]) if self.all(b"Content-Type") == [PROBLEM] else None
 
     def all(self, name: bytes) -> list[bytes]:
         return [value for each, value in self.fields if each.lower() == name.lower()]
