@@ -6,7 +6,7 @@ One module, because these are one thought: guards decide on facts, facts name th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -14,7 +14,9 @@ from typing import Final
 from gatewayd.channel import KeyConf, ServiceConf, TlsConf
 from gatewayd.errors import Refusal
 from gatewayd.policy.allowing import Allowed
+from gatewayd.policy.balancing import Rotation
 from gatewayd.policy.forwarding import Networks
+from gatewayd.policy.header_rules import HeaderRules
 from gatewayd.policy.spending import KeyEntry
 
 CHUNKED: Final = -1  # in place of a body's length: it comes in chunks
@@ -47,7 +49,7 @@ class Fields:
 
     __slots__ = (
         "body_length", "connection_named", "credential", "cut", "expects_continue", "host", "http_1_0", "keep_alive",
-        "kept", "passed", "pattern", "proven", "public_id", "raw", "read_for", "request_id", "takes_trailers",
+        "kept", "passed", "pattern", "proven", "public_id", "raw", "read_for", "request_id", "sent", "takes_trailers",
         "upgrade",
     )  # fmt: skip
 
@@ -64,10 +66,11 @@ class Fields:
     connection_named: tuple[bytes, ...]  # headers that Connection names beside the usual, lower case
     cut: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass
     kept: bytes  # the headers that pass, each beginning with CRLF, and the empty line
-    read_for: Route | None  # what the next three were worked out for
+    read_for: Route | None  # what the next four were worked out for
     credential: bytes | None  # the API key, where the service asks for one
     public_id: str  # what it names, if it is one
     passed: bytes  # those of `cut` that pass to the service's upstream, each ending in CRLF
+    sent: bytes  # `kept`, by the service's rules
     proven: tuple[bytes, KeyConf] | None  # a credential among them that was found to be this key's
 
 
@@ -115,39 +118,25 @@ class Target:
 
 @dataclass(slots=True)
 class Service:
-    """A service as a request meets it. Two things move: `turn`, whose turn it is among the targets, and `in_flight`."""
+    """A service as a request meets it. Two things move: `rotation`, how its targets stand, and `in_flight`."""
 
     conf: ServiceConf
     id: int
     tenant_id: int
     key_header: bytes  # lower case
-    targets: tuple[Target, ...]  # each as often as its weight says
+    targets: tuple[Target, ...]
+    rotation: Rotation  # one for all snapshots that have this service
     idle_timeout_s: float
     connect_timeout_s: float
     in_flight_limit: int | None = None
     # The requests that have a place of the limit; one set for all snapshots that have this service. None: no limit. A
     # set and not a count: to leave it twice, or without having come in, does no harm.
     in_flight: set[Facts] | None = None
-    turn: int = 0
+    request_rules: HeaderRules | None = None
+    response_rules: HeaderRules | None = None
 
     def __repr__(self) -> str:
-        return f"<Service {self.conf.tenant}/{self.conf.slug} {len(set(self.targets))} targets>"
-
-    def next_target(self) -> Target:
-        """Round robin in proportion to the weights."""
-        targets = self.targets
-        if len(targets) == 1:
-            return targets[0]
-        self.turn = (self.turn + 1) % len(targets)
-        return targets[self.turn]
-
-    def other_target(self, tried: Container[Target]) -> Target | None:
-        """The next in turn that is none of these; None if there is none left."""
-        for _ in self.targets:
-            target = self.next_target()
-            if target not in tried:
-                return target
-        return None
+        return f"<Service {self.conf.tenant}/{self.conf.slug} {len(self.targets)} targets>"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

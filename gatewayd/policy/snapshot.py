@@ -17,8 +17,10 @@ import msgspec
 from gatewayd.channel import RouteConf, ServiceConf, TenantConf, TlsConf
 from gatewayd.policy.addresses import DEFAULT_PORTS, built_in_addresses, split_socket
 from gatewayd.policy.allowing import compile_allow, compile_networks
+from gatewayd.policy.balancing import Rotation
 from gatewayd.policy.facts import Route, Service, Target
 from gatewayd.policy.guards import guards_for
+from gatewayd.policy.header_rules import compile_rules
 from gatewayd.policy.routing import Match, Router
 
 
@@ -52,8 +54,9 @@ def compile_snapshot(
     """
     compiled: dict[int, Service] = {}
     for conf in services:
-        service = compiled[conf.id] = compile_service(conf)
         previous = before.services.get(conf.id)
+        service = compile_service(conf, Rotation() if previous is None else previous.rotation)
+        compiled[conf.id] = service
         if service.in_flight is not None and previous is not None and previous.in_flight is not None:
             service.in_flight = previous.in_flight
     compiler = _Compiler({tenant.id: tenant for tenant in tenants}, compiled, body_limit_bytes)
@@ -70,18 +73,23 @@ def match_of(conf: RouteConf) -> Match:
     return Match(conf.path, conf.exact, conf.host, conf.methods)
 
 
-def compile_service(conf: ServiceConf) -> Service:
-    targets = tuple(compile_target(target.url, conf.tls) for target in conf.targets for _ in range(target.weight))
+def compile_service(conf: ServiceConf, rotation: Rotation) -> Service:
+    """`rotation` is the service's from now on, in the snapshot before too: what is in flight there is told of here."""
+    targets = tuple(compile_target(target.url, conf.tls) for target in conf.targets)
+    rotation.configure(conf, list(zip(conf.targets, targets, strict=True)))
     return Service(
         conf=conf,
         id=conf.id,
         tenant_id=conf.tenant_id,
         key_header=conf.key_header.lower().encode(),
         targets=targets,
+        rotation=rotation,
         idle_timeout_s=conf.idle_timeout_s,
         connect_timeout_s=conf.connect_timeout_s,
         in_flight_limit=conf.in_flight_limit,
         in_flight=None if conf.in_flight_limit is None else set(),
+        request_rules=compile_rules(conf.header_rules, "request"),
+        response_rules=compile_rules(conf.header_rules, "response"),
     )
 
 
@@ -148,7 +156,7 @@ class _Compiler:
             body_limit_bytes=None, key_header="X-API-Key",
         )  # fmt: skip
         own = msgspec.structs.replace(conf, auth="key")
-        return self.compile(own, compile_service(nobodys), chooses=_Choice(self, own, self._services))
+        return self.compile(own, compile_service(nobodys, Rotation()), chooses=_Choice(self, own, self._services))
 
 
 class _Choice:

@@ -47,11 +47,19 @@ from gatewayd.policy.facts import (
 from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
-from gatewayd.proxy.forward import limit_fields, passed_fields, request_bytes, response_bytes, switch_bytes
+from gatewayd.proxy.forward import (
+    apply_rules,
+    limit_fields,
+    passed_fields,
+    request_bytes,
+    response_bytes,
+    switch_bytes,
+)
 from gatewayd.proxy.head import ResponseHead
 from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, is_overdue
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recording import SWITCHED, record_exchange
+from gatewayd.proxy.targeting import attend_answer, hash_value, tell_failed
 from gatewayd.proxy.trailers import passed_on
 from gatewayd.proxy.tunnel import Tunnel, refusal_of_tunnel
 from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
@@ -128,6 +136,11 @@ class Exchange:
         if worker.journal.spare is None and not worker.has_journal_room():
             self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
             return
+        if route.service.rotation.only is None:  # not the usual: one target, and well
+            refusal = route.service.rotation.refusal(self.started_at)
+            if refusal is not None:  # before it costs the caller anything
+                self.refuse(refusal)
+                return
         facts.key = None
         facts.keys = worker.keys.entries
         fields = facts.fields
@@ -136,6 +149,9 @@ class Exchange:
             credential = fields.credential = credential_of(fields, route.service) if route.needs_key else None
             fields.public_id = credential[3:11].decode("latin-1") if credential else ""
             fields.passed = passed_fields(fields, route, worker.credential_headers) if fields.cut else b""
+            fields.sent = fields.kept
+            if route.service.request_rules is not None:
+                apply_rules(fields, route.service.request_rules)
         self._judge(route.guards)
 
     def _judge(self, guards: tuple[Guard, ...]) -> None:
@@ -200,7 +216,11 @@ class Exchange:
     def _forward(self, target: Target | None = None, *, fresh: bool = False) -> None:
         route = self.route
         if target is None:
-            target = route.service.next_target()
+            chosen = route.service.rotation.only or route.service.rotation.choose(time.monotonic(), self)
+            if isinstance(chosen, Refusal):  # it was otherwise a moment ago
+                self.refuse(chosen)
+                return
+            target = chosen
         pool = self.worker.pool_of(target)
         connection = None if fresh else pool.take()
         if connection is not None:
@@ -240,11 +260,23 @@ class Exchange:
             self.worker.shed_idle_upstreams()
             self.refuse(Refusal(OVERLOADED, str(error), RETRY_SOON))
             return
-        target = self.route.service.other_target(self.tried)
-        if target is not None:
-            self._forward(target, fresh=self.forwarded_at > 0)  # sent before: see `upstream_died`
-            return
-        self.refuse(Refusal(UPSTREAM_UNREACHABLE, str(error)))
+        tell_failed(self, str(error))
+        if not self._forward_elsewhere():
+            self.refuse(Refusal(UPSTREAM_UNREACHABLE, str(error)))
+
+    def _forward_elsewhere(self) -> bool:
+        """To a target that has not been tried, if there is one."""
+        target = self.route.service.rotation.choose(time.monotonic(), self, self.tried)
+        if isinstance(target, Refusal):
+            return False
+        self._forward(target, fresh=self.forwarded_at > 0)  # sent before: see `upstream_died`
+        return True
+
+    def hash_value(self, on: str) -> bytes:
+        return hash_value(self, on)
+
+    def load_of(self, target: Target) -> int:
+        return self.worker.load_of(target)
 
     def request_body(self, data: bytes) -> None:
         """Body data, unframed, as it came from the client."""
@@ -312,9 +344,11 @@ class Exchange:
 
     def response_whole(self, response: ResponseHead, body: bytes) -> None:
         """Head and body together: the common case, one record and one write."""
-        self.upstream = None
+        upstream, self.upstream = self.upstream, None
         if self.done:
             return
+        if self.route.service.rotation.watched:
+            response = attend_answer(self, upstream, response)
         self.status = response.status
         self.bytes_out = len(body)
         keep_alive = self.client.will_stay(self)
@@ -326,6 +360,8 @@ class Exchange:
     def response_started(self, response: ResponseHead) -> None:
         if self.done:
             return
+        if self.route.service.rotation.watched:
+            response = attend_answer(self, self.upstream, response)
         self.status = response.status
         self.deadline, self.moved = AT_NEXT_SWEEP, UNSEEN
         # Without a length, HTTP/1.1 gets chunks; to HTTP/1.0 the end of the connection is the end of the body.
@@ -378,6 +414,8 @@ class Exchange:
             self.give_up(refusal)
             return
         self.upstream = None
+        if self.route.service.rotation.watched:
+            response = attend_answer(self, upstream, response)
         self.status = SWITCHED
         head = switch_bytes(self, response)
         record_exchange(self, SWITCHED, 0, 0)
@@ -396,19 +434,21 @@ class Exchange:
 
     def upstream_died(self, stale: bool) -> None:
         """Closed without a byte of a response. `stale`: the connection had served before, so it may have been dying."""
-        self.upstream = None
+        upstream, self.upstream = self.upstream, None
         if self.done:
             return
         if stale and may_repeat(self.facts.method, self.body_streamed):
             self._forward(fresh=True)  # once: another pooled one might be as stale
         else:
+            tell_failed(self, "it closed the connection without an answer", upstream)
             self.refuse(Refusal(UPSTREAM_RESET, "the upstream closed the connection without an answer"))
 
     def upstream_broke(self) -> None:
         """Closed half-way through a response."""
-        self.upstream = None
+        upstream, self.upstream = self.upstream, None
         if self.done:
             return
+        tell_failed(self, "it closed the connection in the middle of an answer", upstream)
         if self.status:
             self._abort(UPSTREAM_BROKE)
         else:
@@ -417,9 +457,10 @@ class Exchange:
             )
 
     def upstream_invalid(self, why: str) -> None:
-        self.upstream = None
+        upstream, self.upstream = self.upstream, None
         if self.done:
             return
+        tell_failed(self, f"its answer was invalid: {why}", upstream)
         if self.status:
             self._abort(UPSTREAM_BROKE)
         else:
@@ -443,12 +484,21 @@ class Exchange:
         elif not self.admitted:
             self.give_up(Refusal(OVERLOADED, "the gateway could not look up the key in time", RETRY_SOON))
         elif self.upstream is None:
-            self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
+            self._end_connecting()
         elif not self.request_received and not self.client.reading_paused and not self.withholds_body:
             self.client.close_after(self)
             self.give_up(Refusal(REQUEST_TIMEOUT, "the request body did not arrive in time"))
         else:
+            tell_failed(self, "it did not answer in time", self.upstream)
             self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not answer in time"))
+
+    def _end_connecting(self) -> None:
+        """Nothing was sent, so nothing can happen twice: another target may have the time that is left."""
+        tell_failed(self, "it did not accept the connection in time")
+        self.worker.pool_of(self.tried[-1]).forget(self)
+        in_time = time.monotonic() < self.started_at + self.route.timeout_s
+        if not in_time or not self._forward_elsewhere():
+            self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
 
     def worker_ends(self) -> None:
         """The drain has taken as long as it may. What had begun is broken, not short."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatewayd.policy.facts import CHUNKED, Fields, Route, Target
+from gatewayd.policy.header_rules import HeaderRules
 from gatewayd.policy.routing import length_of_segments
 from gatewayd.proxy.head import ResponseHead
 
@@ -39,7 +40,7 @@ def request_bytes(exchange: Exchange, route: Route, target: Target) -> bytes:
         framing,
         fields.passed,
         exchange.request_id,
-        fields.kept,
+        fields.sent,
     )
 
 
@@ -59,6 +60,12 @@ def passed_fields(fields: Fields, route: Route, credential_headers: frozenset[by
         if b"gw_" not in value:
             passed += b"%b: %b\r\n" % (name, value)
     return passed
+
+
+def apply_rules(fields: Fields, rules: HeaderRules) -> None:
+    """What goes to the upstream of the caller's, as the service's rules have it."""
+    fields.passed = rules.without(b"\r\n" + fields.passed)[2:]
+    fields.sent = rules.applied(fields.kept[:-4]) + b"\r\n\r\n"
 
 
 def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool) -> bytes:

@@ -258,6 +258,15 @@ class ResponseHead:
     trailer: bytes  # names that it announces for behind its body
     fields: tuple[bytes, ...]  # alternately name and value: the upstream's own rate-limit headers
 
+    def with_kept(self, kept: bytes) -> ResponseHead:
+        """The same with other bytes to pass on: a connection that reads one head again and again keeps its own."""
+        other = ResponseHead()
+        other.status, other.keep_alive, other.kept = self.status, self.keep_alive, kept
+        other.body_length, other.bodiless = self.body_length, self.bodiless
+        other.connection_named, other.upgrade = self.connection_named, self.upgrade
+        other.trailer, other.fields = self.trailer, self.fields
+        return other
+
 
 def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     """Read a response head that llhttp has accepted; a sentence where it is not fit to be passed on.

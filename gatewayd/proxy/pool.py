@@ -8,8 +8,11 @@ is no longer needed by whom it was begun for serves another, or is kept; and one
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from gatewayd.policy.breaker import LONGEST_WINDOW_S
 from gatewayd.policy.facts import Target
 from gatewayd.proxy.dial import Dialer, DialError
 from gatewayd.proxy.upstream import UpstreamConnection
@@ -35,6 +38,10 @@ class Pool:
         self._connecting: set[asyncio.Task[Any]] = set()
         self._waiting: dict[Exchange, bool] = {}  # longest first; whether it must have a connection that is new
         self._addresses: tuple[str, ...] = ()  # where the target's name led when last looked
+        # Requests, counted by what connections know of themselves, so that no request pays for it; and each second.
+        self._of_closed = 0
+        self._unconnected = 0
+        self._counts: deque[tuple[float, int]] = deque(maxlen=round(LONGEST_WINDOW_S) + 1)
 
     def __repr__(self) -> str:
         idle = len(self._idle)
@@ -64,8 +71,9 @@ class Pool:
         try:
             connection = await self._dialer.dial(self._connection_to, exchange.route.service.connect_timeout_s)
         except TimeoutError:
-            pass  # the sweeper answers, by the exchange's deadline
+            self._unconnected += 1  # the sweeper answers, by the exchange's deadline
         except DialError as error:
+            self._unconnected += 1
             failure = error
         finally:
             # False: it was served by another connection, timed out, or left. Or it was served, to no avail, and waits
@@ -114,12 +122,36 @@ class Pool:
         exchange.connected(connection)
         return True
 
+    def forget(self, exchange: Exchange) -> None:
+        """It waits no longer; what was begun for it is kept for others."""
+        self._waiting.pop(exchange, None)
+
     def lost(self, connection: UpstreamConnection) -> None:
         self._idle.pop(connection, None)
-        self._open.discard(connection)
+        if connection in self._open:
+            self._open.discard(connection)
+            self._of_closed += connection.served
+
+    @property
+    def busy(self) -> int:
+        """Requests that are with the target or wait for a connection to it."""
+        return len(self._open) - len(self._idle) + len(self._waiting)
+
+    def requests_within(self, window_s: float, now: float) -> int:
+        """How many it has got in the last seconds, those without a connection among them."""
+        since = 0
+        for at, count in self._counts:
+            if at > now - window_s:
+                break
+            since = count
+        return self._requests() - since
+
+    def _requests(self) -> int:
+        return self._of_closed + self._unconnected + sum([connection.served for connection in self._open])
 
     def sweep(self) -> None:
         """Close connections that have been idle for too long, and leave addresses that the name has left."""
+        self._counts.append((time.monotonic(), self._requests()))
         if not self._open:
             return
         self.close_idle(self._loop.time() - self._idle_s)

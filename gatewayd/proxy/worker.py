@@ -122,6 +122,16 @@ class Worker:
             pool = self._pools[target.identity] = Pool(target, self.loop, dialer, self.settings)
         return pool
 
+    def load_of(self, target: Target) -> int:
+        """Requests that it has in flight there."""
+        pool = self._pools.get(target.identity)
+        return 0 if pool is None else pool.busy
+
+    def requests_within(self, identity: str, window_s: float, now: float) -> int:
+        """How many the target of this identity has got."""
+        pool = self._pools.get(identity)
+        return 0 if pool is None else pool.requests_within(window_s, now)
+
     def shed_idle_upstreams(self) -> None:
         """Descriptors are short: whoever needs an upstream next is worth more than who may come again."""
         for pool in self._pools.values():

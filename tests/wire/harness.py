@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from uvicorn.server import ServerState
 
-from gatewayd.channel import KeyConf, ServiceConf, SnapshotChanged, TargetConf, TenantConf, Welcome
+from gatewayd.channel import BreakerConf, KeyConf, ServiceConf, SnapshotChanged, TargetConf, TenantConf, Welcome
 from gatewayd.keys import digest, new_key
 from gatewayd.policy.spending import KeyEntry
 from gatewayd.proxy.worker import Worker
@@ -92,7 +92,7 @@ class Upstream:
                 raise
 
 
-def service(number: int, slug: str, url: str, **other: Any) -> ServiceConf:
+def service(number: int, slug: str, url: str, targets: tuple[TargetConf, ...] = (), **other: Any) -> ServiceConf:
     fields: dict[str, Any] = {
         "tenant_id": 1,
         "tenant": "default",
@@ -103,10 +103,11 @@ def service(number: int, slug: str, url: str, **other: Any) -> ServiceConf:
         "connect_timeout_s": 5.0,
         "body_limit_bytes": None,
         "key_header": "X-API-Key",
+        "breaker": BreakerConf(failures=0),  # most tests here make upstreams fail, and no circuit must open for that
     }
     fields |= other
     return ServiceConf(
-        id=number, public_id=f"svc{number}", slug=slug, targets=(TargetConf(url, 1),), **fields
+        id=number, public_id=f"svc{number}", slug=slug, targets=targets or (TargetConf(url, 1),), **fields
     )  # fmt: skip
 
 
