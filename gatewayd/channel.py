@@ -114,6 +114,7 @@ class TenantConf(msgspec.Struct, frozen=True, array_like=True):
     suspended: bool
     rates: tuple[RateConf, ...] = ()  # of all its services together
     allow: tuple[str, ...] = ()  # "GET /v1/users/*"; empty: everything
+    imported_keys: bool = False  # there are some: a credential that is no key of ours may yet be one
 
 
 class RouteConf(msgspec.Struct, frozen=True):
@@ -138,11 +139,12 @@ class RouteConf(msgspec.Struct, frozen=True):
 
 
 class OlderConf(msgspec.Struct, frozen=True, array_like=True):
-    """A generation of a key that was rotated away and still works."""
+    """A generation of a key that was rotated away: it works until then, or is known so that its refusal says why."""
 
     number: int
     digest: bytes
     until: float | None  # seconds since 1970
+    ended: bool = False  # before that, by an operator or because it was quiet
 
 
 class KeyConf(msgspec.Struct, frozen=True):
@@ -202,6 +204,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class FindKey(msgspec.Struct, frozen=True, tag="find_key"):
+    """`public_id`, or `keys.name_of_digest` of a credential that has none in it. The answer comes under that name."""
+
     public_id: str
 
 

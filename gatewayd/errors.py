@@ -76,6 +76,7 @@ ROUTE_NOT_ALLOWED = Problem(25, "route_not_allowed", 403, "Route not allowed")
 ADDRESS_NOT_ALLOWED = Problem(26, "address_not_allowed", 403, "Address not allowed")
 TOO_MANY_IN_FLIGHT = Problem(27, "too_many_in_flight", 429, "Too many requests in flight")
 CIRCUIT_OPEN = Problem(28, "circuit_open", 503, "Circuit open")
+DISABLED_KEY = Problem(29, "disabled_key", 401, "API key disabled")
 
 # The admin API: what an operator may see.
 INVALID = Problem(101, "invalid", 422, "Invalid value")

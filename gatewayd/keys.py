@@ -7,6 +7,9 @@
 The checksum lets a mistyped or made-up key be refused without a look-up, and lets a secret scanner tell a key from a
 string that resembles one (GitHub's tokens do the same). It is no protection against anyone: the secret is. What is
 stored is the SHA-256 of the whole key; with 131 random bits a slow hash would add cost and no strength.
+
+A key that was imported is a secret of somebody's own making. It holds no public id: where one is asked for, its name is
+`sha256:` and its digest.
 """
 
 from __future__ import annotations
@@ -28,9 +31,15 @@ KEY_LENGTH = len(PREFIX) + PUBLIC_LENGTH + 1 + _SECRET_LENGTH + _CHECKSUM_LENGTH
 _KEY = re.compile(rf"gw_([a-z0-9]{{{PUBLIC_LENGTH}}})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}".encode())
 
 
-def new_key() -> tuple[str, str]:
-    """A fresh key as `(public_id, key)`. The caller shows `key` once and stores `digest(key)`."""
-    public_id = new_public_id()
+# What may be a key made elsewhere: visible ASCII, which passes unharmed in a header. The least that callers may show
+# is below the least that an import takes, since keys that come as digests are of their maker's length.
+_FOREIGN = re.compile(rb"[\x21-\x7e]{16,512}")
+_DIGEST_NAME = "sha256:"
+
+
+def new_key(public_id: str | None = None) -> tuple[str, str]:
+    """A fresh key as `(public_id, key)`, or a new one under this id. `key` is shown once, `digest(key)` is stored."""
+    public_id = public_id or new_public_id()
     secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
     body = f"{PREFIX}{public_id}_{secret}"
     return public_id, body + _checksum(body.encode())
@@ -47,6 +56,20 @@ def public_id_of(key: bytes) -> str | None:
     if match is None or _checksum(key[:-_CHECKSUM_LENGTH]).encode() != key[-_CHECKSUM_LENGTH:]:
         return None
     return match[1].decode()
+
+
+def may_be_foreign(credential: bytes) -> bool:
+    """It is none of our keys, and may be one that was imported."""
+    return _FOREIGN.fullmatch(credential) is not None and public_id_of(credential) is None
+
+
+def name_of_digest(shown: bytes) -> str:
+    return _DIGEST_NAME + shown.hex()
+
+
+def digest_of_name(name: str) -> bytes | None:
+    """The digest, where a key is named by it and not by its public id."""
+    return bytes.fromhex(name.removeprefix(_DIGEST_NAME)) if name.startswith(_DIGEST_NAME) else None
 
 
 def digest(key: bytes) -> bytes:

@@ -32,8 +32,8 @@ _VERSION = 1
 _HEADER = struct.Struct("<4sHIQ16s")
 _CRC = struct.Struct("<I")
 # version, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
-# bytes_in, bytes_out, gateway_us, upstream_us, request_id
-_FIELDS = struct.Struct("<HHQIIIIIIIHHIQQII16s36x")
+# bytes_in, bytes_out, gateway_us, upstream_us, request_id, generation (0 in records older than that field)
+_FIELDS = struct.Struct("<HHQIIIIIIIHHIQQII16sH34x")
 _EMPTY = bytes(8)
 
 # Flags of a record.
@@ -66,6 +66,7 @@ class Record(NamedTuple):
     gateway_us: int
     upstream_us: int
     request_id: bytes  # the first 16 bytes of X-Request-Id
+    generation: int = 0  # of the key; 0: not known
 
 
 class SegmentHeader(NamedTuple):
@@ -112,11 +113,12 @@ def pack_record(
     gateway_us: int,
     upstream_us: int,
     request_id: bytes,
+    generation: int = 0,
 ) -> bytes:
     """The 128 bytes of a record. Takes fields rather than a Record: building the tuple would cost 0.3 µs a request."""
     payload = _FIELDS.pack(
         _VERSION, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
-        bytes_in, bytes_out, gateway_us, upstream_us, request_id,
+        bytes_in, bytes_out, gateway_us, upstream_us, request_id, generation,
     )  # fmt: skip
     return _CRC.pack(zlib.crc32(payload)) + payload
 

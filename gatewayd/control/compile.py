@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, exists, select
+from sqlalchemy import Connection, Row, bindparam, exists, func, select, union_all
 
 from gatewayd.channel import (
     BreakerConf,
@@ -22,6 +22,7 @@ from gatewayd.channel import (
 )
 from gatewayd.control.database import DEFAULT_PRICE_ID
 from gatewayd.control.tables import Client, Key, KeyGeneration, Plan, Route, Service, Target, Tenant
+from gatewayd.keys import digest_of_name
 from gatewayd.policy.amounts import DEFAULT_RATES
 
 _tenant, _service, _target = Tenant.__table__, Service.__table__, Target.__table__  # type: ignore[attr-defined]
@@ -35,9 +36,9 @@ _health = msgspec.json.Decoder(HealthConf)
 _breaker = msgspec.json.Decoder(BreakerConf)
 _header_rules = msgspec.json.Decoder(tuple[HeaderRuleConf, ...])
 
-_TENANTS = select(_tenant.c.id, _tenant.c.slug, _tenant.c.suspended, _tenant.c.rates, _tenant.c.allow).where(
-    _tenant.c.removed_at.is_(None)
-)
+_TENANTS = select(
+    _tenant.c.id, _tenant.c.slug, _tenant.c.suspended, _tenant.c.rates, _tenant.c.allow, _tenant.c.imported_keys,
+).where(_tenant.c.removed_at.is_(None))  # fmt: skip
 _SERVICES = (
     select(_service, _tenant.c.slug.label("tenant"))
     .join_from(_service, _tenant)
@@ -62,10 +63,21 @@ _KEYS = select(
 ).join_from(_key, _plan, _key.c.plan_id == _plan.c.id, isouter=True)  # fmt: skip
 _KEY_BY_PUBLIC_ID = _KEYS.where(_key.c.public_id == bindparam("wanted"))
 _KEY_BY_ID = _KEYS.where(_key.c.id == bindparam("wanted"))
+_KEY_BY_DIGEST = _KEYS.where(
+    _key.c.id.in_(
+        union_all(
+            select(_key.c.id).where(_key.c.digest == bindparam("wanted")),
+            select(_generation.c.key_id).where(_generation.c.digest == bindparam("wanted")),
+        )
+    )
+)
+# Those that work longest first: of a key that is rotated every day, some of the rest are told no more why.
+OLDER_LIMIT = 16
 _OLDER = (
-    select(_generation.c.number, _generation.c.digest, _generation.c.until)
-    .where(_generation.c.key_id == bindparam("key_id"), _generation.c.ended_at.is_(None))
-    .order_by(_generation.c.number.desc())
+    select(_generation.c.number, _generation.c.digest, _generation.c.until, _generation.c.ended_at.is_not(None))
+    .where(_generation.c.key_id == bindparam("key_id"))
+    .order_by(func.coalesce(_generation.c.ended_at, _generation.c.until).desc(), _generation.c.number.desc())
+    .limit(OLDER_LIMIT)
 )
 _HAS_CLIENTS = select(exists().where(_client.c.tenant_id == bindparam("tenant_id"), _client.c.removed_at.is_(None)))
 
@@ -93,16 +105,20 @@ def snapshot(connection: Connection) -> Configuration:
     for service_id, url, weight, drained in connection.execute(_TARGETS):
         targets.setdefault(service_id, []).append(TargetConf(url, weight, drained))
     tenants = tuple(
-        TenantConf(id_, slug, suspended, _rates.decode(rates), _strings.decode(allow))
-        for id_, slug, suspended, rates, allow in connection.execute(_TENANTS)
+        TenantConf(id_, slug, suspended, _rates.decode(rates), _strings.decode(allow), imported_keys)
+        for id_, slug, suspended, rates, allow, imported_keys in connection.execute(_TENANTS)
     )
     services = tuple(_service_conf(row, tuple(targets.get(row.id, ()))) for row in connection.execute(_SERVICES))
     return Configuration(tenants, services, tuple(_route_conf(row) for row in connection.execute(_ROUTES)))
 
 
-def find_key(connection: Connection, public_id: str) -> KeyConf | None:
-    """The key with these 8 characters; None when there is none."""
-    row = connection.execute(_KEY_BY_PUBLIC_ID, {"wanted": public_id}).first()
+def find_key(connection: Connection, name: str) -> KeyConf | None:
+    """The key with these 8 characters, or with the digest that it is named by; None when there is none."""
+    digest = digest_of_name(name)
+    if digest is None:
+        row = connection.execute(_KEY_BY_PUBLIC_ID, {"wanted": name}).first()
+    else:
+        row = connection.execute(_KEY_BY_DIGEST, {"wanted": digest}).first()
     return None if row is None else _key_conf(connection, row)
 
 

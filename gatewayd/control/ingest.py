@@ -26,6 +26,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from gatewayd.control.database import Database
+from gatewayd.control.last_used import LastUsed
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import Segment
 from gatewayd.errors import UNAVAILABLE, GatewayError
@@ -94,6 +95,7 @@ class Ingest:
         self._on_writer_gone = on_writer_gone
         self._readers: dict[str, _Reader] = {}
         self._rollups = Rollups()
+        self._last_used = LastUsed()
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._finished: list[str] = []  # rows whose file is gone
         self.failure = ""  # why nothing can be stored for the moment
@@ -263,12 +265,15 @@ class Ingest:
                             torn=reader.torn + torn,
                         )
                     )
-                self._rollups.add(session, [record for _, records, _ in batches for record in records])
+                records = [record for _, taken, _ in batches for record in taken]
+                self._rollups.add(session, records)
+                self._last_used.add(session, records)
                 for name in self._finished:
                     if (row := session.get(Segment, name)) is not None:
                         session.delete(row)
         except DBAPIError as error:
             self._rollups.forget()
+            self._last_used.forget()
             if not self.failure:
                 log.error("usage cannot be stored for the moment, journals are kept: %s", error.orig)
             self.failure = str(error.orig)

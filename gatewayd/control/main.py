@@ -26,6 +26,7 @@ from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
 from gatewayd.control.broker import Broker
 from gatewayd.control.database import Database
 from gatewayd.control.ingest import Ingest
+from gatewayd.control.retirement import retire_quiet
 from gatewayd.errors import StartupError
 from gatewayd.serving import DrainingServer, server_config
 from gatewayd.settings import Settings
@@ -92,13 +93,14 @@ async def serve(
     await ingest.catch_up()
     broker.on_hello, broker.on_hello_timeout = ingest.take_until, ingest.await_nobody
     broker.expect(ingest.await_writers())
-    control = ControlState(database, settings, Plane(broker, ingest), listen, time.time_ns() // 1_000_000_000)
+    plane = Plane(broker, ingest)
+    control = ControlState(database, settings, plane, listen, time.time_ns() // 1_000_000_000)
     channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
     config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)
     server = DrainingServer(config)
     drain_with_supervisor(supervisor)
     ingesting = asyncio.create_task(ingest.run())
-    tidying = asyncio.create_task(tidy(broker))
+    tidying = asyncio.create_task(tidy(broker, database, plane))
     try:
         announce_ready(supervisor)
         await server.serve(sockets=[admin])
@@ -111,10 +113,11 @@ async def serve(
         database.close()
 
 
-async def tidy(broker: Broker) -> None:
+async def tidy(broker: Broker, database: Database, plane: Plane) -> None:
     while True:
         await asyncio.sleep(TIDY_S)
         broker.tidy()
+        await retire_quiet(database, plane)
 
 
 def main() -> None:

@@ -54,6 +54,7 @@ class Tenant(SQLModel, table=True):
     default_plan_id: int | None = None
     rates: str = _json_list()
     allow: str = _json_list()
+    imported_keys: bool = _flag()  # there are some
 
 
 class Service(SQLModel, table=True):
@@ -202,7 +203,8 @@ class Key(SQLModel, table=True):
     disabled_at: int | None = None
     generation: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})
     generation_at: int | None = None  # when this generation was made; null: with the key
-    last_used_at: int | None = None  # of this generation, to the minute
+    first_used_at: int | None = None  # of this generation, to the minute
+    last_used_at: int | None = None
     allow: str = _json_list()
     networks: str = _json_list()
     overrides: str = _json_object()  # rates, quota, in_flight_limit, price_id: in place of the plan's
@@ -211,7 +213,10 @@ class Key(SQLModel, table=True):
 
 
 class KeyGeneration(SQLModel, table=True):
-    """A generation of a key that was rotated away. It works until `until`, unless `ended_at` says that it was ended."""
+    """A generation of a key that was rotated away. It works until `until`, unless `ended_at` says that it was ended.
+
+    It is ended once nobody has used it for `retire_after_s`, if that is set, while a newer one is in use.
+    """
 
     __tablename__ = "key_generation"
 
@@ -222,6 +227,7 @@ class KeyGeneration(SQLModel, table=True):
     until: int | None = None
     last_used_at: int | None = None
     ended_at: int | None = None
+    retire_after_s: int | None = None
 
 
 class Client(SQLModel, table=True):

@@ -71,7 +71,7 @@ class Fields:
     public_id: str  # what it names, if it is one
     passed: bytes  # those of `cut` that pass to the service's upstream, each ending in CRLF
     sent: bytes  # `kept`, by the service's rules
-    proven: tuple[bytes, KeyConf] | None  # a credential among them that was found to be this key's
+    proven: tuple[bytes, KeyConf, int] | None  # a credential that was found to be this key's generation
 
 
 class Facts:
@@ -134,6 +134,7 @@ class Service:
     in_flight: set[Facts] | None = None
     request_rules: HeaderRules | None = None
     response_rules: HeaderRules | None = None
+    imported_keys: bool = False  # its tenant has some: what is no key of ours is looked up by its digest
 
     def __repr__(self) -> str:
         return f"<Service {self.conf.tenant}/{self.conf.slug} {len(self.targets)} targets>"

@@ -12,6 +12,7 @@ from gatewayd.channel import KeyConf
 from gatewayd.errors import (
     ADDRESS_NOT_ALLOWED,
     BODY_TOO_LARGE,
+    DISABLED_KEY,
     EXPIRED_KEY,
     INVALID_KEY,
     KEY_NOT_ALLOWED,
@@ -23,7 +24,7 @@ from gatewayd.errors import (
     TENANT_SUSPENDED,
     Refusal,
 )
-from gatewayd.keys import digest, public_id_of
+from gatewayd.keys import digest, may_be_foreign, name_of_digest, public_id_of
 from gatewayd.policy.allowing import Allowed, Bounds
 from gatewayd.policy.facts import (
     NEED_ADDRESS,
@@ -45,7 +46,10 @@ _ASKED_FOR = ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),)
 _CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="gatewayd", error="invalid_token"'),)
 NO_SUCH_KEY = Refusal(INVALID_KEY, "this API key is not known here; check that it was copied whole", _CHALLENGE)
 _REVOKED = Refusal(REVOKED_KEY, "this API key has been revoked", _CHALLENGE)
+_DISABLED = Refusal(DISABLED_KEY, "this API key is disabled for the time being", _CHALLENGE)
 _EXPIRED = Refusal(EXPIRED_KEY, "this API key has expired", _CHALLENGE)
+_ROTATED = Refusal(EXPIRED_KEY, "this API key was replaced by a new one and has expired", _CHALLENGE)
+_ENDED = Refusal(REVOKED_KEY, "this API key was replaced by a new one and has been revoked", _CHALLENGE)
 _OTHER_SERVICE = Refusal(KEY_NOT_ALLOWED, "this API key is not for this service")
 _NOT_ONE_SERVICE = Refusal(
     KEY_NOT_ALLOWED,
@@ -117,17 +121,40 @@ def key_is_known(facts: Facts, now: float, now_s: float) -> Answer:
     # A key that is remembered is decided by its digest, whose cost hides that of the checksum.
     entry = facts.keys.get(facts.fields.public_id)
     if entry is None:
-        return NO_SUCH_KEY if public_id_of(credential) is None else NEED_KEY
+        if public_id_of(credential) is not None:
+            return NEED_KEY
+        return _look_for_digest(facts, credential, now, now_s)
     conf = entry.conf
     proven = facts.fields.proven
     # The same fields on the same connection held the same key a moment ago: hashing it again would say nothing new.
     if proven is None or proven[1] is not conf or proven[0] != credential:
-        if not hmac.compare_digest(digest(credential), conf.digest):
-            return NO_SUCH_KEY
-        facts.fields.proven = (credential, conf)
+        shown = digest(credential)
+        generation = _generation_of_digest(conf, shown)
+        if generation is None:
+            # What stands where a key of ours has its public id was that of another key.
+            named = name_of_digest(shown) == facts.fields.public_id
+            return NO_SUCH_KEY if named else _look_for_digest(facts, credential, now, now_s)
+        facts.fields.proven = (credential, conf, generation)
     entry.recently_used = True
     facts.key = entry
     return None
+
+
+def _generation_of_digest(conf: KeyConf, shown: bytes) -> int | None:
+    if hmac.compare_digest(shown, conf.digest):
+        return conf.generation
+    for older in conf.older:
+        if hmac.compare_digest(shown, older.digest):
+            return older.number
+    return None
+
+
+def _look_for_digest(facts: Facts, credential: bytes, now: float, now_s: float) -> Answer:
+    """A key that was imported has no public id in it: it is named by its digest. Only where there are such keys."""
+    if not facts.service.imported_keys or not may_be_foreign(credential):
+        return NO_SUCH_KEY
+    facts.fields.public_id = name_of_digest(digest(credential))
+    return key_is_known(facts, now, now_s) if facts.fields.public_id in facts.keys else NEED_KEY
 
 
 def key_is_valid(facts: Facts, now: float, now_s: float) -> Answer:
@@ -135,9 +162,29 @@ def key_is_valid(facts: Facts, now: float, now_s: float) -> Answer:
     conf = facts.key.conf
     if conf.revoked:
         return _REVOKED
+    if conf.disabled:
+        return _DISABLED
     if conf.expires_at is not None and now_s >= conf.expires_at:
         return _EXPIRED
+    if conf.generation != 1:
+        return _refusal_of_generation(conf, generation_of(facts), now_s)
     return None
+
+
+def _refusal_of_generation(conf: KeyConf, shown: int, now_s: float) -> Refusal | None:
+    """Why the generation that was shown works no more, of a key that was rotated."""
+    if shown == conf.generation:
+        return None
+    for older in conf.older:
+        if older.number == shown and (older.until is None or now_s < older.until):
+            return _ENDED if older.ended else None
+    return _ROTATED
+
+
+def generation_of(facts: Facts) -> int:
+    """Of the key that was shown; key_is_known has passed."""
+    assert facts.fields.proven is not None
+    return facts.fields.proven[2]
 
 
 def key_is_for_service(facts: Facts, now: float, now_s: float) -> Answer:
@@ -160,6 +207,12 @@ def key_chooses_service(facts: Facts, now: float, now_s: float) -> Answer:
         return route
     facts.route, facts.service = route, route.service
     return NEED_ROUTE
+
+
+def service_has_target(facts: Facts, now: float, now_s: float) -> Answer:
+    """Before a place or a token is spent on what nobody could answer."""
+    rotation = facts.service.rotation
+    return None if rotation.only is not None else rotation.refusal(now)  # mostly one target, which is well
 
 
 def service_has_place(facts: Facts, now: float, now_s: float) -> Answer:
@@ -187,6 +240,7 @@ def key_has_tokens(facts: Facts, now: float, now_s: float) -> Answer:
 # before anyone is asked for a key; size comes before the key because it is the cheaper test.
 # A full service refuses before a key is looked up, but only a request with a valid key takes a place: callers without
 # one must not be able to fill the service while their keys are looked up.
+# A target that could answer is looked for before places and tokens, so that nothing is spent on a refusal that is sure.
 # Tokens come last: whatever is refused before them costs no quota.
 ORDER: tuple[Guard, ...] = (
     tenant_is_active,
@@ -198,6 +252,7 @@ ORDER: tuple[Guard, ...] = (
     key_is_valid,
     key_chooses_service,
     key_is_for_service,
+    service_has_target,
     service_has_place,
     key_has_tokens,
 )
@@ -222,6 +277,7 @@ def guards_for(
         body_fits: has_body_limit,
         key_chooses_service: key_chooses,
         key_is_for_service: needs_key and not key_chooses,
+        service_has_target: not key_chooses,
         service_has_place: has_in_flight_limit,
         key_has_tokens: needs_key and not key_chooses,
     }

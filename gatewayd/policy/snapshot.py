@@ -52,14 +52,16 @@ def compile_snapshot(
 
     `before`: the snapshot that this one replaces. What is in flight goes on, and keeps its places.
     """
+    by_id = {tenant.id: tenant for tenant in tenants}
     compiled: dict[int, Service] = {}
     for conf in services:
         previous = before.services.get(conf.id)
         service = compile_service(conf, Rotation() if previous is None else previous.rotation)
+        service.imported_keys = conf.tenant_id in by_id and by_id[conf.tenant_id].imported_keys
         compiled[conf.id] = service
         if service.in_flight is not None and previous is not None and previous.in_flight is not None:
             service.in_flight = previous.in_flight
-    compiler = _Compiler({tenant.id: tenant for tenant in tenants}, compiled, body_limit_bytes)
+    compiler = _Compiler(by_id, compiled, body_limit_bytes)
     key_headers = frozenset(service.key_header.decode() for service in compiled.values()) | {"x-api-key"}
     return Snapshot(version, Router(compiler.all_routes(routes)), key_headers, compiled)
 
@@ -156,7 +158,9 @@ class _Compiler:
             body_limit_bytes=None, key_header="X-API-Key",
         )  # fmt: skip
         own = msgspec.structs.replace(conf, auth="key")
-        return self.compile(own, compile_service(nobodys, Rotation()), chooses=_Choice(self, own, self._services))
+        stand_in = compile_service(nobodys, Rotation())
+        stand_in.imported_keys = tenant is not None and tenant.imported_keys
+        return self.compile(own, stand_in, chooses=_Choice(self, own, self._services))
 
 
 class _Choice:

@@ -136,11 +136,6 @@ class Exchange:
         if worker.journal.spare is None and not worker.has_journal_room():
             self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
             return
-        if route.service.rotation.only is None:  # not the usual: one target, and well
-            refusal = route.service.rotation.refusal(self.started_at)
-            if refusal is not None:  # before it costs the caller anything
-                self.refuse(refusal)
-                return
         facts.key = None
         facts.keys = worker.keys.entries
         fields = facts.fields
@@ -148,11 +143,16 @@ class Exchange:
             fields.read_for = route
             credential = fields.credential = credential_of(fields, route.service) if route.needs_key else None
             fields.public_id = credential[3:11].decode("latin-1") if credential else ""
-            fields.passed = passed_fields(fields, route, worker.credential_headers) if fields.cut else b""
-            fields.sent = fields.kept
-            if route.service.request_rules is not None:
-                apply_rules(fields, route.service.request_rules)
+            self._choose_fields(route)
         self._judge(route.guards)
+
+    def _choose_fields(self, route: Route) -> None:
+        """What of the caller's fields goes to the upstream of this route."""
+        fields = self.facts.fields
+        fields.passed = passed_fields(fields, route, self.worker.credential_headers) if fields.cut else b""
+        fields.sent = fields.kept
+        if route.service.request_rules is not None:
+            apply_rules(fields, route.service.request_rules)
 
     def _judge(self, guards: tuple[Guard, ...]) -> None:
         """Ask these guards, the route's or the rest of them."""
@@ -190,6 +190,7 @@ class Exchange:
     def _take_route(self, route: Route) -> None:
         """The key has chosen its own service: what the request has met so far stood for that."""
         self.route, self.service = route, route.service
+        self._choose_fields(route)
         limit = route.body_limit_bytes
         if limit is not None and self.bytes_in > limit:  # chunks that came while the key was looked up
             self.entry = self.facts.key

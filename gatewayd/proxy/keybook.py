@@ -31,6 +31,7 @@ class KeyBook:
         self.look_ups = LookUps(send)
         self.entries: dict[str, KeyEntry] = {}
         self._by_id: dict[int, KeyEntry] = {}
+        self._digest_names: dict[str, set[str]] = {}  # by public id: other names under which an entry stands
         self._awaiting_lease: dict[int, deque[Wake]] = {}
         self._waiting = 0  # in all of these
         self._with_surplus: set[int] = set()
@@ -106,7 +107,7 @@ class KeyBook:
         """These keys changed (None: any may have): the next request looks them up again. Surpluses go back."""
         self.look_ups.forget(public_ids)
         for public_id in list(self.entries) if public_ids is None else public_ids:
-            entry = self.entries.pop(public_id, None)
+            entry = self._pop(public_id)
             if entry is not None:
                 self._hand_back(entry)
                 self._drop_unless_busy(entry)
@@ -124,6 +125,7 @@ class KeyBook:
             lease.asked = False
             lease.spent = 0
         self.entries.clear()  # changes may have been missed
+        self._digest_names.clear()
         self.look_ups.forget(None)
         for entry in list(self._by_id.values()):
             if entry.lease is None or not entry.lease.surplus:
@@ -162,6 +164,15 @@ class KeyBook:
         if public_id not in entries and len(entries) >= self._capacity:
             self._make_room()
         entries[public_id] = entry
+        if public_id != entry.conf.public_id:
+            self._digest_names.setdefault(entry.conf.public_id, set()).add(public_id)
+
+    def _pop(self, public_id: str) -> KeyEntry | None:
+        """Take this key out under all its names: one that was imported stands under that of its digest."""
+        entry = self.entries.pop(public_id, None)
+        for name in self._digest_names.pop(public_id, ()):
+            entry = self.entries.pop(name, None) or entry
+        return entry
 
     def _make_room(self) -> None:
         """Second chance (the clock algorithm): the oldest goes unless it was used since it last came round."""
@@ -170,6 +181,7 @@ class KeyBook:
             public_id = next(iter(entries))
             entry = entries.pop(public_id)
             if not entry.recently_used and not self._is_busy(entry):
+                self._pop(entry.conf.public_id)
                 self._hand_back(entry)
                 self._drop_unless_busy(entry)
                 return

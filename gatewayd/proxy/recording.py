@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from gatewayd.policy.guards import generation_of
 from gatewayd.records import ADMITTED, MORE_BYTES, pack_record
 
 if TYPE_CHECKING:
-    from gatewayd.policy.facts import Service
-    from gatewayd.policy.spending import KeyEntry
+    from gatewayd.policy.facts import Facts
     from gatewayd.proxy.exchange import Exchange
     from gatewayd.proxy.journal import Journal
 
@@ -38,12 +38,14 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
             upstream_us = _LONGEST_US
     if gateway_us > _LONGEST_US:
         gateway_us = _LONGEST_US
-    key_id = price_id = 0
+    key_id = price_id = generation = 0
     route = exchange.route
     entry = exchange.entry
     if entry is not None:
         conf = entry.conf
-        key_id, price_id = conf.id, conf.price_id
+        key_id, price_id, generation = conf.id, conf.price_id, conf.generation
+        if generation != 1:
+            generation = generation_of(exchange.facts)
     if exchange.admitted:
         flags |= ADMITTED
         if entry is not None:
@@ -52,22 +54,21 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
         pack_record(
             flags, exchange.started_ns, service.tenant_id, service.id, route.id, key_id, 0, 0, price_id, status,
             problem, route.weight, exchange.bytes_in, exchange.bytes_out, gateway_us, upstream_us,
-            exchange.request_id[:16],
+            exchange.request_id[:16], generation,
         )
     )  # fmt: skip
     return now
 
 
-def record_more_bytes(
-    journal: Journal, service: Service, entry: KeyEntry | None, request_id: bytes, bytes_in: int, bytes_out: int
-) -> None:
+def record_more_bytes(journal: Journal, facts: Facts, request_id: bytes, bytes_in: int, bytes_out: int) -> None:
     """Bytes that a tunnel has carried, counted for the time at which they are recorded; its request stands already."""
-    key_id = price_id = 0
+    service, entry = facts.service, facts.key
+    key_id = price_id = generation = 0
     if entry is not None:
-        key_id, price_id = entry.conf.id, entry.conf.price_id
+        key_id, price_id, generation = entry.conf.id, entry.conf.price_id, generation_of(facts)
     journal.append(
         pack_record(
             MORE_BYTES, time.time_ns(), service.tenant_id, service.id, 0, key_id, 0, 0, price_id, SWITCHED, 0, 0,
-            bytes_in, bytes_out, 0, 0, request_id[:16],
+            bytes_in, bytes_out, 0, 0, request_id[:16], generation,
         )
     )  # fmt: skip

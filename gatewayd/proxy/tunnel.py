@@ -169,7 +169,8 @@ class Tunnel:
         if self._over:
             return
         entry = self._worker.keys.entries.get(self._public_id)
-        if entry is None or entry.conf.digest != self._digest:
+        # A key that was rotated has that digest as an older one; whether it still works is for the guards to say.
+        if entry is None or self._digest not in (entry.conf.digest, *(older.digest for older in entry.conf.older)):
             self.cut()
             return
         self.facts.key = entry
@@ -257,8 +258,7 @@ class Tunnel:
             return False  # what is in flight comes first
         self._recorded_in += bytes_in
         self._recorded_out += bytes_out
-        facts = self.facts
-        record_more_bytes(worker.journal, facts.service, facts.key, self.request_id, bytes_in, bytes_out)
+        record_more_bytes(worker.journal, self.facts, self.request_id, bytes_in, bytes_out)
         return True
 
 

@@ -158,6 +158,7 @@ class Worker:
                 self.link.send(Applied(message.change))
             case SnapshotChanged():
                 self._install(message)
+                self.keys.look_ups.forget(None)  # keys may have been imported that were none before
                 self.link.send(Applied(message.change))
             case Welcome():
                 self._install(message)

@@ -41,6 +41,14 @@ def test_a_key_is_made_and_shown_once(admin: Admin) -> None:
         "expires_at": made["expires_at"],
         "created_at": made["created_at"],
         "revoked_at": None,
+        "disabled_at": None,
+        "last_used_at": None,
+        "generation": 1,
+        "imported": False,
+        "allow": [],
+        "networks": [],
+        "overrides": {},
+        "labels": {},
     }
     shown = {name: value for name, value in made.items() if name != "key"}
     assert admin.get("/v1/keys")["items"] == [shown]
@@ -73,6 +81,7 @@ def test_a_key_without_a_plan_has_the_default_limit(admin: Admin) -> None:
     assert shown["limits"] == {
         "rates": [{"name": "minute", "limit": 10, "window_s": 60, "burst": 10}],
         "quota": None,
+        "in_flight_limit": None,
     }
     assert shown["usage"] == {"requests": 0, "billable": 0, "cost": "0"}
     assert admin.plane.told[-1] == "caught up"

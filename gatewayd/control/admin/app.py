@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from gatewayd.control.admin import audit, billing, keys, plans, services, status, tenants, usage
+from gatewayd.control.admin import audit, billing, key_rotation, keys, plans, services, status, tenants, usage
 from gatewayd.control.admin.peer import PeersOnly
 from gatewayd.control.admin.problems import (
     NoTraceback,
@@ -43,7 +43,10 @@ ROUTES = [
     Route("/v1/keys", keys.create, methods=["POST"]),
     Route("/v1/keys/{ref}", keys.get),
     Route("/v1/keys/{ref}", keys.set_, methods=["PATCH"]),
+    Route("/v1/keys/{ref}/disable", keys.disable, methods=["POST"]),
+    Route("/v1/keys/{ref}/enable", keys.enable, methods=["POST"]),
     Route("/v1/keys/{ref}/revoke", keys.revoke, methods=["POST"]),
+    Route("/v1/keys/{ref}/rotate", key_rotation.rotate, methods=["POST"]),
     Route("/v1/usage", usage.show),
     Route("/v1/billing", billing.show),
     Route("/v1/billing/keys", billing.show_by_key),

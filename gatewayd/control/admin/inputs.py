@@ -37,13 +37,15 @@ class Removal(InTenant, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-async def read_body(request: Request, expected: type[S]) -> S:
-    """The JSON body as a Struct."""
+async def read_body(request: Request, expected: type[S], *, optional: bool = False) -> S:
+    """The JSON body as a Struct. `optional`: without a body, one that says nothing."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise AdminError(BODY_TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
+    if not body and optional:
+        return expected()
     if not body:
         raise AdminError(MALFORMED, "the body is empty; send a JSON object")
     try:

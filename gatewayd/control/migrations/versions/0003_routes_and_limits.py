@@ -36,6 +36,7 @@ NEW = {
         column("default_plan_id", sa.Integer()),
         column("rates", sa.String(), "'[]'"),
         column("allow", sa.String(), "'[]'"),
+        column("imported_keys", sa.Boolean(), "FALSE"),
     ),
     "service": (
         column("balance", sa.String(), "'round-robin'"),
@@ -57,6 +58,7 @@ NEW = {
         column("disabled_at", sa.Integer()),
         column("generation", sa.Integer(), "1"),
         column("generation_at", sa.Integer()),
+        column("first_used_at", sa.Integer()),
         column("last_used_at", sa.Integer()),
         column("allow", sa.String(), "'[]'"),
         column("networks", sa.String(), "'[]'"),
@@ -181,6 +183,7 @@ def _make_key_generation() -> None:
         column("until", sa.Integer()),
         column("last_used_at", sa.Integer()),
         column("ended_at", sa.Integer()),
+        column("retire_after_s", sa.Integer()),
         sa.PrimaryKeyConstraint("key_id", "number"),
         sa.UniqueConstraint("digest"),
     )
