@@ -29,6 +29,8 @@ NOUNS = (
     Noun("service", "APIs behind the gateway and where they are."),
     Noun("plan", "Rate limits, quotas and prices under one name."),
     Noun("key", "API keys: create, limit, revoke."),
+    Noun("client", "Who stands behind X-Client-ID."),
+    Noun("quota", "How much of its month each key has used."),
     Noun("usage", "Who called what, how often and how fast."),
     Noun("billing", "What it costs them, this month or any other."),
     Noun("tenant", "Organisations that own services, plans and keys."),

@@ -101,6 +101,18 @@ def _percents(value: Any) -> str:
     return ",".join(f"{percent}%" for percent in value)
 
 
+def _grants(value: Any) -> str:
+    """A line each: what was given or forgiven, and why."""
+    return "\n".join(_grant(grant) for grant in value)
+
+
+def _grant(grant: Any) -> str:
+    reason = f" ({grant['reason']})" if grant["reason"] else ""
+    if grant["kind"] == "reset":
+        return f"reset at {_time(grant['created_at'])}{reason}"
+    return f"+{_number(grant['units'])} until {_time(grant['until'])}{reason}"
+
+
 def _scope(value: Any) -> str:
     return _text(value) if value else "all"
 
@@ -119,6 +131,7 @@ KINDS: Mapping[str, Kind] = {
     "rates": Kind(_rates, _rates),
     "bursts": Kind(_bursts, _bursts),
     "percents": Kind(_percents, _text),
+    "grants": Kind(_grants, _text),
     "scope": Kind(_scope, _scope),  # services of a key: none named is all
 }
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TextIO
 import typer
 
 from gatectl import consent, paging
-from gatectl.client import path_of
+from gatectl.client import path_of, without_secret
 from gatectl.errors import GatectlError, MisuseError
 from gatectl.grammar import Call, argument, noun, refuse_both
 from gatectl.output import Column
@@ -174,10 +174,7 @@ def revoke(
 
 
 def _path(reference: str) -> str:
-    """The address of a key. A whole key in place of its name would end up in logs and histories: it is cut first."""
-    if reference.startswith("gw_") and reference.count("_") >= 2:
-        reference = "_".join(reference.split("_")[:2])
-    return path_of("keys", reference)
+    return path_of("keys", without_secret(reference))
 
 
 def _expiry(text: str | None) -> str | None:

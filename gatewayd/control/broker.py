@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
-
 from gatewayd.channel import (
     Applied,
     FindKey,
@@ -27,7 +25,6 @@ from gatewayd.channel import (
     Greeting,
     Held,
     Hello,
-    KeyConf,
     KeyFound,
     KeysChanged,
     LeaseAsked,
@@ -41,19 +38,13 @@ from gatewayd.channel import (
 from gatewayd.control.admin.state import WorkerView
 from gatewayd.control.compile import find_key, find_key_by_id, snapshot
 from gatewayd.control.database import Database
-from gatewayd.control.tables import Rollup
-from gatewayd.policy.buckets import month_of
+from gatewayd.control.quotas import quota_of
 from gatewayd.policy.leases import Lessor, LimitLeft, Rate
 
 # A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
 APPLY_TIMEOUT_S = 2.0
 # A living worker that has not said Hello by then is stuck: the others do not wait for it any longer.
 HELLO_TIMEOUT_S = 2.0
-
-_rollup = Rollup.__table__  # type: ignore[attr-defined]
-_ADMITTED = select(func.coalesce(func.sum(_rollup.c.requests), 0)).where(
-    _rollup.c.key_id == bindparam("key_id"), _rollup.c.hour >= bindparam("since")
-)
 
 log = logging.getLogger(__name__)
 
@@ -254,18 +245,13 @@ class Broker:
         if key is None or not (key.rates or key.quota is not None):
             return False
         rates = tuple(Rate(rate.limit, rate.window_s, rate.burst) for rate in key.rates)
-        self.lessor.load(key_id, rates, key.quota, self._admitted(key, now_s), time.monotonic_ns(), now_s)
+        quota = None if key.quota is None else quota_of(self._database.lookup, key_id, key.quota, now_s)
+        limit, used = (None, 0) if quota is None else (quota.limit, quota.used)
+        self.lessor.load(key_id, rates, limit, used, time.monotonic_ns(), now_s)
         self._current.add(key_id)
         for worker_id, held, told_ns in self._held.pop(key_id, ()):
             self._resume(worker_id, held, told_ns)
         return True
-
-    def _admitted(self, key: KeyConf, now_s: float) -> int:
-        """Admitted requests of this month on the rollups. Only a quota needs it."""
-        if key.quota is None:
-            return 0
-        start, _ = month_of(now_s)
-        return int(self._database.lookup.execute(_ADMITTED, {"key_id": key.id, "since": start}).scalar_one())
 
     def _on_lost(self, channel: FrameProtocol) -> None:
         self._greeted.discard(channel)

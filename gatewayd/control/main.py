@@ -23,6 +23,7 @@ from gatewayd.boot import (
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import PeerProtocol
 from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
+from gatewayd.control.alerts import Alerts
 from gatewayd.control.broker import Broker
 from gatewayd.control.database import Database
 from gatewayd.control.ingest import Ingest
@@ -33,20 +34,23 @@ from gatewayd.settings import Settings
 
 LOCK_WAIT_S = 10.0  # for the control process before us to end
 TIDY_S = 60.0
+WATCH_S = 1.0
 DRAIN_TIMEOUT_S = 5  # admin requests are short
 
 
 class Plane:
     """What the admin API needs of the data plane: the broker's hand on workers and ingest's on journals."""
 
-    def __init__(self, broker: Broker, ingest: Ingest) -> None:
+    def __init__(self, broker: Broker, ingest: Ingest, alerts: Alerts) -> None:
         self._broker = broker
         self._ingest = ingest
+        self._alerts = alerts
 
     async def publish_snapshot(self) -> None:
         await self._broker.publish_snapshot()
 
     async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
+        self._alerts.forget()
         await self._broker.publish_keys(public_ids)
 
     async def catch_up(self) -> None:
@@ -88,12 +92,18 @@ async def serve(
     database = Database.open(settings.state_dir)
     journals = settings.state_dir / "journal"
     broker = Broker(database, settings.workers)
-    ingest = Ingest(database, journals, broker.lessor.recorded, broker.worker_gone)
+    alerts = Alerts(database)
+
+    def recorded(worker_id: bytes, key_id: int, count: int, oldest_s: float) -> None:
+        broker.lessor.recorded(worker_id, key_id, count, oldest_s)
+        alerts.recorded(key_id, count)
+
+    ingest = Ingest(database, journals, recorded, broker.worker_gone)
     # Before the first lease: what was admitted must be on the rollups, or a quota would be handed out again.
     await ingest.catch_up()
     broker.on_hello, broker.on_hello_timeout = ingest.take_until, ingest.await_nobody
     broker.expect(ingest.await_writers())
-    plane = Plane(broker, ingest)
+    plane = Plane(broker, ingest, alerts)
     control = ControlState(database, settings, plane, listen, time.time_ns() // 1_000_000_000)
     channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
     config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)
@@ -101,12 +111,14 @@ async def serve(
     drain_with_supervisor(supervisor)
     ingesting = asyncio.create_task(ingest.run())
     tidying = asyncio.create_task(tidy(broker, database, plane))
+    watching = asyncio.create_task(watch(alerts))
     try:
         announce_ready(supervisor)
         await server.serve(sockets=[admin])
     finally:
         ingesting.cancel()
         tidying.cancel()
+        watching.cancel()
         channel_server.close()
         while ingest.step():  # all that the workers wrote before they ended
             pass
@@ -118,6 +130,12 @@ async def tidy(broker: Broker, database: Database, plane: Plane) -> None:
         await asyncio.sleep(TIDY_S)
         broker.tidy()
         await retire_quiet(database, plane)
+
+
+async def watch(alerts: Alerts) -> None:
+    while True:
+        await asyncio.sleep(WATCH_S)
+        alerts.step(time.time_ns() // 1_000_000_000)
 
 
 def main() -> None:

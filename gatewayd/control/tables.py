@@ -260,10 +260,11 @@ class QuotaGrant(SQLModel, table=True):
     is_reset: bool = False
     until: int | None = None  # null: the month's end
     created_at: int
+    reason: str = ""
 
 
 class QuotaAlert(SQLModel, table=True):
-    """A key's quota passed a threshold of its plan. Once a month and threshold."""
+    """A key's quota passed a threshold of its plan. Once a month, unless a grant or a reset took it back."""
 
     __tablename__ = "quota_alert"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from gatewayd.control.tables import Key, Price, Rollup, Service, Tenant
+from gatewayd.control.tables import Client, Key, Price, Rollup, Route, Service, Tenant
 from gatewayd.keys import PREFIX
 from gatewayd.policy import pricing
 from gatewayd.policy.amounts import format_time
@@ -23,6 +23,7 @@ INTERVALS = {"hour": HOUR_S, "day": 86400}
 NUMBERS = ("requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out")
 
 _rollup, _price = Rollup.__table__, Price.__table__  # type: ignore[attr-defined]
+_client, _route = Client.__table__, Route.__table__  # type: ignore[attr-defined]
 _key, _service, _tenant = Key.__table__, Service.__table__, Tenant.__table__  # type: ignore[attr-defined]
 
 
@@ -96,17 +97,22 @@ def status_names(_: Connection, classes: Iterable[int]) -> Names:
     return {number: f"{number}xx" for number in classes if number}
 
 
-def no_names(_: Connection, __: Iterable[int]) -> Names:
-    """Routes and clients have no names of their own yet."""
-    return {}
+def client_names(connection: Connection, ids: Iterable[int]) -> Names:
+    return _names(connection, select(_client.c.id, _client.c.name), _client.c.id, ids)
+
+
+def route_names(connection: Connection, ids: Iterable[int]) -> Names:
+    """The name that it was given, else its path with its host."""
+    shown = func.coalesce(func.nullif(_route.c.name, ""), func.coalesce(_route.c.host, "") + _route.c.path)
+    return _names(connection, select(_route.c.id, shown), _route.c.id, ids)
 
 
 DIMENSIONS: dict[str, Dimension] = {
     "tenant": Dimension(_rollup.c.tenant_id, tenant_names),
     "service": Dimension(_rollup.c.service_id, service_names),
-    "route": Dimension(_rollup.c.route_id, no_names),
+    "route": Dimension(_rollup.c.route_id, route_names),
     "key": Dimension(_rollup.c.key_id, key_names),
-    "client": Dimension(_rollup.c.client_id, no_names),
+    "client": Dimension(_rollup.c.client_id, client_names),
     "status": Dimension(_rollup.c.status_class, status_names),
 }
 

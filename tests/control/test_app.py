@@ -62,7 +62,7 @@ def test_problems_say_what_they_are(admin: Admin) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/", "/v2", "/v1/services/", "/v1/services/a/b", "/v1/keys/a/rotate"])
+@pytest.mark.parametrize("path", ["/", "/v2", "/v1/services/", "/v1/services/a/b", "/v1/keys/a/rename"])
 def test_addresses_that_are_none(admin: Admin, path: str) -> None:
     assert "not an address of the admin API" in admin.refused("not_found", "GET", path)["detail"]
 

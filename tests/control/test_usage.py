@@ -9,8 +9,11 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import select
 
-from gatewayd.control.tables import Cycle, Price, Rollup
+from gatewayd.control.compile import find_key
+from gatewayd.control.rollups import Rollups
+from gatewayd.control.tables import Cycle, Price, Rollup, Route
 from gatewayd.policy.histogram import Histogram
+from gatewayd.records import ADMITTED, Record
 from tests.control.conftest import Admin
 
 HOUR = 1_788_264_000  # 2026-09-01T12:00:00Z
@@ -82,6 +85,52 @@ def test_usage_is_summed_by_service(admin: Admin) -> None:
     assert quantiles["p50_ms"] == pytest.approx(1, rel=1 / 16)
     assert quantiles["p95_ms"] == quantiles["p99_ms"] == pytest.approx(64, rel=1 / 16)
     assert admin.plane.told[-1] == "caught up"
+
+
+def test_clients_and_routes_have_names(admin: Admin, ledger: Ledger) -> None:
+    """A route without a name of its own is called by where it is; what is removed keeps its name."""
+    admin.post("/v1/clients", name="mobile-app")
+    admin.post("/v1/clients", name="kiosk", key="ci")
+    admin.delete("/v1/clients/kiosk")
+    with admin.control.database.write() as session:
+        for name, host, path in (("reads", None, "/v1"), ("", "api.example.com", "/v2"), ("", None, "/v3/{id}")):
+            session.add(
+                Route(public_id=f"rte_{path}", tenant_id=1, service_id=1, name=name, host=host, path=path, created_at=0)
+            )
+    for number in (1, 2, 3):
+        ledger.add(requests=1, route_id=number, client_id=min(number, 2))
+    items = admin.get("/v1/usage", **DAY, by="route,client")["items"]
+    assert [(item["route"], item["client"], item["requests"]) for item in items] == [
+        ("-", "-", 15),
+        ("/v3/{id}", "kiosk", 1),
+        ("api.example.com/v2", "kiosk", 1),
+        ("reads", "mobile-app", 1),
+    ]
+
+
+def test_a_new_price_is_for_what_comes_after_it(admin: Admin) -> None:
+    """The price in force when a request was admitted is named by its record, which is what a key's conf says."""
+    admin.post("/v1/services", slug="orders", targets=TARGETS)
+    admin.post("/v1/plans", name="starter", price="0.001")
+    key = admin.post("/v1/keys", plan="starter")
+
+    def use(requests: int, at: int) -> None:
+        conf = find_key(admin.control.database.lookup, key["prefix"][3:])
+        assert conf is not None
+        record = Record(ADMITTED, at * 10**9, 1, 1, 0, conf.id, 0, 0, conf.price_id, 200, 0, 1, 0, 0, 0, 0, b"")
+        with admin.control.database.write() as session:
+            Rollups().add(session, [record] * requests)
+
+    use(10, at=HOUR)
+    admin.patch("/v1/plans/starter", price="0.002")
+    use(4, at=HOUR + 60)  # within the same hour
+    bill = admin.get("/v1/billing", period="2026-09")
+    lines = [(item["requests"], item["price"], item["cost"]) for item in bill["items"]]
+    assert (sorted(lines), bill["total"]) == ([(4, "0.002", "0.008"), (10, "0.001", "0.01")], "0.018")
+    assert admin.get("/v1/usage", **DAY)["total"]["cost"] == "0.018"
+    admin.patch("/v1/plans/starter", price="0.5")
+    assert admin.get("/v1/billing", period="2026-09")["total"] == "0.018"
+    assert [item["price"] for item in admin.get("/v1/plans/starter/versions")["items"]] == ["0.5", "0.002", "0.001"]
 
 
 @pytest.mark.usefixtures("ledger")

@@ -32,6 +32,8 @@ FIELDS = {
         "price",
     },
     "keys": {"services", "plan", "name", "expires"},
+    "clients": {"name", "key", "rates", "burst"},
+    "quotas": set(),
 }  # fmt: skip
 
 
@@ -76,6 +78,21 @@ def tenant(slug: str, name: str) -> dict[str, Any]:
             "allow": [], "created_at": CREATED}  # fmt: skip
 
 
+def client(name: str, key: str | None, limit: int | None) -> dict[str, Any]:
+    rate = {"name": "second", "limit": limit, "window_s": 1, "burst": 10}
+    return {"id": f"cli_{name}", "name": name, "tenant": "default", "key": key, "rates": [rate] if limit else None,
+            "created_at": CREATED}  # fmt: skip
+
+
+def quota(public_id: str, name: str, used: int) -> dict[str, Any]:
+    return {
+        "id": f"key_{public_id}", "key": f"gw_{public_id}", "name": name, "tenant": "default", "plan": "starter",
+        "period": "2026-11", "quota": 10000, "granted": 5000, "limit": 15000, "used": used, "forgiven": 0,
+        "remaining": 15000 - used, "mode": "hard", "alerts": [80, 100], "alerts_passed": [80],
+        "resets_at": "2026-12-01T00:00:00Z",
+    }  # fmt: skip
+
+
 def usage_line(requests: int, cost: str, **dimensions: str) -> dict[str, Any]:
     return {
         **dimensions, "requests": requests, "billable": requests - 3, "errors": 1, "refused": requests // 10,
@@ -98,6 +115,8 @@ def fresh_state() -> dict[str, Any]:
             key("bc23df45", "", [], None),
             key("cd34fg56", "old", ["orders", "products"], "pro", status="revoked", revoked_at=CREATED),
         ],
+        "clients": [client("mobile-app", None, None), client("kiosk-7", "gw_ab12cd34", 5)],
+        "quotas": [quota("ab12cd34", "ci", 12345), quota("bc23df45", "", 0)],
         "audit": [
             {"id": 2, "at": CREATED, "actor": "root", "action": "key.revoke", "tenant": "default",
              "subject": "gw_cd34fg56", "before": {"status": "active"}, "after": {"status": "revoked"}},
@@ -163,6 +182,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             "tenants": lambda: tenant(body["slug"], body.get("name", "")),
             "services": lambda: {**service(body["slug"]), **body},
             "plans": lambda: plan(body["name"], 60, 60, body.get("burst", 60), 10000, body.get("price", "0.001")),
+            "clients": lambda: client(body["name"], body.get("key"), 5 if "rates" in body else None),
             "keys": lambda: key("nw22pq33", body.get("name", ""), body.get("services", []), body.get("plan"),
                                 expires_at=body.get("expires")),
         }[noun]()  # fmt: skip
@@ -172,6 +192,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def _object(
         self, method: str, noun: str, item: Any, rest: list[str], query: Mapping[str, str], body: Any
     ) -> tuple[int, Any]:
+        if noun == "quotas":
+            return self._quota(item, rest, body)
         if rest == ["versions"]:
             first = {**item, "version": 1, "price": "0.0005", "since": "2026-10-01T00:00:00Z"}
             return 200, _page([{**item, "since": CREATED}, first], {})
@@ -194,6 +216,17 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return 200, {**item, "usage": usage, "limits": {"rates": rates, "quota": quota}}
         return 200, item
 
+    def _quota(self, item: Any, rest: list[str], body: Any) -> tuple[int, Any]:
+        if not rest:
+            grants = [
+                {"id": "qgr_ab12cd34", "kind": "grant", "units": 5000, "until": "2026-12-01T00:00:00Z",
+                 "reason": "launch day", "created_at": CREATED},
+                {"id": "qgr_bc23df45", "kind": "reset", "units": 777, "until": "2026-12-01T00:00:00Z", "reason": "",
+                 "created_at": CREATED},
+            ]  # fmt: skip
+            return 200, {**item, "grants": grants}
+        return 201 if rest == ["grants"] else 200, item
+
 
 def _check(noun: str, body: dict[str, Any]) -> None:
     for field in body:
@@ -208,7 +241,7 @@ def _check(noun: str, body: dict[str, Any]) -> None:
 
 def _find(noun: str, items: list[Any], reference: str) -> Any:
     for item in items:
-        names = (item["id"], item.get("slug"), item.get("name"), item.get("prefix"))
+        names = (item["id"], item.get("slug"), item.get("name"), item.get("prefix"), item.get("key"))
         if unquote(reference) in names:
             return item
     known = [item.get("slug") or item.get("name") or item["id"] for item in items]

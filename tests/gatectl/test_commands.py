@@ -89,6 +89,19 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
      ("DELETE", "/v1/tenants/ten_acme", {"force": "true", "dry_run": "true"}, None)),
     ("tenant set acme --suspend", ("PATCH", "/v1/tenants/acme", {}, {"suspended": True})),
     ("tenant remove acme --force --yes", ("DELETE", "/v1/tenants/ten_acme", {"force": "true"}, None)),
+    ("client add kiosk --key gw_ab12cd34_secret --rate 5/s --burst 10",
+     ("POST", "/v1/clients", {}, {"name": "kiosk", "key": "gw_ab12cd34", "rates": ["5/s"], "burst": 10})),
+    ("clients ls --key ci", ("GET", "/v1/clients", {"limit": "100", "key": "ci"}, None)),
+    ("client show kiosk-7 --key ci -t acme",
+     ("GET", "/v1/clients/kiosk-7", {"tenant": "acme", "key": "ci"}, None)),
+    ("client set kiosk-7 --no-rate", ("PATCH", "/v1/clients/kiosk-7", {}, {"rates": None})),
+    ("client set kiosk-7 --burst 9", ("PATCH", "/v1/clients/kiosk-7", {}, {"burst": 9})),
+    ("client remove kiosk-7 --yes", ("DELETE", "/v1/clients/cli_kiosk-7", {}, None)),
+    ("quota show", ("GET", "/v1/quotas", {"limit": "100"}, None)),
+    ("quotas show ci -t acme", ("GET", "/v1/quotas/ci", {"tenant": "acme"}, None)),
+    ("quota grant ci 50k --until 2100-12-01 --reason 'launch day'",
+     ("POST", "/v1/quotas/ci/grants", {}, {"units": "50k", "until": "2100-12-01T00:00:00Z", "reason": "launch day"})),
+    ("quota reset ci --yes --reason oops", ("POST", "/v1/quotas/key_ab12cd34/reset", {}, {"reason": "oops"})),
     ("usage show --since 2026-09-01 --until 2026-10 --by key,status --by service --interval day --service orders "
      "--key ci",
      ("GET", "/v1/usage", {"since": "2026-09-01T00:00:00Z", "until": "2026-10-01T00:00:00Z",
@@ -270,6 +283,19 @@ def test_revoking_asks(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     assert agreed.code == 0
     assert "Revoked key gw_ab12cd34 (ci)." in agreed.plain
     assert daemon.state["keys"][0]["status"] == "revoked"
+
+
+def test_forgiving_what_was_used_asks(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    assert gatectl("quota", "reset", "ci").code == 2
+    refused = gatectl.at_terminal("quota", "reset", "ci", typed="n\n")
+    assert refused.code == 2
+    assert "Forgive 12345 used units of the quota of key gw_ab12cd34 (ci)? [y/N]" in refused.plain
+    assert {method for method, *_ in daemon.requests} == {"GET"}
+    tried = gatectl("quota", "reset", "ci", "--dry-run")
+    assert tried.out == "would forgive 12345 used units of the quota of key gw_ab12cd34 (ci)\n"
+    assert daemon.requests[-1][2] == {"dry_run": "true"}
+    assert gatectl.at_terminal("quota", "reset", "ci", typed="y\n").code == 0
+    assert daemon.requests[-1][2] == {}
 
 
 def test_removing_a_tenant_asks_for_its_name(gatectl: Gatectl, daemon: FakeDaemon) -> None:

@@ -8,7 +8,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from gatewayd.control.admin import audit, billing, key_rotation, keys, plans, services, status, tenants, usage
+from gatewayd.control.admin import (
+    audit,
+    billing,
+    clients,
+    key_rotation,
+    keys,
+    plans,
+    quotas,
+    services,
+    status,
+    tenants,
+    usage,
+)
 from gatewayd.control.admin.peer import PeersOnly
 from gatewayd.control.admin.problems import (
     NoTraceback,
@@ -47,6 +59,15 @@ ROUTES = [
     Route("/v1/keys/{ref}/enable", keys.enable, methods=["POST"]),
     Route("/v1/keys/{ref}/revoke", keys.revoke, methods=["POST"]),
     Route("/v1/keys/{ref}/rotate", key_rotation.rotate, methods=["POST"]),
+    Route("/v1/clients", clients.list_),
+    Route("/v1/clients", clients.add, methods=["POST"]),
+    Route("/v1/clients/{ref}", clients.get),
+    Route("/v1/clients/{ref}", clients.set_, methods=["PATCH"]),
+    Route("/v1/clients/{ref}", clients.remove, methods=["DELETE"]),
+    Route("/v1/quotas", quotas.list_),
+    Route("/v1/quotas/{ref}", quotas.get),
+    Route("/v1/quotas/{ref}/grants", quotas.grant, methods=["POST"]),
+    Route("/v1/quotas/{ref}/reset", quotas.reset, methods=["POST"]),
     Route("/v1/usage", usage.show),
     Route("/v1/billing", billing.show),
     Route("/v1/billing/keys", billing.show_by_key),

@@ -95,6 +95,7 @@ def upgrade() -> None:
         needed("is_reset", sa.Boolean()),
         column("until", sa.Integer()),
         needed("created_at", sa.Integer()),
+        needed("reason", sa.String()),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("public_id"),
         sqlite_autoincrement=True,

@@ -1,0 +1,87 @@
+"""What an operator changes is in force at every worker when gatectl returns."""
+
+from __future__ import annotations
+
+from tests.acceptance.house import House, wait_until
+
+
+def statuses(house: House, path: str, key: str, times: int) -> list[int]:
+    """Of requests on connections of their own, which the workers share."""
+    return [house.call(path, key).status for _ in range(times)]
+
+
+def test_a_suspended_tenant_is_refused_until_it_is_resumed(house: House) -> None:
+    do = house.gatectl.do
+    do("tenant", "add", "acme")
+    do("service", "add", "mine", f"{house.counting.url}/mine", "-t", "acme")
+    house.service("others")
+    key, other = house.key("-t", "acme"), house.key()
+    assert statuses(house, "/acme/mine/x", key, 4) == [200] * 4
+    do("tenant", "suspend", "acme")
+    assert statuses(house, "/acme/mine/x", key, 4) == [403] * 4
+    assert house.call("/acme/mine/x", key).json()["code"] == "tenant_suspended"
+    assert statuses(house, "/others/x", other, 4) == [200] * 4
+    do("tenant", "resume", "acme")
+    assert statuses(house, "/acme/mine/x", key, 4) == [200] * 4
+    assert house.counting.served("/mine/x") == 8
+
+
+def test_a_tenant_that_owes_is_kept(house: House) -> None:
+    do = house.gatectl.do
+    do("tenant", "add", "owing", "--currency", "EUR")
+    do("service", "add", "mine", f"{house.counting.url}/owing", "-t", "owing")
+    key = house.key("-t", "owing")
+    assert statuses(house, "/owing/mine/x", key, 3) == [200] * 3
+    do("service", "remove", "mine", "-t", "owing", "--yes")
+    do("key", "revoke", key[:11], "-t", "owing", "--yes")
+    for option in ("--dry-run", "--yes"):
+        refused = house.gatectl.run("tenant", "remove", "owing", option)
+        assert refused.returncode == 4
+        assert "owes 0.003 EUR for" in refused.stderr
+    do("tenant", "remove", "owing", "--force", "--yes")
+    assert house.gatectl.json("billing", "show", "-t", "owing")["total"] == "0.003"
+
+
+def test_a_grant_and_a_reset_are_in_force_at_once(house: House) -> None:
+    do = house.gatectl.do
+    house.service("granted")
+    do("plan", "add", "granted", "--quota", "5/month", "--alert", "80")
+    key = house.key("--service", "granted", "--plan", "granted")
+    assert statuses(house, "/granted/x", key, 7) == [200] * 5 + [429] * 2
+    do("quota", "grant", key[:11], "3", "--reason", "launch day")
+    assert statuses(house, "/granted/x", key, 5) == [200] * 3 + [429] * 2
+    shown = house.gatectl.json("quota", "show", key[:11])
+    assert (shown["limit"], shown["used"], shown["remaining"]) == (8, 8, 0)
+    do("quota", "reset", key[:11], "--yes")
+    assert statuses(house, "/granted/x", key, 9) == [200] * 8 + [429]
+    shown = house.gatectl.json("quota", "show", key[:11])
+    assert (shown["limit"], shown["used"], shown["forgiven"]) == (8, 8, 8)
+    assert house.counting.served("/granted/x") == house.usage("--key", key[:11])["requests"] == 16
+
+
+def test_a_threshold_is_told(house: House) -> None:
+    house.service("told")
+    house.gatectl.do("plan", "add", "told", "--quota", "5/month", "--alert", "80", "--alert", "100")
+    key = house.key("--service", "told", "--plan", "told")
+    statuses(house, "/told/x", key, 4)
+
+    def alerts() -> list[int]:
+        return list(house.gatectl.json("quota", "show", key[:11])["alerts_passed"])
+
+    wait_until(alerts)
+    assert alerts() == [80]
+    lines = house.gatectl.json("audit", "list")["items"]
+    assert [line["after"]["percent"] for line in lines if line["action"] == "quota.alert"][:1] == [80]
+
+
+def test_a_new_price_is_for_what_comes_after_it(house: House) -> None:
+    do = house.gatectl.do
+    house.service("priced")
+    do("plan", "add", "priced", "--price", "0.001")
+    key = house.key("--service", "priced", "--plan", "priced")
+    statuses(house, "/priced/x", key, 4)
+    do("plan", "set", "priced", "--price", "0.5")
+    statuses(house, "/priced/x", key, 4)
+    assert house.usage("--key", key[:11])["cost"] == "2.004"
+    versions = house.gatectl.json("plan", "show", "priced", "--versions")["items"]
+    assert [(version["version"], version["price"]) for version in versions] == [(2, "0.5"), (1, "0.001")]
