@@ -12,6 +12,7 @@ each commit (milliseconds on the thread that hands out leases) for no gain: jour
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 
-from gatewayd.errors import StartupError
+from gatewayd.errors import UNAVAILABLE, GatewayError, StartupError
 
 FILE_NAME = "gatewayd.db"
 # The newest migration. Compared before alembic is imported, which costs a restart 0.2 s; a test holds it to the truth.
@@ -34,6 +35,7 @@ DEFAULT_PRICE_ID = 1
 
 _WRITER_WAIT_MS = 1000  # the loop stands still meanwhile; nobody but a backup or a person should hold the lock
 _READER_WAIT_MS = 5000
+_LOOK_AGAIN_S = 0.02
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -46,6 +48,7 @@ class Database:
         self._readers = _engine(path, _READER_WAIT_MS, begin="BEGIN", read_only=True)
         self._lookups = _engine(path, _WRITER_WAIT_MS, read_only=True)
         self._writer = self._engine.connect()
+        self.is_lent = False
         self.lookup = self._lookups.connect()
 
     def __repr__(self) -> str:
@@ -61,11 +64,30 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction of the writer: committed at the end, or rolled back when anything is raised."""
+        if self.is_lent:
+            raise GatewayError(UNAVAILABLE, "many keys are being stored; try again in a moment")
         if self._writer.in_transaction():
             raise RuntimeError("a transaction is open: one was begun inside another, or held across an await")
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
             session.connection()  # takes the write lock now, so that what is read next is still so when it is changed
             yield session
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Another connection, of another thread, has the write lock: `write` raises at once.
+
+        To wait for the lock would stop the loop, and with it every look-up and lease.
+        """
+        self.is_lent = True
+        try:
+            yield
+        finally:
+            self.is_lent = False
+
+    async def given_back(self) -> None:
+        """Returns when the write lock is not lent."""
+        while self.is_lent:
+            await asyncio.sleep(_LOOK_AGAIN_S)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -131,11 +131,15 @@ class Ingest:
         """Returns when every record stored by now is in the rollups. Raises GatewayError when that cannot be."""
         while self._awaited:
             await asyncio.sleep(0.005)
+        await self._database.given_back()
         # Each step takes up to STEP_BYTES of every segment, and a segment holds 16 times that: more is new load.
         for _ in range(32):
             if not self.step():
                 break
             await asyncio.sleep(0)
+        if self._database.is_lent:
+            await self.catch_up()
+            return
         if self.failure:  # an old figure that looks like the present one would be a wrong bill
             raise GatewayError(UNAVAILABLE, f"usage cannot be brought up to date, journals are kept: {self.failure}")
 
@@ -254,6 +258,8 @@ class Ingest:
 
     def _store(self, batches: list[tuple[_Reader, list[Record], int]]) -> bool:
         """One transaction: sums and positions."""
+        if self._database.is_lent:  # later; records are safe where they are
+            return False
         try:
             with self._database.write() as session:
                 for reader, records, torn in batches:

@@ -67,6 +67,7 @@ async def retire_quiet(database: Database, plane: Plane) -> None:
     """As of now, on every worker. What cannot be done now is tried again later."""
     try:
         await plane.catch_up()
+        await database.given_back()
         changed = retire(database, now_s())
     except (GatewayError, DBAPIError) as error:
         log.warning("generations of keys that are out of use cannot be ended for the moment: %s", error)

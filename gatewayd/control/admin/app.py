@@ -12,7 +12,9 @@ from gatewayd.control.admin import (
     audit,
     billing,
     clients,
+    key_import,
     key_rotation,
+    key_verification,
     keys,
     plans,
     quotas,
@@ -29,6 +31,7 @@ from gatewayd.control.admin.problems import (
     answer_http_exception,
 )
 from gatewayd.control.admin.state import ControlState
+from gatewayd.control.admin.turns import ChangesWait
 from gatewayd.errors import GatewayError
 
 ROUTES = [
@@ -53,6 +56,9 @@ ROUTES = [
     Route("/v1/plans/{ref}/versions", plans.versions),
     Route("/v1/keys", keys.list_),
     Route("/v1/keys", keys.create, methods=["POST"]),
+    Route("/v1/keys/import", key_import.progress),
+    Route("/v1/keys/import", key_import.import_, methods=["POST"]),
+    Route("/v1/keys/verify", key_verification.verify, methods=["POST"]),
     Route("/v1/keys/{ref}", keys.get),
     Route("/v1/keys/{ref}", keys.set_, methods=["PATCH"]),
     Route("/v1/keys/{ref}/disable", keys.disable, methods=["POST"]),
@@ -78,7 +84,11 @@ ROUTES = [
 def build_app(control: ControlState) -> Starlette:
     app = Starlette(
         routes=ROUTES,
-        middleware=[Middleware(NoTraceback), Middleware(PeersOnly, control.settings.admin_socket)],
+        middleware=[
+            Middleware(NoTraceback),
+            Middleware(PeersOnly, control.settings.admin_socket),
+            Middleware(ChangesWait, control.database),
+        ],
         exception_handlers={
             GatewayError: answer_gateway_error,
             HTTPException: answer_http_exception,

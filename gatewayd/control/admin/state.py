@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.requests import Request
 
 from gatewayd.control.database import Database
+from gatewayd.control.importing import KeyImport
 from gatewayd.settings import Settings
 
 
@@ -58,6 +59,13 @@ class Plane(Protocol):
     def journal(self) -> JournalView: ...
 
 
+@dataclass(slots=True)
+class Imports:
+    """The import of keys under way, if there is one."""
+
+    running: KeyImport | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ControlState:
     """Set as `app.state.control`."""
@@ -67,6 +75,7 @@ class ControlState:
     plane: Plane
     listen: str  # the address that is bound, HOST:PORT: settings may have asked for any free port
     started_at: int
+    imports: Imports = field(default_factory=Imports)
 
     @property
     def url(self) -> str:
