@@ -23,9 +23,10 @@ class Noun(NamedTuple):
     summary: str
 
 
-# `status` is a verb that needs no noun. In the order of an operator's day, which is the order of `gatectl --help`.
+# `status` and `explain` are verbs that need no noun. In the order of an operator's day, as `gatectl --help` has them.
 NOUNS = (
     Noun("status", "How the gateway is: workers, journal, database, problems."),
+    Noun("explain", "What would become of a request, or became of one, and why."),
     Noun("service", "APIs behind the gateway and where they are."),
     Noun("plan", "Rate limits, quotas and prices under one name."),
     Noun("key", "API keys: create, limit, revoke."),
@@ -42,7 +43,7 @@ _PLURALS = {"statuses": "status", "usages": "usage", "audits": "audit", "bill": 
 
 
 class Nouns(NounGroup):
-    """The root. A noun's module is imported when the noun is used: the seven others would cost 0.4 `python -c pass`."""
+    """The root. A noun's module is imported when the noun is used: the eight others would cost 0.4 `python -c pass`."""
 
     kind = "noun"
     usage_of_rest = "NOUN VERB [ARGS] [OPTIONS]"

@@ -7,8 +7,8 @@
     ├── NotPermittedError       5
     └── UnreachableError        6  the daemon is
 
-Some codes are results, not errors: 9 of `status` says degraded. 130 is Ctrl-C, 141 what a shell shows for a program
-whose reader went away (`gatectl key list --all | head`).
+Some codes are results, not errors: 8 of `explain` says refused, 9 of `status` degraded. 130 is Ctrl-C, 141 what a
+shell shows for a program whose reader went away (`gatectl key list --all | head`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-OK, FAILED, DEGRADED, INTERRUPTED, BROKEN_PIPE = 0, 1, 9, 130, 141
+OK, FAILED, REFUSED, DEGRADED, INTERRUPTED, BROKEN_PIPE = 0, 1, 8, 9, 130, 141
 
 
 class GatectlError(Exception):

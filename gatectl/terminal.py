@@ -17,7 +17,7 @@ from gatectl.output import KINDS, Column, Object, Pages, View, human
 # Status words that want an eye; every other word is left in the terminal's own colour, which suits light and dark.
 STYLES: Mapping[str, str] = {
     "active": "green", "ok": "green", "serving": "green", "revoked": "red", "expired": "yellow", "degraded": "red",
-    "gone": "red", "suspended": "red",
+    "gone": "red", "suspended": "red", "pass": "green", "refuse": "red", "fail": "red",
 }  # fmt: skip
 _NO_TERMINAL_WIDTH = 10_000  # `-o table` into a file: as wide as it is
 _GAP = 2

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -171,6 +171,78 @@ class KeyConf(msgspec.Struct, frozen=True):
     has_clients: bool = False  # X-Client-ID means something
 
 
+# What a worker remembers of the requests that have been, for `explain`.
+REFUSED_KEPT = 512  # of each code, of which few are ever in use: 0.4 MB for each that is
+OTHERS_KEPT = 1024
+SAMPLED: Final = 128  # one of so many of the rest is kept
+KEPT = (
+    f"each worker keeps the last {REFUSED_KEPT} refusals of each code, and of the others 1 in {SAMPLED}, "
+    f"the last {OTHERS_KEPT}"
+)
+
+# What becomes of a request, step by step: what `explain` answers, as it stands in the admin API too.
+
+
+class LimitTold(msgspec.Struct, frozen=True):
+    """One limit as it was when the request was judged. `detail` is its arithmetic in words."""
+
+    of: str  # whose it is: "key"
+    name: str  # "minute", "month"
+    limit: int
+    window_s: int | None  # None: a calendar month, UTC
+    burst: int | None
+    remaining: int
+    more_in_s: float  # until one more is left, or until the month ends
+    detail: str
+
+
+class StepTold(msgspec.Struct, frozen=True):
+    """One step. `fail`: the request was admitted, and could not be answered."""
+
+    step: str
+    outcome: Literal["pass", "refuse", "fail", "skip"]
+    detail: str
+    limits: tuple[LimitTold, ...] = ()
+
+
+class RequestTold(msgspec.Struct, frozen=True):
+    """`path` is without its query; `key` is what is public of it."""
+
+    id: str | None  # None: it has not been sent
+    at: str
+    method: str
+    path: str
+    host: str
+    address: str
+    key: str | None
+
+
+class ForwardTold(msgspec.Struct, frozen=True):
+    """What a target would get. Of headers only names: a value may be the upstream's secret."""
+
+    target: str
+    url: str
+    headers_set: tuple[str, ...]
+    headers_removed: tuple[str, ...]
+    connect_timeout_s: float
+    first_byte_timeout_s: float
+    idle_timeout_s: float
+    timeout_s: float | None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """`status` and `code`: of the gateway's own answer, or the status that an upstream has answered with."""
+
+    request: RequestTold
+    outcome: Literal["admitted", "refused"]
+    status: int | None
+    code: str | None
+    steps: tuple[StepTold, ...]
+    would_pass: str | None  # what would have let it pass
+    forward: ForwardTold | None = None
+    worker: int = 0  # who tells; places in flight are counted in each worker
+
+
 # From a worker.
 
 
@@ -240,6 +312,20 @@ class WorkerStats(msgspec.Struct, frozen=True, tag="stats"):
     journal_full: bool
 
 
+class Inquiry(msgspec.Struct, frozen=True, tag="inquiry"):
+    """A question about a request that is not there: the answer is what it would get, and charges nothing."""
+
+    ask: int
+    question: FindKey | LeaseAsked
+
+
+class Explained(msgspec.Struct, frozen=True, tag="explained"):
+    """The answer to a WhatIf or a Recall. None: nothing is known of it here."""
+
+    ask: int
+    told: Told | None
+
+
 # From control.
 
 
@@ -288,8 +374,32 @@ class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
     blocked_by: int | None
 
 
-FromWorker = Hello | FindKey | LeaseAsked | LeaseReturned | Applied | WorkerStats
-FromControl = Greeting | Welcome | SnapshotChanged | KeysChanged | KeyFound | LeaseGranted
+class WhatIf(msgspec.Struct, frozen=True, tag="what_if"):
+    """What would become of this request? Its key is named or shown, beside what its head holds."""
+
+    ask: int
+    head: bytes
+    address: str  # of whoever sends it
+    public_id: str | None = None  # the key's owner is believed to hold it
+    secret: bytes | None = None
+
+
+class Recall(msgspec.Struct, frozen=True, tag="recall"):
+    """What became of the request with this id?"""
+
+    ask: int
+    request_id: str
+
+
+class Finding(msgspec.Struct, frozen=True, tag="finding"):
+    """The answer to an Inquiry."""
+
+    ask: int
+    answer: KeyFound | LeaseGranted
+
+
+FromWorker = Hello | FindKey | LeaseAsked | LeaseReturned | Applied | WorkerStats | Inquiry | Explained
+FromControl = Greeting | Welcome | SnapshotChanged | KeysChanged | KeyFound | LeaseGranted | WhatIf | Recall | Finding
 
 _encoder = msgspec.msgpack.Encoder()
 

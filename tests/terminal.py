@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from tests.daemons import ROOT, DaemonError
 
@@ -43,14 +43,16 @@ class Terminal:
     def line(self, text: str = "") -> None:
         print(text, flush=True)
 
-    def run(self, shown: Sequence[str], argv: Sequence[str], environment: dict[str, str]) -> str:
-        """Show `$ shown` and what `argv` prints; return that without escapes. DaemonError if it fails."""
+    def run(
+        self, shown: Sequence[str], argv: Sequence[str], environment: dict[str, str], codes: Container[int] = (0,)
+    ) -> str:
+        """Show `$ shown` and what `argv` prints; return that, plain. DaemonError if it ends with none of `codes`."""
         self.line(f"\n{self._styled('1', '$ ' + shlex.join(shown))}")
         code, output = self._run(argv, environment)
         plain = _ESCAPES.sub("", output).replace("\r", "")
         sys.stdout.write(output.replace("\r\n", "\n") if self._colours else plain)
         sys.stdout.flush()
-        if code:
+        if code not in codes:
             raise DaemonError(f"{shlex.join(shown)} ended with exit code {code}")
         return plain
 

@@ -18,27 +18,34 @@ from typing import Any
 
 from gatewayd.channel import (
     Applied,
+    Explained,
+    Finding,
     FindKey,
     FrameProtocol,
-    FromControl,
     FromWorker,
     Greeting,
     Held,
     Hello,
+    Inquiry,
     KeyFound,
     KeysChanged,
     LeaseAsked,
     LeaseGranted,
     LeaseReturned,
     Left,
+    Recall,
     SnapshotChanged,
+    Told,
     Welcome,
+    WhatIf,
     WorkerStats,
 )
 from gatewayd.control.admin.state import WorkerView
 from gatewayd.control.compile import find_key, find_key_by_id, snapshot
 from gatewayd.control.database import Database
+from gatewayd.control.inquiries import Inquiries
 from gatewayd.control.quotas import quota_of
+from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.policy.leases import Lessor, LimitLeft, Rate
 
 # A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
@@ -83,6 +90,7 @@ class Broker:
         self._held: dict[int, list[tuple[bytes, Held, int]]] = {}  # by key: who said what, when
         self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
         self.on_hello_timeout: Callable[[], None] = lambda: None
+        self._inquiries = Inquiries()
         self.lessor = Lessor()
         self.lessor.workers = slots
 
@@ -172,6 +180,10 @@ class Broker:
                 )
             case FindKey():
                 channel.send(self._find(message.public_id))
+            case Inquiry():
+                channel.send(Finding(message.ask, self._answer_without_charge(message.question)))
+            case Explained():
+                self._inquiries.answered(channel, message)
             case Applied():
                 self._settle(message.change, channel)
             case WorkerStats():
@@ -224,7 +236,7 @@ class Broker:
         self.lessor.worker_gone(worker_id)
         self._no_longer_expect(worker_id)
 
-    def _find(self, public_id: str) -> FromControl:
+    def _find(self, public_id: str) -> KeyFound:
         return KeyFound(public_id, find_key(self._database.lookup, public_id))
 
     def _lease(self, worker_id: bytes, message: LeaseAsked) -> LeaseGranted:
@@ -235,6 +247,16 @@ class Broker:
         )
         left = tuple(Left(*limit) for limit in grant.left)
         return LeaseGranted(message.key_id, grant.granted, grant.surplus, left, grant.blocked_by)
+
+    def _answer_without_charge(self, question: FindKey | LeaseAsked) -> KeyFound | LeaseGranted:
+        """What a request would be told that asked this now."""
+        if isinstance(question, FindKey):
+            return self._find(question.public_id)
+        if not self._ensure_current(question.key_id):
+            return LeaseGranted(question.key_id, question.count, 0, (), None)
+        peek = self.lessor.peek(question.key_id, question.count, time.monotonic_ns(), time.time_ns() / 1e9)
+        left = tuple(Left(*limit) for limit in peek.left)
+        return LeaseGranted(question.key_id, peek.granted, 0, left, peek.blocked_by)
 
     def _ensure_current(self, key_id: int) -> bool:
         """The lessor has this key's limits as the database has them. False for a key that has none, or is gone."""
@@ -256,6 +278,7 @@ class Broker:
     def _on_lost(self, channel: FrameProtocol) -> None:
         self._greeted.discard(channel)
         worker = self._workers.pop(channel, None)
+        self._inquiries.lost(channel)
         for change in list(self._unapplied):
             self._settle(change, channel)
         if worker is not None:
@@ -265,6 +288,20 @@ class Broker:
     def tidy(self) -> None:
         """Forget the limits of keys that nobody has used for long enough to be full again. Called once a minute."""
         self._current.difference_update(self.lessor.forget_full(time.monotonic_ns()))
+
+    # For explain.
+
+    async def what_if(self, head: bytes, address: str, public_id: str | None, secret: bytes | None) -> Told | None:
+        """What a living worker would do with this request."""
+        if self._expected:
+            raise GatewayError(UNAVAILABLE, "control has just begun: it does not know yet what the workers hold")
+        workers = sorted(self._workers.values(), key=lambda worker: worker.hello.slot)
+        channels = [worker.channel for worker in workers[:1]]
+        return await self._inquiries.ask(channels, lambda ask: WhatIf(ask, head, address, public_id, secret))
+
+    async def recall(self, request_id: str) -> Told | None:
+        """What became of a request, from whichever worker remembers it."""
+        return await self._inquiries.ask(list(self._workers), lambda ask: Recall(ask, request_id))
 
     # For status.
 

@@ -20,6 +20,7 @@ from gatewayd.boot import (
     receive_boot,
     settings_of,
 )
+from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import PeerProtocol
 from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
@@ -55,6 +56,12 @@ class Plane:
 
     async def catch_up(self) -> None:
         await self._ingest.catch_up()
+
+    async def what_if(self, head: bytes, address: str, public_id: str | None, secret: bytes | None) -> Told | None:
+        return await self._broker.what_if(head, address, public_id, secret)
+
+    async def recall(self, request_id: str) -> Told | None:
+        return await self._broker.recall(request_id)
 
     def workers(self) -> list[WorkerView]:
         return self._broker.workers()

@@ -151,6 +151,18 @@ class Rotation:
             self._look(now)
         return None if self._serving else self._refusal(now)
 
+    def peek(self, now: float, asker: Asker) -> Target | Refusal:
+        """Where the next request would go. It moves nobody's turn."""
+        refusal = self.refusal(now)
+        if refusal is not None:
+            return refusal
+        turn, before = self._turn, [member.credit for member in self.members]
+        target = self._pick(self._serving, asker).target
+        self._turn = turn
+        for member, credit in zip(self.members, before, strict=True):
+            member.credit = credit
+        return target
+
     def _ejected(self, now: float, tried: Container[Target]) -> list[Member]:
         """Those that may still be tried when the others were, in vain."""
         return [

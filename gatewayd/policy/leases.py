@@ -124,6 +124,13 @@ class Lessor:
         blocked_by = None if granted == waiting else _blocking(state)
         return Grant(total, surplus, left, blocked_by)
 
+    def peek(self, key_id: int, waiting: int, now_ns: int, now_s: float) -> Grant:
+        """What `waiting` requests would be granted, and what is left before they are. Nobody is charged."""
+        state = self.keys[key_id]
+        self._refill(state, now_ns)
+        granted = min(waiting, _available(state))
+        return Grant(granted, 0, _left(state, now_s), None if granted == waiting else _blocking(state, granted))
+
     def give_back(self, worker: bytes, key_id: int, returned: int, unused: int, spent: int, now_ns: int) -> None:
         """`returned` of a surplus come home; so do `unused` tokens whose request had gone before they arrived."""
         state = self.keys.get(key_id)
@@ -235,9 +242,12 @@ def _left(state: KeyLimits, now_s: float) -> tuple[LimitLeft, ...]:
     return tuple(left)
 
 
-def _blocking(state: KeyLimits) -> int:
-    """The limit to name in the refusal: of those that are empty, the one that stays so the longest, the quota."""
-    if state.quota is not None and state.quota.available() == 0:
+def _blocking(state: KeyLimits, after: int = 0) -> int:
+    """The limit to name in the refusal: of those that are empty, the one that stays so the longest, the quota.
+
+    `after`: tokens that are thought to be taken.
+    """
+    if state.quota is not None and state.quota.available() <= after:
         return len(state.buckets)
-    empty = [index for index, bucket in enumerate(state.buckets) if bucket.available() == 0]
-    return max(empty, key=lambda index: state.buckets[index].wait_s())
+    empty = [index for index, bucket in enumerate(state.buckets) if bucket.available() <= after]
+    return max(empty, key=lambda index: state.buckets[index].wait_s(after + 1))

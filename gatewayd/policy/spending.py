@@ -21,6 +21,11 @@ class Admission(Enum):
 ADMITTED = Admission.ADMITTED
 
 
+# What a lease knows of its limits, taken as cheaply as can be, since every refusal keeps it: names with limit and
+# window, what is left, when there is more, when that was heard, tokens in hand.
+Known = tuple[tuple[tuple[str, int, int], ...], list[int], list[float], float, int]
+
+
 class KeyEntry:
     """What a worker remembers of one key."""
 
@@ -108,6 +113,11 @@ class KeyLease:
             for limit, rate in zip(left, rates, strict=True)
         )
         return () if full else left
+
+    def known(self) -> Known:
+        """For whoever wants to tell later what there was."""
+        in_hand = self.surplus + self.waiting_tokens
+        return self.limits, self.remaining[:], self.more_at[:], self.touched_at, in_hand
 
     def refusal(self, now: float) -> Refusal:
         """The 429 for the limit that is empty, with a Retry-After that is never before its `t`."""

@@ -47,14 +47,7 @@ from gatewayd.policy.facts import (
 from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
-from gatewayd.proxy.forward import (
-    apply_rules,
-    limit_fields,
-    passed_fields,
-    request_bytes,
-    response_bytes,
-    switch_bytes,
-)
+from gatewayd.proxy.forward import choose_fields, limit_fields, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import ResponseHead
 from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, is_overdue
 from gatewayd.proxy.problems import render
@@ -74,7 +67,9 @@ if TYPE_CHECKING:
 # Between the 4 KiB of a typical POST and what a caller may make us hold before it is admitted.
 PENDING_LIMIT_BYTES = 65536
 LOOKUP_TIMEOUT_S = 5.0  # control restarts within about a second
-_BUSY = Refusal(OVERLOADED, "the gateway has as many requests in flight as it may", RETRY_SOON)
+BUSY = Refusal(OVERLOADED, "the gateway has as many requests in flight as it may", RETRY_SOON)
+DISK_FULL = Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),))
+NO_ADDRESS = Refusal(NO_ROUTE, "no service has this address")
 NO_RESPONSE = 499  # nginx's number for "the client left before there was a response"
 
 
@@ -102,6 +97,7 @@ class Exchange:
     route: Route
     service: Service | None = None
     entry: KeyEntry | None = None
+    refused_by: Guard | None = None
     upstream: UpstreamConnection | None = None
 
     def __init__(self, worker: Worker, client: ClientConnection, facts: Facts) -> None:
@@ -125,16 +121,16 @@ class Exchange:
         facts = self.facts
         route = worker.snapshot.router.match(facts.path, facts.fields.host, facts.method)
         if route is None:
-            self.refuse(Refusal(NO_ROUTE, "no service has this address"))
+            self.refuse(NO_ADDRESS)
             return
         self.route = facts.route = route
         self.service = facts.service = route.service
         worker.exchanges.add(self)
         if len(worker.exchanges) > worker.in_flight_limit:
-            self.refuse(_BUSY)
+            self.refuse(BUSY)
             return
         if worker.journal.spare is None and not worker.has_journal_room():
-            self.refuse(Refusal(JOURNAL_FULL, "the gateway's disk is full", ((b"Retry-After", b"5"),)))
+            self.refuse(DISK_FULL)
             return
         facts.key = None
         facts.keys = worker.keys.entries
@@ -143,16 +139,8 @@ class Exchange:
             fields.read_for = route
             credential = fields.credential = credential_of(fields, route.service) if route.needs_key else None
             fields.public_id = credential[3:11].decode("latin-1") if credential else ""
-            self._choose_fields(route)
+            choose_fields(fields, route, worker.credential_headers)
         self._judge(route.guards)
-
-    def _choose_fields(self, route: Route) -> None:
-        """What of the caller's fields goes to the upstream of this route."""
-        fields = self.facts.fields
-        fields.passed = passed_fields(fields, route, self.worker.credential_headers) if fields.cut else b""
-        fields.sent = fields.kept
-        if route.service.request_rules is not None:
-            apply_rules(fields, route.service.request_rules)
 
     def _judge(self, guards: tuple[Guard, ...]) -> None:
         """Ask these guards, the route's or the rest of them."""
@@ -185,12 +173,13 @@ class Exchange:
                 return
             answer = refusal
         self.entry = facts.key
+        self.refused_by = guard
         self.refuse(answer)
 
     def _take_route(self, route: Route) -> None:
         """The key has chosen its own service: what the request has met so far stood for that."""
         self.route, self.service = route, route.service
-        self._choose_fields(route)
+        choose_fields(self.facts.fields, route, self.worker.credential_headers)
         limit = route.body_limit_bytes
         if limit is not None and self.bytes_in > limit:  # chunks that came while the key was looked up
             self.entry = self.facts.key
@@ -471,7 +460,9 @@ class Exchange:
         if self.done:
             return
         self._drop_upstream()
-        record_exchange(self, self.status or NO_RESPONSE, 0, CLIENT_LEFT)
+        status = self.status or NO_RESPONSE
+        self.worker.recent.keep(self, status, None, CLIENT_LEFT)
+        record_exchange(self, status, 0, CLIENT_LEFT)
 
     def check_time(self, now: float) -> None:
         """The sweeper's word that the deadline has passed."""
@@ -524,6 +515,7 @@ class Exchange:
 
     def _abort(self, flags: int) -> None:
         self._drop_upstream()
+        self.worker.recent.keep(self, self.status, None, flags or UPSTREAM_BROKE)
         record_exchange(self, self.status, 0, flags)
         self.client.abort()
 
@@ -531,6 +523,7 @@ class Exchange:
         """Answer with a problem of our own: a guard's refusal, or what went wrong before a response began."""
         problem = refusal.problem
         self.status = problem.status
+        self.worker.recent.keep(self, problem.status, refusal)
         if self.facts.fields.http_1_0:
             self.client.close_after(self)
         keep_alive = self.client.will_stay(self)

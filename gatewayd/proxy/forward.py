@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatewayd.policy.facts import CHUNKED, Fields, Route, Target
-from gatewayd.policy.header_rules import HeaderRules
 from gatewayd.policy.routing import length_of_segments
 from gatewayd.proxy.head import ResponseHead
 
@@ -62,10 +61,14 @@ def passed_fields(fields: Fields, route: Route, credential_headers: frozenset[by
     return passed
 
 
-def apply_rules(fields: Fields, rules: HeaderRules) -> None:
-    """What goes to the upstream of the caller's, as the service's rules have it."""
-    fields.passed = rules.without(b"\r\n" + fields.passed)[2:]
-    fields.sent = rules.applied(fields.kept[:-4]) + b"\r\n\r\n"
+def choose_fields(fields: Fields, route: Route, credential_headers: frozenset[bytes]) -> None:
+    """What of the caller's fields goes to the upstream of this route, as the service's rules have it."""
+    fields.passed = passed_fields(fields, route, credential_headers) if fields.cut else b""
+    fields.sent = fields.kept
+    rules = route.service.request_rules
+    if rules is not None:
+        fields.passed = rules.without(b"\r\n" + fields.passed)[2:]
+        fields.sent = rules.applied(fields.kept[:-4]) + b"\r\n\r\n"
 
 
 def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool) -> bytes:

@@ -39,6 +39,11 @@ class KeyBook:
     def __repr__(self) -> str:
         return f"<KeyBook {len(self.entries)} keys, {len(self._awaiting_lease)} queues>"
 
+    def in_hand(self, key_id: int) -> int:
+        """Tokens of this key that the next request would spend without asking."""
+        entry = self._by_id.get(key_id)
+        return entry.lease.surplus if entry is not None and entry.lease is not None else 0
+
     # Needs of requests.
 
     def when_leased(self, entry: KeyEntry, wake: Wake) -> Refusal | None:

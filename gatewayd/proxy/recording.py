@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gatewayd.policy.guards import generation_of
+from gatewayd.proxy.recent import SAMPLE_MASK
 from gatewayd.records import ADMITTED, MORE_BYTES, pack_record
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
     now = time.monotonic()
     worker = exchange.worker
     worker.exchanges.discard(exchange)
-    worker.requests += 1
+    requests = worker.requests = worker.requests + 1
     service = exchange.service
     if service is None:
         return now  # no address of anybody's: nobody's usage
     if service.in_flight is not None and status != SWITCHED:  # a tunnel keeps its place
         service.in_flight.discard(exchange.facts)
+    if not requests & SAMPLE_MASK and not problem:  # a refusal is kept by who refuses
+        worker.recent.keep(exchange, status, None)
     gateway_us = int((now - exchange.started_at) * 1e6)
     upstream_us = 0
     if exchange.forwarded_at:

@@ -27,13 +27,16 @@ from gatewayd.boot import (
 )
 from gatewayd.channel import (
     Applied,
+    Finding,
     FromControl,
     Hello,
     KeyFound,
     KeysChanged,
     LeaseGranted,
+    Recall,
     SnapshotChanged,
     Welcome,
+    WhatIf,
     WorkerStats,
 )
 from gatewayd.errors import Refusal, StartupError
@@ -44,6 +47,7 @@ from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.dial import Dialer
 from gatewayd.proxy.door import Door, fit_to_descriptors
 from gatewayd.proxy.exchange import Exchange
+from gatewayd.proxy.explain import Explainer
 from gatewayd.proxy.head import request_pattern
 from gatewayd.proxy.journal import Journal
 from gatewayd.proxy.keybook import KeyBook
@@ -51,6 +55,7 @@ from gatewayd.proxy.link import Link
 from gatewayd.proxy.listener_tls import ListenerTls
 from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
+from gatewayd.proxy.recent import Recent
 from gatewayd.proxy.resolver import Resolver
 from gatewayd.proxy.target_tls import Contexts
 from gatewayd.proxy.tunnel import Tunnels
@@ -88,6 +93,8 @@ class Worker:
         self.exchanges: set[Exchange] = set()
         self.tunnels = Tunnels(server_connections)
         self.in_flight_limit = settings.in_flight_limit
+        self.recent = Recent()
+        self.explainer = Explainer(self, self.link.send)
         self.door = Door(self, settings.connections_limit)
         self.requests = 0
         self.rejected = 0  # heads that were no requests
@@ -138,11 +145,14 @@ class Worker:
             pool.close_idle(math.inf)
 
     def render_rejection(self, refusal: Refusal) -> bytes:
-        return render(refusal, self.new_request_id(), b"", head_only=False, close=True)[0]
+        request_id = self.new_request_id()
+        self.recent.keep_rejected(request_id, refusal)
+        return render(refusal, request_id, b"", head_only=False, close=True)[0]
 
     # The channel.
 
     def _on_connected(self) -> None:
+        self.explainer.reconnected()
         held = self.keys.reconnected(time.monotonic())
         self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(held), self.journal.records))
 
@@ -160,6 +170,12 @@ class Worker:
                 self._install(message)
                 self.keys.look_ups.forget(None)  # keys may have been imported that were none before
                 self.link.send(Applied(message.change))
+            case WhatIf():
+                self.explainer.asked(message)
+            case Finding():
+                self.explainer.found(message)
+            case Recall():
+                self.explainer.recall(message)
             case Welcome():
                 self._install(message)
                 self.keys.ask_again()

@@ -165,17 +165,17 @@ class House:
         """The total of `usage show`."""
         return dict(self.gatectl.json("usage", "show", *options)["total"])
 
-    def admin(self, method: str, path: str) -> Any:
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the admin API over its socket. The caller's thread waits for it."""
         connection = http.client.HTTPConnection("admin", timeout=20)
         connection.sock = socket.socket(socket.AF_UNIX)
         try:
             connection.sock.connect(str(self.socket))
-            connection.request(method, path)
+            connection.request(method, path, None if body is None else json.dumps(body))
             response = connection.getresponse()
-            body = json.loads(response.read())
-            assert response.status == 200, body
-            return body
+            answer = json.loads(response.read())
+            assert response.status == 200, answer
+            return answer
         finally:
             connection.close()
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import Peer
 from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
@@ -25,6 +26,7 @@ class FakePlane:
 
     told: list[Any] = field(default_factory=list)
     state: str = "serving"
+    tells: Told | None = None
     journal_view: JournalView = field(default_factory=lambda: JournalView(segments=1, torn=0, full=False))
 
     async def publish_snapshot(self) -> None:
@@ -35,6 +37,14 @@ class FakePlane:
 
     async def catch_up(self) -> None:
         self.told.append("caught up")
+
+    async def what_if(self, head: bytes, address: str, public_id: str | None, secret: bytes | None) -> Told | None:
+        self.told.append((head, address, public_id, secret))
+        return self.tells
+
+    async def recall(self, request_id: str) -> Told | None:
+        self.told.append(request_id)
+        return self.tells
 
     def workers(self) -> list[WorkerView]:
         return [WorkerView(0, 4242, self.state, 7, 1, 2, 3, journal_full=False)]

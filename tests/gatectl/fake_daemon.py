@@ -160,6 +160,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         """Status and JSON of an answer; raises ProblemError."""
         noun, *rest = path.removeprefix("/v1/").split("/")
+        if noun == "explain":
+            return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
         if noun in ("status", "usage", "billing"):
             return 200, READERS["/".join([noun, *rest])](self, query)
         items = self.state[noun]
@@ -300,6 +302,63 @@ def _bill_keys(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
     ]
     return {"tenant": "default", "period": query.get("period", "2026-11"), "currency": "EUR", "items": items,
             "total": "12.6795"}  # fmt: skip
+
+
+_GUARDS = ("tenant", "room", "body", "key", "validity", "scope", "place", "limits")
+
+
+def _limits(left: int) -> list[dict[str, Any]]:
+    minute = f"minute: 60 per 60 s, burst 60; {left} left, one more in 0.8 s"
+    month = "month: 10000, 1234 used of it, 8766 left; resets 2026-12-01T00:00:00Z"
+    return [
+        {"of": "key", "name": "minute", "limit": 60, "window_s": 60, "burst": 60, "remaining": left,
+         "more_in_s": 0.752, "detail": minute},
+        {"of": "key", "name": "month", "limit": 10000, "window_s": None, "burst": None, "remaining": 8766,
+         "more_in_s": 826915.067, "detail": month},
+    ]  # fmt: skip
+
+
+def _explained(request: Mapping[str, Any], steps: Mapping[str, str], refused: str, **more: Any) -> Any:
+    """Every step passes up to the one that is `refused`."""
+    told: list[dict[str, Any]] = []
+    for step in ("head", "address", "gateway", *_GUARDS, "upstream"):
+        reached = not any(other["outcome"] == "refuse" for other in told)
+        outcome = "refuse" if step == refused else "pass" if reached and step in steps else "skip"
+        detail = steps[step] if outcome != "skip" else "no such limit" if reached else "not reached"
+        limits = _limits(0 if refused else 12) if step == "limits" and reached else []
+        told.append({"step": step, "outcome": outcome, "detail": detail, "limits": limits})
+    asked = {"id": None, "at": CREATED, "host": "api.example.com", "address": "127.0.0.1", "key": "gw_ab12cd34"}
+    return {"request": {**asked, **request}, "status": None, "code": None, "steps": told, "would_pass": None,
+            "forward": None, "worker": 0, **more}  # fmt: skip
+
+
+_STEPS = {
+    "head": "50 bytes, well-formed", "address": "service orders of tenant default; /orders is taken off",
+    "gateway": "0 of 8192 requests are in flight in this worker", "tenant": "tenant default is active",
+    "key": "taken as given: --key names gw_ab12cd34", "validity": "not revoked, expires 2027-02-19T02:00:00Z",
+    "scope": "it is for orders", "limits": "each has one left", "upstream": "http://127.0.0.1:8001 has its turn",
+}  # fmt: skip
+
+
+def _what_if(body: Mapping[str, Any]) -> Any:
+    forward = {
+        "target": "http://127.0.0.1:8001", "url": "http://127.0.0.1:8001/42", "headers_removed": ["X-User-Id"],
+        "headers_set": ["Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded",
+                        "X-Request-Id"],
+        "connect_timeout_s": 10.0, "first_byte_timeout_s": 30.0, "idle_timeout_s": 300.0, "timeout_s": 30.0,
+    }  # fmt: skip
+    request = {"method": body["method"], "path": body["path"]}
+    return _explained(request, _STEPS, "", outcome="admitted", forward=forward)
+
+
+def _remembered(request_id: str) -> Any:
+    if request_id != "ff42db4e2b8f4688":
+        raise ProblemError(404, "not_found", f"no worker remembers request '{request_id}': each worker keeps some")
+    request = {"id": request_id, "method": "GET", "path": "/orders/42"}
+    steps = {**_STEPS, "limits": "60 requests per minute are used up; more in 1 s"}
+    would_pass = "wait 0.8 s, or take a plan with a higher rate or burst"
+    return _explained(request, steps, "limits", outcome="refused", status=429, code="rate_limited",
+                      would_pass=would_pass)  # fmt: skip
 
 
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {

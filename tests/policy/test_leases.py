@@ -262,3 +262,19 @@ def test_a_key_with_tokens_out_is_not_forgotten() -> None:
     assert world.lessor.forget_full(world.now_ns) == []
     world.hand_back(world.workers[0])
     assert world.lessor.forget_full(world.now_ns) == [KEY]
+
+
+@given(st.integers(0, 5), st.integers(1, 3))
+def test_to_peek_tells_what_would_be_granted_and_charges_nothing(taken: int, waiting: int) -> None:
+    lessor = Lessor()
+    lessor.load(1, (Rate(2, 60, 2), Rate(100, 1, 100)), 4, 0, 0, NOW_S)
+    for _ in range(taken):
+        lessor.ask(b"a", 1, 1, 0, 0, NOW_S)
+    before = str(lessor.keys[1])
+    for _ in range(100):
+        peeked = lessor.peek(1, waiting, 0, NOW_S)
+    assert str(lessor.keys[1]) == before
+    granted = lessor.ask(b"a", 1, waiting, 0, 0, NOW_S)
+    assert (granted.granted, granted.blocked_by) == (peeked.granted, peeked.blocked_by)
+    after = [limit.remaining - granted.granted for limit in peeked.left]
+    assert after == [limit.remaining for limit in granted.left]

@@ -12,6 +12,7 @@ from gatewayd.control.admin import (
     audit,
     billing,
     clients,
+    explain,
     key_import,
     key_rotation,
     key_verification,
@@ -78,6 +79,8 @@ ROUTES = [
     Route("/v1/billing", billing.show),
     Route("/v1/billing/keys", billing.show_by_key),
     Route("/v1/audit", audit.list_),
+    Route("/v1/explain", explain.what_if, methods=["POST"]),
+    Route("/v1/explain/{request_id:path}", explain.recall),
 ]
 
 

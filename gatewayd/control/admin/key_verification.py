@@ -35,6 +35,7 @@ from gatewayd.errors import (
 )
 from gatewayd.policy.allowing import compile_allow, compile_networks
 from gatewayd.policy.amounts import format_time
+from gatewayd.policy.balancing import Rotation
 from gatewayd.policy.buckets import month_of
 from gatewayd.policy.facts import Facts, Fields, Guard, Service
 from gatewayd.policy.guards import NO_SUCH_KEY, generation_of, key_is_for_service, key_is_known, key_is_valid
@@ -129,6 +130,7 @@ def _facts(session: Session, question: Question, conf: KeyConf, name: str, crede
         tenant_id=tenant_id,
         key_header=b"x-api-key",
         targets=(),
+        rotation=Rotation(),
         idle_timeout_s=0.0,
         connect_timeout_s=0.0,
         imported_keys=True,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 
+from gatewayd.channel import Told
 from gatewayd.control.database import Database
 from gatewayd.control.importing import KeyImport
 from gatewayd.settings import Settings
@@ -53,6 +54,12 @@ class Plane(Protocol):
 
     async def catch_up(self) -> None:
         """Returns when every response that was complete at the call is in the rollups."""
+
+    async def what_if(self, head: bytes, address: str, public_id: str | None, secret: bytes | None) -> Told | None:
+        """What a worker would do with this request. None: it cannot tell."""
+
+    async def recall(self, request_id: str) -> Told | None:
+        """What became of this request. None: no worker remembers it."""
 
     def workers(self) -> list[WorkerView]: ...
 
