@@ -27,6 +27,7 @@ FORWARD_COLUMNS = (
     Column("timeout_s", "seconds"),
 )
 _WHOLE_KEY = re.compile(r"gw_[a-z0-9]{8}_\w", re.ASCII)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _URL = re.compile(r"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -56,6 +57,8 @@ def explain(
     that have been, the gateway remembers the refused and some of the others. Exits with 8 when it is refused.
     """
     given = (key, secret, host, header, address, body)
+    if path is None and first in _METHODS:
+        raise MisuseError(f"{first} needs a path", f"such as: gatectl explain {first} /orders/42")
     if path is None and not first.startswith("/"):
         if any(given):
             raise MisuseError("a request that has been is explained by its id alone", "or give METHOD and PATH")

@@ -118,10 +118,14 @@ def would_pass(seen: Seen, refusal: Refusal) -> str:
     return remedy(seen, refusal) if remedy is not None else ""
 
 
+def is_key(credential: bytes) -> bool:
+    """Whether it looks like a key. Of anything else nothing is shown: eight characters might be somebody's secret."""
+    return credential[2:12:9] == b"__" and credential[:2] == b"gw"  # gw_ab12cd34_
+
+
 def visible_id(credential: bytes) -> str:
-    """What is public of a key. Eight characters of anything else might be a part of somebody's secret: nothing."""
-    is_key = credential[:3] == b"gw_" and credential[11:12] == b"_"
-    return credential[3:11].decode("latin-1") if is_key else ""
+    """What is public of a key."""
+    return credential[3:11].decode("latin-1") if is_key(credential) else ""
 
 
 # The arithmetic of limits.

@@ -94,9 +94,9 @@ class KeyLease:
         self.surplus += grant.surplus
         self.waiting_tokens += grant.granted - grant.surplus
         self.low = self.surplus // 4
-        for index, (remaining, more_in_s) in enumerate((left.remaining, left.more_in_s) for left in grant.left):
-            self.remaining[index] = remaining
-            self.more_at[index] = now + more_in_s
+        if grant.left:  # new lists: the old ones may be remembered (see `known`)
+            self.remaining = [left.remaining for left in grant.left]
+            self.more_at = [now + left.more_in_s for left in grant.left]
         if grant.blocked_by is not None:
             self.blocked_by = grant.blocked_by
             self.blocked_until = now + min(RECHECK_S, grant.left[grant.blocked_by].more_in_s)
@@ -116,8 +116,7 @@ class KeyLease:
 
     def known(self) -> Known:
         """For whoever wants to tell later what there was."""
-        in_hand = self.surplus + self.waiting_tokens
-        return self.limits, self.remaining[:], self.more_at[:], self.touched_at, in_hand
+        return self.limits, self.remaining, self.more_at, self.touched_at, self.surplus + self.waiting_tokens
 
     def refusal(self, now: float) -> Refusal:
         """The 429 for the limit that is empty, with a Retry-After that is never before its `t`."""

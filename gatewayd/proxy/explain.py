@@ -37,7 +37,7 @@ from gatewayd.channel import (
     Told,
     WhatIf,
 )
-from gatewayd.errors import NO_ROUTE, Refusal
+from gatewayd.errors import NO_ROUTE, OVERLOADED, Refusal
 from gatewayd.policy import explaining
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.explaining import ADDRESS, GATEWAY, HEAD, UPSTREAM, Seen
@@ -363,7 +363,7 @@ def tell_kept(worker: Worker, kept: Kept) -> Told:
         at_s=started_s,
         route=kept.route,
         services=worker.snapshot.services,
-        public_id=kept.public_id,
+        public_id=kept.public_id if kept.key is None else kept.key.public_id,
         key=kept.key,
         body_length=kept.body_length,
         limits=limits,
@@ -378,7 +378,7 @@ def tell_kept(worker: Worker, kept: Kept) -> Told:
             path=_text(kept.path),
             host=_text(kept.host),
             address=_text(kept.address),
-            key=seen.key_name if kept.public_id else None,
+            key=seen.key_name if seen.public_id else None,
         ),
         outcome="admitted" if kept.admitted else "refused",
         status=kept.status,
@@ -393,6 +393,9 @@ def _kept_steps(kept: Kept, seen: Seen) -> list[StepTold]:
     refusal = kept.refusal
     if not kept.method:
         assert refusal is not None
+        if refusal.problem is OVERLOADED:  # a connection too many, of which nothing was read
+            unread = [explaining.skipped(HEAD), explaining.skipped(ADDRESS)]
+            return [*unread, explaining.tell_refusal(GATEWAY, seen, refusal), *_rest_after(GATEWAY)]
         return [explaining.tell_refusal(HEAD, seen, refusal), *_rest_after(HEAD)]
     steps = [StepTold(HEAD, "pass", "well-formed")]
     if kept.route is None:

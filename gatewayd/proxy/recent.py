@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatewayd.channel import OTHERS_KEPT, REFUSED_KEPT, SAMPLED, KeyConf
 from gatewayd.errors import Refusal
-from gatewayd.policy.explaining import visible_id
+from gatewayd.policy.explaining import is_key
 from gatewayd.policy.facts import Guard, Route, Target
 from gatewayd.policy.spending import Known
 
@@ -38,7 +38,7 @@ class Kept(NamedTuple):
     address: bytes
     body_length: int
     route: Route | None
-    public_id: str
+    public_id: str  # of a key that is not known
     key: KeyConf | None
     known: Known | None  # of its limits
     admitted: bool
@@ -64,26 +64,21 @@ class Recent:
         facts = exchange.facts
         fields = facts.fields
         path, host = facts.path, fields.host
-        if len(path) > LONGEST_KEPT:
-            path = path[:LONGEST_KEPT]
-        if len(host) > LONGEST_KEPT:
-            host = host[:LONGEST_KEPT]
-        entry = exchange.entry
-        known: Known | None = None
-        if exchange.service is None:
-            route, key, public_id = None, None, ""
-        elif entry is not None:
-            route, key, public_id = exchange.route, entry.conf, entry.conf.public_id
-            if entry.lease is not None:
-                known = entry.lease.known()
+        if len(path) + len(host) > LONGEST_KEPT:
+            path, host = path[:LONGEST_KEPT], host[:LONGEST_KEPT]
+        entry, route, key, known, public_id = exchange.entry, None, None, None, ""
+        if entry is not None:
+            route, key, lease = exchange.route, entry.conf, entry.lease
+            if lease is not None:
+                known = lease.known()
+        elif exchange.service is not None:
+            route = exchange.route
+            if fields.read_for is route and (credential := fields.credential) and is_key(credential):
+                public_id = fields.public_id
+        if refusal is None:
+            ring = self._others
         else:
-            route, key, public_id = exchange.route, None, ""
-            if fields.read_for is route and fields.credential:
-                public_id = visible_id(fields.credential)
-        ring = self._others
-        if refusal is not None:
-            number = refusal.problem.number
-            ring = self._refused.get(number) or self._ring(number)
+            ring = self._refused.get(refusal.problem.number) or self._ring(refusal.problem.number)
         ring.append(
             (
                 exchange.request_id, exchange.started_ns, exchange.started_at, facts.method, path, host,

@@ -85,6 +85,7 @@ def test_a_key_is_typed_unseen(daemon: FakeDaemon, gatectl: Gatectl) -> None:
         (["--key", "ci", "--secret-stdin", "GET", "/a"], "--key and --secret-stdin name a key each"),
         (["--secret-stdin", "GET", "/a"], "standard input holds no key"),
         (["ff42db4e2b8f4688", "--key", "ci"], "a request that has been is explained by its id alone"),
+        (["GET"], "GET needs a path; such as: gatectl explain GET /orders/42"),
         (["GET", "/a", "--body", "big"], "--body: 'big' is not a size"),
         ([], "missing argument"),
     ],

@@ -380,6 +380,13 @@ async def test_nothing_secret_is_kept(wire: Wire) -> None:
     assert not [secret for secret in secrets if secret[-16:] in kept]
 
 
+async def test_a_connection_too_many_is_remembered(wire: Wire) -> None:
+    wire.worker.door.limit = 0
+    answer = await wire.ask(b"")
+    told = Control(wire).recall(answer)
+    assert (told.status, told.code, refusing(told)) == (503, "overloaded", "gateway")
+
+
 async def test_an_id_that_nobody_had_is_not_known(wire: Wire) -> None:
     control = Control(wire)
     wire.worker._on_message(Recall(4, "nobody's é"))

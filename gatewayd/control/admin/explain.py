@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.channel import KEPT, Told
+from gatewayd.channel import KEPT
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
 from gatewayd.control.admin.problems import AdminError, invalid
@@ -55,7 +55,7 @@ async def what_if(request: Request) -> Response:
     told = await control.plane.what_if(_head(asked, control.listen), address, public_id, secret)
     if told is None:
         raise AdminError(UNAVAILABLE, "the worker that was asked could not tell; its log may say why")
-    return answer(_shown(told))
+    return answer(told)
 
 
 async def recall(request: Request) -> Response:
@@ -65,7 +65,7 @@ async def recall(request: Request) -> Response:
     told = await control_of(request).plane.recall(request_id)
     if told is None:
         raise AdminError(NOT_FOUND, f"no worker remembers request {request_id[:130]!r}: {KEPT}")
-    return answer(_shown(told))
+    return answer(told)
 
 
 def _public_id(control: ControlState, tenant: str, ref: str) -> str:
@@ -85,7 +85,3 @@ def _head(asked: Asked, listen: str) -> bytes:
         if _BROKEN.search(line) or ":" not in line:
             raise invalid("headers", "write each header as Name: value, in one line")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "replace")
-
-
-def _shown(told: Told) -> dict[str, Any]:
-    return msgspec.structs.asdict(told)
