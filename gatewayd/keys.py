@@ -84,6 +84,16 @@ def digest_of_name(name: str) -> bytes | None:
     return bytes.fromhex(name.removeprefix(_DIGEST_NAME)) if name.startswith(_DIGEST_NAME) else None
 
 
+def looks_like_key(credential: bytes) -> bool:
+    """Whether it begins like `gw_ab12cd34_`. Of what does not, nothing may be shown: it is somebody's secret."""
+    return credential[2:12:9] == b"__" and credential[:2] == b"gw"
+
+
+def visible_id(credential: bytes) -> str:
+    """What is public of a credential."""
+    return credential[3:11].decode("latin-1") if looks_like_key(credential) else ""
+
+
 def digest(key: bytes) -> bytes:
     """What is stored and compared: SHA-256 of the whole key, 32 bytes."""
     return hashlib.sha256(key).digest()

@@ -24,6 +24,7 @@ from gatewayd.policy import guards
 from gatewayd.policy.addresses import DEFAULT_TENANT
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.facts import CHUNKED, Guard, Route, Service
+from gatewayd.policy.routing import length_of_segments
 from gatewayd.policy.spending import Known
 
 HEAD: Final = "head"
@@ -112,20 +113,31 @@ def skipped(step: str) -> StepTold:
     return StepTold(step, "skip", _NOT_REACHED)
 
 
+def rest_after(step: str) -> list[StepTold]:
+    """The steps that a request which was refused before the guards has not reached."""
+    before = [HEAD, ADDRESS, GATEWAY]
+    return [*(skipped(name) for name in before[before.index(step) + 1 :]), *not_reached(), skipped(UPSTREAM)]
+
+
+def address(route: Route, path: bytes) -> str:
+    """Who answers there, and what is taken off the path."""
+    service = route.service.conf
+    answers = f"service {service.slug}" if route.of_service is None else "the key's own service"
+    stripped = length_of_segments(path, -route.strip) if route.strip < 0 else route.strip
+    taken = f"; {text(path[:stripped])} is taken off" if stripped else ""
+    put = f"; {text(route.rewrite)} stands in its place" if route.rewrite else ""
+    return f"{answers} of tenant {service.tenant}{taken}{put}"
+
+
+def text(data: bytes) -> str:
+    """Bytes of a caller's, as far as they are text."""
+    return data.decode("utf-8", "backslashreplace")
+
+
 def would_pass(seen: Seen, refusal: Refusal) -> str:
     """What would have let it pass: what to wait for, to send, or to type."""
     remedy = REMEDIES.get(refusal.problem)
     return remedy(seen, refusal) if remedy is not None else ""
-
-
-def is_key(credential: bytes) -> bool:
-    """Whether it looks like a key. Of anything else nothing is shown: eight characters might be somebody's secret."""
-    return credential[2:12:9] == b"__" and credential[:2] == b"gw"  # gw_ab12cd34_
-
-
-def visible_id(credential: bytes) -> str:
-    """What is public of a key."""
-    return credential[3:11].decode("latin-1") if is_key(credential) else ""
 
 
 # The arithmetic of limits.
@@ -135,13 +147,13 @@ def tell_limits(known: Known, conf: KeyConf, now: float, now_s: float) -> tuple[
     """What a lease knew of each limit at `now`. What is in hand at the worker is left, as the header has it."""
     names, remaining, more_at, heard_at, in_hand = known
     now = max(now, heard_at)  # a request that waited for a grant is older than the news it brought
-    bursts = [rate.burst for rate in conf.rates]
+    bursts = {rate.name: rate.burst for rate in conf.rates}
     told = []
     for index, (name, limit, window_s) in enumerate(names):
-        burst = bursts[index] if index < len(bursts) else None
+        burst = bursts.get(name)
         left, more_in_s = remaining[index] + in_hand, max(0.0, more_at[index] - now)
         words = _in_month(limit, left, now_s + more_in_s) if not window_s else ""
-        words = words or f"{limit} per {window_s} s, burst {burst}; {left} left{_more(left, burst, more_in_s)}"
+        words = words or f"{limit} per {window_s} s{_burst(burst)}; {left} left{_more(left, burst, more_in_s)}"
         told.append(
             LimitTold("key", name, limit, window_s or None, burst, left, round(more_in_s, 3), f"{name}: {words}")
         )
@@ -151,6 +163,10 @@ def tell_limits(known: Known, conf: KeyConf, now: float, now_s: float) -> tuple[
 def _in_month(limit: int, left: int, ends_s: float) -> str:
     # The month ends on a whole second, and the way here went through an interval in floating point.
     return f"{limit}, {limit - left} used of it, {left} left; resets {format_time(round(ends_s))}"
+
+
+def _burst(burst: int | None) -> str:
+    return "" if burst is None else f", burst {burst}"
 
 
 def _more(left: int, burst: int | None, more_in_s: float) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatewayd.channel import OTHERS_KEPT, REFUSED_KEPT, SAMPLED, KeyConf
 from gatewayd.errors import Refusal
-from gatewayd.policy.explaining import is_key
+from gatewayd.keys import looks_like_key
 from gatewayd.policy.facts import Guard, Route, Target
 from gatewayd.policy.spending import Known
 
@@ -73,7 +73,7 @@ class Recent:
                 known = lease.known()
         elif exchange.service is not None:
             route = exchange.route
-            if fields.read_for is route and (credential := fields.credential) and is_key(credential):
+            if fields.read_for is route and (credential := fields.credential) and looks_like_key(credential):
                 public_id = fields.public_id
         if refusal is None:
             ring = self._others

@@ -6,8 +6,9 @@ import pytest
 
 from gatewayd.channel import KeyConf, RateConf
 from gatewayd.errors import PROBLEMS, Problem, Refusal
+from gatewayd.keys import visible_id
 from gatewayd.policy import explaining
-from gatewayd.policy.explaining import REMEDIES, STEPS, Seen, span, tell_limits, visible_id
+from gatewayd.policy.explaining import REMEDIES, STEPS, Seen, span, tell_limits
 from gatewayd.policy.guards import ORDER
 
 ADMIN_PROBLEMS_FROM = 100

@@ -33,7 +33,7 @@ from gatewayd.channel import (
 from gatewayd.errors import MISSING_KEY
 from gatewayd.keys import digest, new_key
 from gatewayd.policy.guards import ORDER
-from gatewayd.proxy import explain
+from gatewayd.proxy import what_if
 from gatewayd.proxy.explain import Explainer
 from gatewayd.proxy.recent import LONGEST_KEPT, Kept
 from tests.wire.harness import GET, Wire, service
@@ -269,7 +269,7 @@ async def test_a_failure_to_tell_is_an_answer_too(
     wire: Wire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control = Control(wire)
-    monkeypatch.setattr(explain, "read_head", lambda worker, head: 1 / 0)
+    monkeypatch.setattr(what_if, "read_head", lambda worker, head: 1 / 0)
     wire.worker._on_message(WhatIf(1, GET, "10.0.0.9"))
     assert control.sent == [Explained(1, None)]
     assert "could not be told" in caplog.text
