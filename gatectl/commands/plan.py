@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gatectl import consent, paging
-from gatectl.client import path_of
+from gatectl.client import path_of, without_secret
 from gatectl.errors import MisuseError
 from gatectl.grammar import Call, noun, refuse_both
-from gatectl.output import Column
+from gatectl.output import KINDS, Column, hour_text
+from gatectl.spans import span_of
 
 COLUMNS = (
     Column("name"),
@@ -27,6 +28,16 @@ COLUMNS = (
     Column("created_at", "time", wide=True),
 )
 VERSION_COLUMNS = (Column("version", "number"), Column("since", "time"), *COLUMNS[:5], *COLUMNS[5:10])
+
+SIMULATION_COLUMNS = (
+    Column("key"),
+    Column("name"),
+    Column("requests", "number"),
+    Column("would_refuse", "number"),
+    Column("earned", "money"),
+    Column("would_earn", "money"),
+    Column("units", "number", wide=True),
+)
 
 Ref = Annotated[str, typer.Argument(metavar="PLAN", help="Its name or id.")]
 Rate = Annotated[
@@ -142,6 +153,54 @@ def set_(
     _show_one(call, call.gateway.patch(path_of("plans", plan), changes, call.in_tenant))
 
 
+def simulate(
+    call: Call,
+    plan: Annotated[
+        str | None, typer.Argument(metavar="[PLAN]", help="Whose keys' usage is replayed.  [default: that of --like]")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="PLAN", help="Whose terms are tried.  [default: PLAN's]")
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", metavar="KEY", help="Only this key, of whatever plan; repeatable.")
+    ] = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="24h, 7d, this-month, last-month or 2026-09-01.")
+    ] = "30d",
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")] = None,
+    rate: NewRates = None,
+    no_rate: NoRate = False,
+    burst: Burst = None,
+    quota: Quota = None,
+    no_quota: NoQuota = False,
+    quota_mode: Mode = None,
+    shadow: Shadow = None,
+    price: Annotated[str | None, typer.Option("--price", metavar="AMOUNT", help="Of a request.")] = None,
+) -> None:
+    """Replay recorded usage against other terms. Nothing is changed.
+
+    Says of each key how many of its requests would have been refused, and what it would have earned. Usage is known by
+    the hour: within one it is taken as kindly as it can have been, so that more may have been refused, never less.
+    """
+    whose = plan or like
+    if whose is None:
+        raise MisuseError("whose usage?", "name a plan, or one with --like")
+    refuse_both(("--rate", rate, "--no-rate", no_rate), ("--burst", burst, "--no-rate", no_rate))
+    refuse_both(("--quota", quota, "--no-quota", no_quota))
+    body = _terms(rate, burst, quota, quota_mode, None, None, None, shadow, price)
+    body |= {field: nothing for field, asked, nothing in (("rates", no_rate, []), ("quota", no_quota, None)) if asked}
+    body |= {"like": like} if like else {}
+    body |= {"keys": [without_secret(each) for each in key]} if key else {}
+    answer = call.gateway.post(f"{path_of('plans', whose)}/simulate", body | span_of(since, until), call.in_tenant)
+    printer = call.printer
+    if printer.whole(answer):
+        return
+    tried = f"{_rates_text(answer['terms'])} at {answer['terms']['price']} {answer['currency']}"
+    printer.note(f"Usage from {hour_text(answer['since'])} up to {hour_text(answer['until'])}, had it been {tried}\n")
+    total = answer["total"] if len(answer["items"]) > 1 else None
+    printer.many([answer["items"]], SIMULATION_COLUMNS, total=total)
+
+
 def remove(
     call: Call,
     plans: Annotated[list[str], typer.Argument(metavar="PLAN", help="Names or ids.")],
@@ -152,6 +211,12 @@ def remove(
     consent.remove(
         call, "plan", plans, COLUMNS, lambda item: str(item["name"]), yes=yes, dry_run=dry_run, may_be_refused=True
     )
+
+
+def _rates_text(terms: Any) -> str:
+    rates = KINDS["rates"].human(terms["rates"]) if terms["rates"] else "no rates"
+    quota = f", {KINDS['quota'].human(terms['quota'])} ({terms['quota_mode']})" if terms["quota"] else ""
+    return f"{rates}{quota}{', in shadow' if terms['shadow'] else ''}"
 
 
 def _show_one(call: Call, plan: Any) -> None:
@@ -197,6 +262,13 @@ command = noun(
         "list": (list_, ["gatectl plan list", "gatectl plan list -o csv"]),
         "show": (show, ["gatectl plan show starter --versions", "gatectl plan show starter -o json"]),
         "set": (set_, ["gatectl plan set starter --rate 120/min", "gatectl plan set starter --no-quota"]),
+        "simulate": (
+            simulate,
+            [
+                "gatectl plan simulate starter --rate 30/min --since 7d",
+                "gatectl plan simulate --like starter --price 0.002",
+            ],
+        ),
         "remove": (remove, ["gatectl plan remove starter --dry-run", "gatectl plan remove starter --yes"]),
     },
 )

@@ -3,16 +3,17 @@
 import shutil
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import typer
 
 from gatectl import plots
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, argument, noun
+from gatectl.grammar import Call, noun
 from gatectl.output import Column, Object, hour_text
-from gatectl.times import parse_moment, rfc3339
+from gatectl.spans import span_of
+from gatectl.times import rfc3339
 
 DIMENSIONS = ("service", "route", "key", "client", "status", "tenant")
 MEASURES = (
@@ -80,17 +81,9 @@ def _query(
     service: str | None,
     key: str | None,
 ) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    with argument("--since"):
-        start = parse_moment(since, now)
-    with argument("--until"):
-        end = None if until is None else parse_moment(until, now)
-    if start >= (end or now):
-        raise MisuseError(f"--since {since} is not before {f'--until {until}' if until else 'now'}")
     return {
         **call.in_tenant,
-        "since": rfc3339(start),
-        "until": end and rfc3339(end),
+        **span_of(since, until),
         "by": ",".join(dimensions),
         "interval": interval,
         "service": service,

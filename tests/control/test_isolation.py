@@ -20,7 +20,7 @@ MADE: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
 }
 # Tenants are looked up by nobody but an operator of all; quotas are those of keys.
 SAME = {"quotas": "keys"}
-BODIES = {"grants": {"units": 5}, "reset": {}, "revoke": {}, "simulations": {}}
+BODIES = {"grants": {"units": 5}, "reset": {}, "revoke": {}, "simulate": {}}
 NOT_IN_TENANTS = {"tenants"}
 
 ADDRESSES = sorted(

@@ -199,6 +199,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         if rest == ["versions"]:
             first = {**item, "version": 1, "price": "0.0005", "since": "2026-10-01T00:00:00Z"}
             return 200, _page([{**item, "since": CREATED}, first], {})
+        if rest == ["simulate"]:
+            return 200, _simulation(item)
         if rest == ["revoke"]:
             item.update(status="revoked", revoked_at=CREATED)
         elif method == "PATCH":
@@ -283,6 +285,21 @@ def _usage(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
         ]
     total = usage_line(sum(item["requests"] for item in items), "12.6795")
     return {"since": "2026-11-20T02:00:00Z", "until": "2026-11-21T03:00:00Z", "items": items, "total": total}
+
+
+def _simulation(plan: Any) -> Any:
+    def line(requests: int, refused: int, earned: str, would_earn: str, **names: str) -> dict[str, Any]:
+        return {**names, "requests": requests, "units": requests, "would_refuse": refused, "earned": earned,
+                "would_earn": would_earn}  # fmt: skip
+
+    terms = {name: plan[name] for name in ("rates", "quota", "quota_mode", "shadow")}
+    items = [
+        line(12345, 345, "12.345", "24", key="gw_ab12cd34", name="ci"),
+        line(678, 0, "0.678", "1.356", key="gw_bc23df45", name=""),
+    ]
+    return {"plan": plan["name"], "tenant": "default", "currency": "EUR", "since": "2026-10-22T02:00:00Z",
+            "until": "2026-11-21T03:00:00Z", "terms": terms | {"price": "0.002"}, "items": items,
+            "total": line(13023, 345, "13.023", "25.356")}  # fmt: skip
 
 
 def _bill(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:

@@ -23,6 +23,7 @@ COMMANDS = (
     "plan list",
     "plan add gold --rate 60/min --price 0.002",
     "plan show starter --versions",
+    "plan simulate starter --price 0.002",
     "key list",
     "key show ci",
     "key create --service orders --plan starter",

@@ -1,0 +1,93 @@
+"""Simulations of plans: what the usage of a time would have met under other terms. Nothing is changed by one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import ColumnElement, and_
+from sqlmodel import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gatewayd.control import simulate as simulation
+from gatewayd.control.admin import plans
+from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
+from gatewayd.control.admin.problems import invalid
+from gatewayd.control.admin.refs import key_by, plan_by, tenant_by
+from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.terms import decode_rates, nanos_of, show_rates
+from gatewayd.control.tables import Key, Plan, Tenant
+from gatewayd.control.usage import Question
+from gatewayd.policy.amounts import format_time, parse_time
+from gatewayd.policy.pricing import format_nanos
+from gatewayd.policy.simulation import Terms
+
+_DEFAULT_RANGE_S = 30 * 86400
+
+_key = Key.__table__  # type: ignore[attr-defined]
+
+
+class Wanted(plans.ChangedTerms):
+    """Whose usage: the plan's keys, or `keys`. Against what: the plan, or the plan `like`, with what is given here."""
+
+    like: str | None = None
+    keys: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1000)] | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+async def simulate(request: Request) -> Response:
+    asked, control = read_query(request, InTenant), control_of(request)
+    wanted = await read_body(request, Wanted)
+    now = now_s()
+    until = now if wanted.until is None else checked("until", parse_time, wanted.until)
+    since = until - _DEFAULT_RANGE_S if wanted.since is None else checked("since", parse_time, wanted.since)
+    if since >= until:
+        raise invalid("since", "since is not before until")
+    await control.plane.catch_up()
+    question = Question(since, until)
+    ref = request.path_params["ref"]
+    return answer(await run_in_threadpool(_answer, control, asked.tenant, ref, wanted, question))
+
+
+def _answer(control: ControlState, tenant_ref: str, ref: str, wanted: Wanted, hours: Question) -> dict[str, Any]:
+    with control.database.read() as session:
+        tenant = tenant_by(session, tenant_ref)
+        plan = plan_by(session, tenant, ref)
+        base = plan if wanted.like is None else plan_by(session, tenant, wanted.like)
+        tried = Plan(**base.model_dump())  # never added to the session
+        nanos = plans.change_terms(tried, wanted, nanos_of(session, base.price_id))
+        trial = simulation.Trial(
+            since=hours.starts_at,
+            until=hours.ends_at,
+            terms=Terms(decode_rates(tried.rates), tried.quota, nanos),
+            quota_refuses=not tried.quota_soft,
+            shadow=tried.shadow,
+        )
+        replayed = simulation.replay(session.connection(), _keys(session, tenant, plan, wanted), trial)
+    return {
+        "plan": plan.name,
+        "tenant": tenant.slug,
+        "currency": tenant.currency,
+        "since": format_time(hours.starts_at),
+        "until": format_time(hours.ends_at),
+        "terms": {
+            "rates": show_rates(trial.terms.rates),
+            "quota": tried.quota,
+            "quota_mode": "soft" if tried.quota_soft else "hard",
+            "shadow": tried.shadow,
+            "price": format_nanos(nanos),
+        },
+        **replayed,
+    }
+
+
+def _keys(session: Session, tenant: Tenant, plan: Plan, wanted: Wanted) -> ColumnElement[bool]:
+    chosen: ColumnElement[bool] = _key.c.plan_id == plan.id
+    if wanted.keys is not None:
+        chosen = _key.c.id.in_([key_by(session, tenant, ref).id for ref in wanted.keys])
+    return and_(_key.c.tenant_id == tenant.id, chosen)
