@@ -8,6 +8,7 @@ is restarted in between; it is also a line of the audit and one of the log.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -23,13 +24,14 @@ from gatewayd.control.compile import find_key_by_id
 from gatewayd.control.database import Database
 from gatewayd.control.quotas import KeyQuota, quota_of
 from gatewayd.control.tables import Key, Plan, QuotaAlert, Tenant
+from gatewayd.errors import GatewayError
 from gatewayd.policy.amounts import period_of
 from gatewayd.policy.buckets import month_of
 
 ACTOR = "gatewayd"
 NEVER = 1 << 62  # units until the next threshold, where there is none
 _REMEMBERED = 1_000_000  # keys; beyond it all are looked up once more
-# Of one step, in which leases wait: keys of which it is asked whether they have alerts, and keys whose quota is read.
+# Of one step: keys of which it is asked whether they have alerts, and keys whose quota is read.
 _ASKED_AT_ONCE = 2000
 _READ_AT_ONCE = 100
 
@@ -47,6 +49,22 @@ class _Watched(NamedTuple):
     percents: tuple[int, ...]
 
 
+class _Passed(NamedTuple):
+    """Thresholds that a key has passed and of which nothing was told yet."""
+
+    key: _Watched
+    quota: KeyQuota
+    percents: list[int]
+
+
+class _Looked(NamedTuple):
+    """`left`: units to the next threshold, by key. `later`: keys that there was no time for."""
+
+    passed: list[_Passed]
+    left: dict[int, int]
+    later: list[int]
+
+
 class Alerts:
     """Lives on the event loop's thread, as ingest does."""
 
@@ -55,6 +73,7 @@ class Alerts:
         self._left: dict[int, int] = {}  # units to the next threshold, by key
         self._due: dict[int, None] = {}  # a set that keeps its order
         self._month_ends_at = 0.0
+        self._forgotten = 0
 
     def __repr__(self) -> str:
         return f"<Alerts {len(self._due)} keys due, {len(self._left)} known>"
@@ -70,8 +89,9 @@ class Alerts:
     def forget(self) -> None:
         """Plans, quotas or keys have changed: each key is looked up anew when it is next used."""
         self._left.clear()
+        self._forgotten += 1
 
-    def step(self, now: float) -> None:
+    async def step(self, now: float) -> None:
         """Look at keys that may have passed a threshold, and tell. What fails is tried again."""
         if now >= self._month_ends_at:
             self._month_ends_at = month_of(now)[1]
@@ -80,39 +100,47 @@ class Alerts:
         if not self._due:
             return
         due = list(self._due)[:_ASKED_AT_ONCE]
-        try:
-            watched = _watched(self._database.lookup, due)
-            looked_at = watched[:_READ_AT_ONCE]
-            self._left.update(dict.fromkeys(due, NEVER))
-            if passed := self._look(looked_at, now):
-                self._tell(passed, int(now))
-        except DBAPIError as error:
-            log.error("alerts cannot be stored for the moment: %s", error.orig)
-            return
-        for key_id in set(due) - {key.key_id for key in watched[_READ_AT_ONCE:]}:
+        for key_id in due:  # one that goes on meanwhile is due again
             del self._due[key_id]
+        forgotten = self._forgotten
+        try:
+            looked = await asyncio.to_thread(self._look, due, now)
+            if looked.passed:
+                self._tell(looked.passed, int(now))
+        except (DBAPIError, GatewayError) as error:
+            log.error("alerts cannot be stored for the moment: %s", error)
+            self._due.update(dict.fromkeys(due))
+            return
+        self._due.update(dict.fromkeys(looked.later))
+        if forgotten == self._forgotten:
+            self._left.update(looked.left)
         if len(self._left) > _REMEMBERED:
             self.forget()
 
-    def _look(self, all_watched: list[_Watched], now: float) -> list[tuple[_Watched, KeyQuota, list[int]]]:
-        """Keys that have passed thresholds of which nothing was told yet, and these."""
-        lookup = self._database.lookup
-        passed = []
-        for watched in all_watched:
-            conf = find_key_by_id(lookup, watched.key_id)
-            quota = quota_of(lookup, watched.key_id, None if conf is None else conf.quota, now)
-            if quota.limit is None:
-                continue
-            reached = [percent for percent in watched.percents if is_passed(quota, percent)]
-            ahead = watched.percents[len(reached) :]
-            if ahead:
-                self._left[watched.key_id] = -(-ahead[0] * quota.limit // 100) - quota.used
-            told = set(told_of(lookup, watched.key_id, quota.starts_at)) if reached else set()
-            if untold := [percent for percent in reached if percent not in told]:
-                passed.append((watched, quota, untold))
-        return passed
+    def _look(self, due: list[int], now: float) -> _Looked:
+        """In a thread: to add up a month of a key takes a millisecond or two, and leases do not wait so often."""
+        with self._database.read() as session:
+            connection = session.connection()
+            watched = _watched(connection, due)
+            left, passed = dict.fromkeys(due, NEVER), []
+            for key in watched[:_READ_AT_ONCE]:
+                conf = find_key_by_id(connection, key.key_id)
+                quota = quota_of(connection, key.key_id, None if conf is None else conf.quota, now)
+                if quota.limit is None:
+                    continue
+                reached = [percent for percent in key.percents if is_passed(quota, percent)]
+                ahead = key.percents[len(reached) :]
+                if ahead:
+                    left[key.key_id] = -(-ahead[0] * quota.limit // 100) - quota.used
+                told = set(told_of(connection, key.key_id, quota.starts_at)) if reached else set()
+                if untold := [percent for percent in reached if percent not in told]:
+                    passed.append(_Passed(key, quota, untold))
+            later = [key.key_id for key in watched[_READ_AT_ONCE:]]
+            for key_id in later:
+                del left[key_id]
+            return _Looked(passed, left, later)
 
-    def _tell(self, passed: list[tuple[_Watched, KeyQuota, list[int]]], now: int) -> None:
+    def _tell(self, passed: list[_Passed], now: int) -> None:
         with self._database.write() as session:
             change = Change(session, ACTOR, now)
             for watched, quota, percents in passed:

@@ -142,7 +142,7 @@ async def tidy(broker: Broker, database: Database, plane: Plane) -> None:
 async def watch(alerts: Alerts) -> None:
     while True:
         await asyncio.sleep(WATCH_S)
-        alerts.step(time.time_ns() // 1_000_000_000)
+        await alerts.step(time.time_ns() // 1_000_000_000)
 
 
 def main() -> None:

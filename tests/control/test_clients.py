@@ -67,6 +67,7 @@ def test_a_client_of_one_key(admin: Admin) -> None:
     [
         ({"name": ""}, "name"),
         ({"name": "a b"}, "name"),
+        ({"name": "a,b"}, "name"),
         ({"name": "cli_abcdefgh"}, "name"),
         ({"name": "ü"}, "name"),
         ({"name": "x" * 129}, "name"),

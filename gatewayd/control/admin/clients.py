@@ -28,8 +28,8 @@ from gatewayd.control.admin.terms import Burst, Rates, decode_rates, encode_rate
 from gatewayd.control.tables import Client, Key, Tenant
 from gatewayd.policy.amounts import format_time
 
-# What a header can carry without quoting. Not an id: it would stand for another client.
-_NAME = re.compile(r"(?!cli_)[!-~]{1,128}", re.ASCII)
+# As the data plane takes it from X-Client-ID. Not an id: it would stand for another client.
+_NAME = re.compile(r"(?!cli_)[A-Za-z0-9._~:+/=@-]{1,128}", re.ASCII)
 _MOST_NAMES = 1000
 
 
@@ -205,5 +205,5 @@ def _refuse_taken(session: Session, tenant: Tenant, key: Key | None, name: str) 
 
 def _check_name(name: str) -> str:
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{name[:80]!r} is not a client: 1 to 128 visible ASCII characters, and not cli_...")
+        raise ValueError(f"{name[:80]!r} is not a client: 1 to 128 letters, digits and ._~:+/=@-, and not cli_...")
     return name
