@@ -28,6 +28,7 @@ NOUNS = (
     Noun("status", "How the gateway is: workers, journal, database, problems."),
     Noun("explain", "What would become of a request, or became of one, and why."),
     Noun("service", "APIs behind the gateway and where they are."),
+    Noun("route", "What leads to a service: host, path, methods."),
     Noun("plan", "Rate limits, quotas and prices under one name."),
     Noun("key", "API keys: create, limit, revoke."),
     Noun("client", "Who stands behind X-Client-ID."),

@@ -71,7 +71,7 @@ PROBLEMS: Mapping[str, type[GatectlError]] = {
     "not_permitted": NotPermittedError,
 }
 
-_NAMED_THINGS = ("tenant", "service", "plan", "key", "client")
+_NAMED_THINGS = ("tenant", "service", "route", "plan", "key", "client")
 
 
 def from_problem(status: int, problem: Any) -> GatectlError:

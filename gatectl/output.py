@@ -113,6 +113,14 @@ def _grant(grant: Any) -> str:
     return f"+{_number(grant['units'])} until {_time(grant['until'])}{reason}"
 
 
+def _any(value: Any) -> str:
+    return _text(value) if value else "any"
+
+
+def _chosen(value: Any) -> str:
+    return _text(value) if value else "key's own"
+
+
 def _scope(value: Any) -> str:
     return _text(value) if value else "all"
 
@@ -132,16 +140,19 @@ KINDS: Mapping[str, Kind] = {
     "bursts": Kind(_bursts, _bursts),
     "percents": Kind(_percents, _text),
     "grants": Kind(_grants, _text),
+    "any": Kind(_any, _any),
+    "chosen": Kind(_chosen, _chosen),  # of a route's service: none named is the key's
     "scope": Kind(_scope, _scope),  # services of a key: none named is all
 }
 
+_SAYING_NONE = ("any", "chosen", "scope")  # kinds in which nothing named means something
 NOTHING = "-"  # not "": a shell's `read` takes two tabs for one
 
 
 def human(column: Column, item: Object) -> str:
     """A value as a person wants to see it."""
     value = column.of(item)
-    if value is None or (value == [] and column.kind not in ("rates", "scope")):
+    if (value is None and column.kind not in _SAYING_NONE) or (value == [] and column.kind not in ("rates", "scope")):
         return NOTHING
     return _printable(KINDS[column.kind].human(value)) or NOTHING
 
@@ -149,7 +160,7 @@ def human(column: Column, item: Object) -> str:
 def plain(column: Column, item: Object) -> str:
     """A value for a program: whole, without separators."""
     value = column.of(item)
-    return "" if value is None else KINDS[column.kind].plain(value)
+    return "" if value is None and column.kind not in _SAYING_NONE else KINDS[column.kind].plain(value)
 
 
 def _printable(text: str) -> str:

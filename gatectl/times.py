@@ -29,6 +29,12 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+def parse_seconds(text: str) -> float:
+    """A duration as the admin API takes it: whole where it is."""
+    seconds = parse_duration(text)
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
 def parse_moment(text: str, now: datetime) -> datetime:
     """The moment that `text` names, a duration being that long ago."""
     named = {

@@ -21,7 +21,7 @@ from tests.terminal import Terminal
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 ADMIN_PROBLEMS_FROM = 100
 # What differs from one run to the next: ids, times, counts and amounts of both, and the padding that follows from them.
-_VARYING = re.compile(r"\b(?:gw|key|pln|svc)_\w+|\d[\d,.:TZ-]*")
+_VARYING = re.compile(r"\b(?:gw|key|pln|rte|svc)_\w+|\d[\d,.:TZ-]*")
 
 
 def transcript() -> list[tuple[str, list[str]]]:

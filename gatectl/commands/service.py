@@ -12,7 +12,7 @@ from gatectl.client import path_of
 from gatectl.errors import MisuseError, RejectedError
 from gatectl.grammar import Call, argument, noun, refuse_both
 from gatectl.output import Column
-from gatectl.times import parse_duration, parse_size
+from gatectl.times import parse_seconds, parse_size
 
 COLUMNS = (
     Column("slug"),
@@ -185,16 +185,15 @@ def set_(
 def remove(
     call: Call,
     services: Annotated[list[str], typer.Argument(metavar="SERVICE", help="Names or ids.")],
+    force: Annotated[bool, typer.Option("--force", help="With the routes that lead to them.")] = False,
     yes: consent.Yes = False,
     dry_run: consent.DryRun = False,
 ) -> None:
     """Remove services; their usage stays on the bill."""
-    consent.remove(call, "service", services, COLUMNS, lambda item: str(item["slug"]), yes=yes, dry_run=dry_run)
-
-
-def _seconds(text: str) -> float:
-    seconds = parse_duration(text)
-    return int(seconds) if seconds == int(seconds) else seconds
+    query = {"force": "true"} if force else {}
+    consent.remove(
+        call, "service", services, COLUMNS, lambda item: str(item["slug"]), yes=yes, dry_run=dry_run, query=query
+    )
 
 
 def _file(path: str) -> str:
@@ -209,11 +208,11 @@ _FIELDS: Mapping[str, tuple[str, Callable[[Any], Any] | None]] = {
     "path": ("paths", None),
     "auth": ("auth", None),
     "preserve_host": ("preserve_host", None),
-    "timeout": ("timeout_s", _seconds),
-    "connect_timeout": ("connect_timeout_s", _seconds),
-    "first_byte_timeout": ("first_byte_timeout_s", _seconds),
-    "idle_timeout": ("idle_timeout_s", _seconds),
-    "tunnel_lifetime": ("tunnel_lifetime_s", _seconds),
+    "timeout": ("timeout_s", parse_seconds),
+    "connect_timeout": ("connect_timeout_s", parse_seconds),
+    "first_byte_timeout": ("first_byte_timeout_s", parse_seconds),
+    "idle_timeout": ("idle_timeout_s", parse_seconds),
+    "tunnel_lifetime": ("tunnel_lifetime_s", parse_seconds),
     "body_limit": ("body_limit_bytes", parse_size),
     "max_in_flight": ("in_flight_limit", None),
     "key_header": ("key_header", None),

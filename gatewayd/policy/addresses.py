@@ -125,7 +125,7 @@ def check_match_host(host: str) -> str:
         raise ValueError(f"{short(host)} has a port, which is not compared; leave it out (IPv6 stands in brackets)")
     if name.startswith("["):
         try:
-            return f"[{IPv6Address(lower[1:-1])}]"
+            return f"[{IPv6Address(lower.removeprefix('[').removesuffix(']'))}]"
         except ValueError:
             raise ValueError(f"{short(host)} is no IPv6 address in brackets") from None
     if _HOST_NAME.fullmatch(name) is None:

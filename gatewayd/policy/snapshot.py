@@ -71,8 +71,20 @@ def addresses(conf: ServiceConf) -> list[str]:
     return [f"/proxy/{conf.public_id}", *built_in_addresses(conf.tenant, conf.slug), *conf.paths]
 
 
-def match_of(conf: RouteConf) -> Match:
-    return Match(conf.path, conf.exact, conf.host, conf.methods)
+def all_matches(
+    services: Iterable[ServiceConf], routes: Iterable[RouteConf]
+) -> Iterator[tuple[Match, ServiceConf | None, RouteConf | None]]:
+    """What leads where: a service at an address of its own, or a route to a service; to none, to the key's own."""
+    by_id = {conf.id: conf for conf in services}
+    for service in by_id.values():
+        for address in addresses(service):
+            yield Match(address), service, None
+    for route in routes:
+        match = Match(route.path, route.exact, route.host, route.methods)
+        if route.service_id is None:
+            yield match, None, route
+        elif route.service_id in by_id:
+            yield match, by_id[route.service_id], route
 
 
 def compile_service(conf: ServiceConf, rotation: Rotation) -> Service:
@@ -106,14 +118,11 @@ class _Compiler:
         self._body_limit_bytes = body_limit_bytes
 
     def all_routes(self, routes: Iterable[RouteConf]) -> Iterator[tuple[Match, Route]]:
-        for service in self._services.values():
-            for address in addresses(service.conf):
-                yield Match(address), self.compile(_own_route(service, address), service)
-        for conf in routes:
-            if conf.service_id is None:
-                yield match_of(conf), self._key_routed(conf)
-            elif (found := self._services.get(conf.service_id)) is not None:
-                yield match_of(conf), self.compile(conf, found)
+        for match, of, conf in all_matches((service.conf for service in self._services.values()), routes):
+            if of is not None:
+                yield match, self.compile(conf or _own_route(of, match.path), self._services[of.id])
+            elif conf is not None:
+                yield match, self._key_routed(conf)
 
     def compile(self, conf: RouteConf, service: Service, *, chooses: _Choice | None = None) -> Route:
         of = service.conf
@@ -183,7 +192,7 @@ class _Choice:
         return route
 
 
-def _own_route(service: Service, address: str) -> RouteConf:
+def _own_route(service: ServiceConf, address: str) -> RouteConf:
     return RouteConf(0, "", service.tenant_id, service.id, address)
 
 

@@ -27,6 +27,10 @@ FIELDS = {
         "first_byte_timeout_s", "idle_timeout_s", "tunnel_lifetime_s", "in_flight_limit", "key_header", "tls_verify",
         "tls_server_name", "tls_ca_file", "tls_cert_file", "tls_key_file",
     },
+    "routes": {
+        "service", "path", "exact", "host", "methods", "prefix", "name", "auth", "rates", "weight", "timeout_s",
+        "first_byte_timeout_s", "body_limit_bytes", "networks",
+    },
     "plans": {
         "name", "rates", "burst", "quota", "quota_mode", "in_flight_limit", "shadow", "alerts", "clients_limit",
         "price",
@@ -63,6 +67,19 @@ def plan(name: str, limit: int, window_s: int, burst: int, quota: int | None, pr
     return {"id": f"pln_{name}", "name": name, "tenant": "default", "version": 2, "rates": [rate], "quota": quota,
             "quota_mode": "hard", "in_flight_limit": None, "shadow": False, "alerts": [80, 100] if quota else [],
             "clients_limit": 0, "price": price, "created_at": CREATED}  # fmt: skip
+
+
+def route(public_id: str | None, path: str, service: str | None, **more: Any) -> dict[str, Any]:
+    return {
+        "id": public_id, "name": "", "tenant": "default", "service": service, "host": None, "path": path,
+        "exact": False, "methods": None, "prefix": "strip", "auth": None, "rates": [], "weight": 1, "timeout_s": None,
+        "first_byte_timeout_s": None, "body_limit_bytes": None, "networks": [], "created_at": CREATED, **more,
+    }  # fmt: skip
+
+
+def candidate(reason: str, of: dict[str, Any]) -> dict[str, Any]:
+    fields = ("id", "name", "service", "host", "path", "exact", "methods")
+    return {**{field: of[field] for field in fields}, "reason": reason}
 
 
 def key(public_id: str, name: str, services: list[str], plan: str | None, **more: Any) -> dict[str, Any]:
@@ -108,6 +125,13 @@ def fresh_state() -> dict[str, Any]:
         "services": [
             service("orders", "http://127.0.0.1:8001", paths=["/v1/orders"], url="http://127.0.0.1:8080/v1/orders"),
             service("products", "http://127.0.0.1:8002", "http://127.0.0.1:8003", body_limit_bytes=10 << 20),
+        ],
+        "routes": [
+            route("rte_host2222", "/", "products", host="*.example.com", name="shop"),
+            route("rte_user2222", "/v1/users/{id}", "orders", methods=["GET", "HEAD"], name="reads", weight=5,
+                  rates=[{"name": "second", "limit": 100, "window_s": 1, "burst": 100}], timeout_s=2.5,
+                  networks=["10.0.0.0/8", "::1/128"], body_limit_bytes=1 << 20, prefix="/v2", auth="none"),
+            route("rte_keyd2222", "/api", None),
         ],
         "plans": [plan("pro", 50, 1, 100, None, "0.0005"), plan("starter", 60, 60, 10, 10000, "0.001")],
         "keys": [
@@ -162,7 +186,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         noun, *rest = path.removeprefix("/v1/").split("/")
         if noun == "explain":
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
-        if noun in ("status", "usage", "billing"):
+        if noun in ("status", "usage", "billing") or rest == ["test"]:
             return 200, READERS["/".join([noun, *rest])](self, query)
         items = self.state[noun]
         if query.get("tenant", "default") not in [tenant["slug"] for tenant in self.state["tenants"]]:
@@ -176,13 +200,14 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def _add(self, noun: str, items: list[Any], body: dict[str, Any]) -> Any:
         _check(noun, body)
         name = body.get("slug") or body.get("name")
-        if noun != "keys" and any(name in (item.get("slug"), item.get("name")) for item in items):
+        if noun != "keys" and name and any(name in (item.get("slug"), item.get("name")) for item in items):
             raise ProblemError(409, "conflict", f"{noun[:-1]} '{name}' exists already")
         if noun == "keys" and body.get("plan"):
             _find("plans", self.state["plans"], body["plan"])
         made = {
             "tenants": lambda: tenant(body["slug"], body.get("name", "")),
             "services": lambda: {**service(body["slug"]), **body},
+            "routes": lambda: {**route("rte_nw22pq33", "/", None), **body, "rates": []},
             "plans": lambda: plan(body["name"], 60, 60, body.get("burst", 60), 10000, body.get("price", "0.001")),
             "clients": lambda: client(body["name"], body.get("key"), 5 if "rates" in body else None),
             "keys": lambda: key("nw22pq33", body.get("name", ""), body.get("services", []), body.get("plan"),
@@ -378,11 +403,26 @@ def _remembered(request_id: str) -> Any:
                       would_pass=would_pass)  # fmt: skip
 
 
+def _tried(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
+    routes = daemon.state["routes"]
+    reasons = (
+        ("another host", routes[0]),
+        ("another path", routes[2]),
+        ("less specific", route(None, "/v1", "orders")),
+    )
+    winner = candidate("", routes[1]) if "/v1" in query["url"] else None
+    other = query["url"].startswith("/acme")
+    losers = [candidate(reason, each) for reason, each in reasons]
+    return {"method": query["method"], "host": "127.0.0.1:8080", "path": query["url"], "other_tenant": other,
+            "winner": winner, "losers": losers, "more": 0}  # fmt: skip
+
+
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "usage": _usage,
     "billing": _bill,
     "billing/keys": _bill_keys,
+    "routes/test": _tried,
 }
 
 

@@ -50,6 +50,29 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
     ("service set orders --no-path --no-body-limit --no-preserve-host",
      ("PATCH", "/v1/services/orders", {}, {"paths": [], "body_limit_bytes": None, "preserve_host": False})),
     ("service rm orders --yes", ("DELETE", "/v1/services/svc_orders", {}, None)),
+    ("service rm orders --force --yes", ("DELETE", "/v1/services/svc_orders", {"force": "true"}, None)),
+    ("route add --path /v1/users/{id} --to orders --host *.example.com --method GET --method HEAD --exact --prefix /v2 "
+     "--auth none --rate 100/s --rate 5k/min --weight 5 --timeout 5s --first-byte-timeout 1.5s --body-limit 1MiB "
+     "--network 10.0.0.0/8 --network ::1 --name new",
+     ("POST", "/v1/routes", {}, {
+         "service": "orders", "path": "/v1/users/{id}", "exact": True, "host": "*.example.com",
+         "methods": ["GET", "HEAD"], "prefix": "/v2", "auth": "none", "rates": ["100/s", "5k/min"], "weight": 5,
+         "timeout_s": 5, "first_byte_timeout_s": 1.5, "body_limit_bytes": 1048576, "networks": ["10.0.0.0/8", "::1"],
+         "name": "new"})),
+    ("route add --path /api --to key", ("POST", "/v1/routes", {}, {"service": None, "path": "/api"})),
+    ("route add --host a.b --to svc_key -t acme",
+     ("POST", "/v1/routes", {"tenant": "acme"}, {"service": "svc_key", "host": "a.b"})),
+    ("routes ls", ("GET", "/v1/routes", {"limit": "100"}, None)),
+    ("route list --addresses --all", ("GET", "/v1/routes", {"limit": "1000", "addresses": "true"}, None)),
+    ("route list --addresses -q", ("GET", "/v1/routes", {"limit": "100"}, None)),
+    ("route set reads --no-host --no-method --no-auth --no-rate --no-timeout --no-first-byte-timeout --no-body-limit "
+     "--no-network --no-exact --weight 0 --to products",
+     ("PATCH", "/v1/routes/reads", {}, {
+         "service": "products", "exact": False, "host": None, "methods": None, "auth": None, "rates": [], "weight": 0,
+         "timeout_s": None, "first_byte_timeout_s": None, "body_limit_bytes": None, "networks": []})),
+    ("route rm reads --yes", ("DELETE", "/v1/routes/rte_user2222", {}, None)),
+    ("route test POST http://api.example.com/v1?x=1",
+     ("GET", "/v1/routes/test", {"method": "POST", "url": "http://api.example.com/v1?x=1"}, None)),
     ("plan add p --rate 60/min --rate 10/s --burst 10 --quota 10000/month --price 0.001",
      ("POST", "/v1/plans", {}, {"name": "p", "rates": ["60/min", "10/s"], "burst": 10, "quota": "10000/month",
                                 "price": "0.001"})),
@@ -348,3 +371,34 @@ def test_a_byte_that_is_no_utf8_is_no_traceback(gatectl: Gatectl, daemon: FakeDa
 def test_the_tenant_is_carried_into_what_to_type_next(gatectl: Gatectl) -> None:
     written = gatectl.at_terminal("service", "add", "a", "http://b", "-t", "acme").plain
     assert "Next: gatectl key create --service a -t acme\n" in written
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("route add --path /v1", "--to is missing"),
+        ("route add --to orders", "neither --path nor --host is given"),
+        ("route set reads", "nothing to change"),
+        ("route set reads --rate 5/s --no-rate", "--rate and --no-rate contradict each other"),
+        ("route add --path /v1 --to orders --timeout 5", "--timeout: '5' is not a duration"),
+    ],
+)
+def test_routes_that_cannot_be(gatectl: Gatectl, daemon: FakeDaemon, command: str, says: str) -> None:
+    ended = gatectl(*shlex.split(command))
+    assert (ended.code, ended.out) == (2, "")
+    assert says in ended.err
+    assert daemon.requests == []
+
+
+def test_a_route_test_tells_whose_request_it_is(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    taken = gatectl("route", "test", "GET", "/v1/users/7")
+    assert taken.out.splitlines()[1].split("\t") == [
+        "taken", "any", "/v1/users/{id}", "GET,HEAD", "orders", "reads", "no", "rte_user2222"
+    ]  # fmt: skip
+    nothing = gatectl("route", "test", "GET", "/nothing")
+    assert (nothing.code, nothing.err) == (0, "gatectl: no route is taken: the answer is 404 no_route\n")
+    others = gatectl("route", "test", "GET", "/acme/x")
+    assert (others.code, others.err) == (0, "gatectl: a route of another tenant is taken\n")
+    at_terminal = gatectl.at_terminal("route", "test", "GET", "/v1/users/7").plain
+    assert "another host" in at_terminal
+    assert "another path" not in at_terminal

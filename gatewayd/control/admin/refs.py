@@ -11,7 +11,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from gatewayd import keys
 from gatewayd.control.admin.problems import conflict, invalid, not_found
-from gatewayd.control.tables import Key, Plan, Service, Tenant
+from gatewayd.control.tables import Key, Plan, Route, Service, Tenant
 
 _MOST_NAMES = 1000  # searched for a near one
 _KEY_ID = re.compile(r"(?:key_|gw_)?([a-z0-9]{8})", re.ASCII)
@@ -38,6 +38,16 @@ def service_by(session: Session, tenant: Tenant, ref: str, *, gone_too: bool = F
 
 def plan_by(session: Session, tenant: Tenant, ref: str) -> Plan:
     return _named(session, Plan, col(Plan.name), tenant, ref)
+
+
+def route_by(session: Session, tenant: Tenant, ref: str) -> Route:
+    """By id, or by name where it has one."""
+    live = (col(Route.tenant_id) == tenant.id, col(Route.removed_at).is_(None))
+    found = session.exec(select(Route).where((Route.public_id == ref) | (Route.name == ref), *live)).first()
+    if found is None or not ref:
+        names = session.execute(select(Route.name, Route.public_id).where(*live).limit(_MOST_NAMES))
+        raise not_found("route", ref, [name for row in names for name in row if name])
+    return found
 
 
 def key_by(session: Session, tenant: Tenant, ref: str) -> Key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -16,13 +16,14 @@ from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import change
+from gatewayd.control.admin.claims import refuse_claimed
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, service_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.compile import tls_conf
-from gatewayd.control.tables import Service, Target, Tenant
+from gatewayd.control.tables import Route, Service, Target, Tenant
 from gatewayd.policy.addresses import (
     DEFAULT_TENANT,
     Claim,
@@ -31,7 +32,6 @@ from gatewayd.policy.addresses import (
     check_server_name,
     check_slug,
     check_target,
-    claimed_already,
     split_socket,
 )
 from gatewayd.policy.amounts import format_time
@@ -94,7 +94,12 @@ _PLAIN = (
     "auth", "preserve_host", "timeout_s", "connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s",
     "tunnel_lifetime_s", "body_limit_bytes", "in_flight_limit", "tls_verify",
 )  # fmt: skip
+MOST_NAMED = 10  # in an error
 _TLS_FILES = ("tls_ca_file", "tls_cert_file", "tls_key_file")
+
+
+class Removal(InTenant, frozen=True, kw_only=True):
+    force: bool = False  # with the routes that lead to it
 
 
 class ServiceView(msgspec.Struct):
@@ -169,7 +174,7 @@ async def add(request: Request) -> Response:
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         _refuse_taken(made.session, tenant, slug)
-        _refuse_conflict(made.session, Claim(tenant.slug, slug, paths), None)
+        refuse_claimed(made.session, Claim(tenant.slug, slug, paths), None)
         assert tenant.id is not None
         service = Service(
             public_id=new_public_id(made.session, Service, "svc_"),
@@ -212,7 +217,7 @@ async def set_(request: Request) -> Response:
             _check_tls_files(service)
         if wanted.paths is not UNSET:
             paths = _check_paths(wanted.paths)
-            _refuse_conflict(made.session, Claim(tenant.slug, service.slug, paths), service.id)
+            refuse_claimed(made.session, Claim(tenant.slug, service.slug, paths), service.id)
             service.paths = _json(paths)
         if wanted.targets is not UNSET:
             targets = _check_targets(wanted.targets, control)
@@ -225,11 +230,12 @@ async def set_(request: Request) -> Response:
 
 
 async def remove(request: Request) -> Response:
-    asked, control = read_query(request, InTenant), control_of(request)
+    asked, control = read_query(request, Removal), control_of(request)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         service = service_by(made.session, tenant, request.path_params["ref"])
         before = show(service, tenant, _targets_of(made.session, [service])[service.id], control.url)
+        _remove_routes(made.session, service, tenant, made.at, force=asked.force)
         service.removed_at = made.at
         made.session.add(service)
         made.note("service.remove", tenant.slug, service.public_id, before)
@@ -288,19 +294,18 @@ def _refuse_taken(session: Session, tenant: Tenant, slug: str) -> None:
         raise conflict(f"{slug!r} is a tenant, so /{slug}/ would be ambiguous for a service of the tenant default")
 
 
-def _refuse_conflict(session: Session, claim: Claim, own_id: int | None) -> None:
-    reason = claimed_already(claim, _claims(session, own_id))
-    if reason is not None:
-        raise conflict(reason)
-
-
-def _claims(session: Session, but: int | None) -> Iterator[Claim]:
-    rows = session.execute(
-        select(Tenant.slug, Service.slug, Service.paths, Service.id)
-        .join(Tenant, col(Tenant.id) == col(Service.tenant_id))
-        .where(col(Service.removed_at).is_(None))
-    )
-    return (Claim(tenant, slug, _paths.decode(paths)) for tenant, slug, paths, id_ in rows if id_ != but)
+def _remove_routes(session: Session, service: Service, tenant: Tenant, at: int, *, force: bool) -> None:
+    """With the service, if that was asked for: a route without its service would answer nobody."""
+    live = select(Route).where(Route.service_id == service.id, col(Route.removed_at).is_(None))
+    routes = session.exec(live.order_by(col(Route.id))).all()
+    if routes and not force:
+        named = ", ".join(route.name or route.public_id for route in routes[:MOST_NAMED])
+        more = f" and {len(routes) - MOST_NAMED} more" if len(routes) > MOST_NAMED else ""
+        lead = "route leads" if len(routes) == 1 else "routes lead"
+        raise conflict(f"{lead} to service {service.slug!r}: {named}{more}; force removes them with it")
+    for route in routes:
+        route.removed_at = at
+        session.add(route)
 
 
 def _targets_of(session: Session, services: Sequence[Service]) -> dict[int | None, list[str]]:

@@ -1,0 +1,392 @@
+"""Routes: what leads to a service beside the addresses it has of itself, and under what policy."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlmodel import Session, col, select
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gatewayd.channel import RateConf, RouteConf, ServiceConf
+from gatewayd.control.admin.answers import answer, created
+from gatewayd.control.admin.changes import change
+from gatewayd.control.admin.claims import match_of, refuse_clash
+from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
+from gatewayd.control.admin.pages import PagedInTenant
+from gatewayd.control.admin.problems import conflict, invalid
+from gatewayd.control.admin.refs import new_public_id, route_by, service_by, tenant_by
+from gatewayd.control.admin.services import Bytes, Seconds
+from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.terms import show_rates
+from gatewayd.control.compile import snapshot
+from gatewayd.control.tables import Route, Service, Tenant
+from gatewayd.policy.addresses import check_characters, check_match_host, check_pattern
+from gatewayd.policy.allowing import check_methods, check_network
+from gatewayd.policy.amounts import format_time, parse_rate
+from gatewayd.policy.routing import Match, Rank, Router, mismatch
+from gatewayd.policy.snapshot import all_matches
+
+Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
+Rates = Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
+Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Auth = Literal["key", "none"]
+
+MOST_LOSERS = 100  # shown by `test`
+_URL = re.compile(r"(?:https?://(?P<host>[^/?#]*))?(?P<path>/[^?#]*)?(?:\?[^#]*)?", re.ASCII | re.IGNORECASE)
+_strings = msgspec.json.Decoder(tuple[str, ...])
+_rates = msgspec.json.Decoder(tuple[RateConf, ...])
+
+
+class NewRoute(msgspec.Struct, forbid_unknown_fields=True):
+    """`service` null: the key's own."""
+
+    service: str | None
+    path: str = "/"
+    exact: bool = False
+    host: str | None = None
+    methods: Texts | None = None
+    prefix: str = "strip"
+    name: str = ""
+    auth: Auth | None = None
+    rates: Rates = ()
+    weight: Weight = 1
+    timeout_s: Seconds | None = None
+    first_byte_timeout_s: Seconds | None = None
+    body_limit_bytes: Bytes | None = None
+    networks: Texts = ()
+
+
+class ChangedRoute(msgspec.Struct, forbid_unknown_fields=True):
+    service: str | UnsetType | None = UNSET
+    path: str | UnsetType = UNSET
+    exact: bool | UnsetType = UNSET
+    host: str | UnsetType | None = UNSET
+    methods: Texts | UnsetType | None = UNSET
+    prefix: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    auth: Auth | UnsetType | None = UNSET
+    rates: Rates | UnsetType = UNSET
+    weight: Weight | UnsetType = UNSET
+    timeout_s: Seconds | UnsetType | None = UNSET
+    first_byte_timeout_s: Seconds | UnsetType | None = UNSET
+    body_limit_bytes: Bytes | UnsetType | None = UNSET
+    networks: Texts | UnsetType = UNSET
+
+
+_FIELDS = tuple(field.name for field in msgspec.structs.fields(NewRoute))
+
+
+class RouteView(msgspec.Struct):
+    """`id` null: an address that its service has of itself."""
+
+    id: str | None
+    name: str
+    tenant: str
+    service: str | None
+    host: str | None
+    path: str
+    exact: bool
+    methods: tuple[str, ...] | None
+    prefix: str
+    auth: str | None
+    rates: list[dict[str, Any]]
+    weight: int
+    timeout_s: float | None
+    first_byte_timeout_s: float | None
+    body_limit_bytes: int | None
+    networks: tuple[str, ...]
+    created_at: str | None
+
+
+class Listed(PagedInTenant, frozen=True, kw_only=True):
+    addresses: bool = False  # those of the tenant's services too
+
+
+class Asked(InTenant, frozen=True, kw_only=True):
+    url: str
+    method: str = "GET"
+
+
+class Candidate(msgspec.Struct):
+    """A route as `test` shows it. `reason`: why it is not the one, or nothing."""
+
+    id: str | None
+    name: str
+    service: str | None
+    host: str | None
+    path: str
+    exact: bool
+    methods: tuple[str, ...] | None
+    reason: str
+
+
+def show(route: Route, tenant: Tenant, service: str | None) -> RouteView:
+    return RouteView(
+        id=route.public_id,
+        name=route.name,
+        tenant=tenant.slug,
+        service=service,
+        host=route.host,
+        path=route.path,
+        exact=route.exact,
+        methods=match_of(route).methods,
+        prefix=route.prefix,
+        auth=route.auth,
+        rates=show_rates(_rates.decode(route.rates)),
+        weight=route.weight,
+        timeout_s=route.timeout_s,
+        first_byte_timeout_s=route.first_byte_timeout_s,
+        body_limit_bytes=route.body_limit_bytes,
+        networks=_strings.decode(route.networks),
+        created_at=format_time(route.created_at),
+    )
+
+
+def list_(request: Request) -> Response:
+    """In the order in which they are tried."""
+    asked = read_query(request, Listed)
+    with control_of(request).database.read() as session:
+        tenant = tenant_by(session, asked.tenant)
+        names = _service_names(session, tenant)
+        live = select(Route).where(Route.tenant_id == tenant.id, col(Route.removed_at).is_(None))
+        ranked = [(match_of(route).rank(), route) for route in session.exec(live)]
+        shown: list[tuple[Rank, RouteView | Route]] = [*ranked]
+        if asked.addresses:
+            services = [conf for conf in snapshot(session.connection()).services if conf.tenant_id == tenant.id]
+            shown += [
+                (match.rank(), _show_address(match, conf)) for match, conf, _ in all_matches(services, ()) if conf
+            ]
+        shown.sort(key=lambda pair: pair[0])
+        if asked.after is not None:
+            place = _place(asked.after)
+            shown = [pair for pair in shown if pair[0] > place]
+        items = [
+            show(item, tenant, names.get(item.service_id)) if isinstance(item, Route) else item
+            for _, item in shown[: asked.limit]
+        ]
+        more = len(shown) > asked.limit
+        return answer({"items": items, "next": _cursor(items[-1]) if more else None})
+
+
+def get(request: Request) -> Response:
+    asked = read_query(request, InTenant)
+    with control_of(request).database.read() as session:
+        tenant = tenant_by(session, asked.tenant)
+        route = route_by(session, tenant, request.path_params["ref"])
+        return answer(show(route, tenant, _service_names(session, tenant).get(route.service_id)))
+
+
+async def add(request: Request) -> Response:
+    asked = read_query(request, InTenant)
+    new = await read_body(request, NewRoute)
+    with change(request) as made:
+        tenant = tenant_by(made.session, asked.tenant)
+        assert tenant.id is not None
+        route = Route(
+            public_id=new_public_id(made.session, Route, "rte_"), tenant_id=tenant.id, path="/", created_at=made.at
+        )
+        _set(made.session, tenant, route, {name: getattr(new, name) for name in _FIELDS})
+        made.session.add(route)
+        shown = show(route, tenant, _service_names(made.session, tenant).get(route.service_id))
+        made.note("route.add", tenant.slug, route.public_id, after=shown)
+    await control_of(request).plane.publish_snapshot()
+    return created(shown)
+
+
+async def set_(request: Request) -> Response:
+    asked = read_query(request, InTenant)
+    wanted = await read_body(request, ChangedRoute)
+    with change(request) as made:
+        tenant = tenant_by(made.session, asked.tenant)
+        route = route_by(made.session, tenant, request.path_params["ref"])
+        names = _service_names(made.session, tenant)
+        before = show(route, tenant, names.get(route.service_id))
+        given = {name: value for name in _FIELDS if (value := getattr(wanted, name)) is not UNSET}
+        _set(made.session, tenant, route, given)
+        made.session.add(route)
+        shown = show(route, tenant, names.get(route.service_id))
+        made.note("route.set", tenant.slug, route.public_id, before, shown)
+    await control_of(request).plane.publish_snapshot()
+    return answer(shown)
+
+
+async def remove(request: Request) -> Response:
+    asked = read_query(request, InTenant)
+    with change(request) as made:
+        tenant = tenant_by(made.session, asked.tenant)
+        route = route_by(made.session, tenant, request.path_params["ref"])
+        before = show(route, tenant, _service_names(made.session, tenant).get(route.service_id))
+        route.removed_at = made.at
+        made.session.add(route)
+        made.note("route.remove", tenant.slug, route.public_id, before)
+    await control_of(request).plane.publish_snapshot()
+    return answer(before)
+
+
+def test(request: Request) -> Response:
+    """Which route a request would take, and why none of the others. Found by what the data plane finds it with."""
+    asked, control = read_query(request, Asked), control_of(request)
+    method = checked("method", check_methods, asked.method)
+    if method is None or len(method) != 1:
+        raise invalid("method", "must be one method such as GET")
+    host, path = checked("url", _split_url, asked.url)
+    wanted = (path.encode(), (control.listen if host is None else host).encode(), method[0].encode())
+    with control.database.read() as session:
+        tenant = tenant_by(session, asked.tenant)
+        confs = snapshot(session.connection())
+        names = dict(session.exec(select(Route.id, Route.name).where(Route.tenant_id == tenant.id)).all())
+    found = sorted(all_matches(confs.services, confs.routes), key=lambda each: each[0].rank())
+    number = Router((each[0], index) for index, each in enumerate(found)).match(*wanted)
+    winner = None if number is None else found[number]
+    losers = [
+        _candidate(each, names, _reason(mismatch(each[0], *wanted)))
+        for each in found
+        if each is not winner and _tenant_id(each) == tenant.id
+    ]
+    # Nearest first where not all are shown: what is on another path has nothing to do with the request.
+    losers.sort(key=lambda loser: loser.reason == _REASONS["path"])
+    taken = winner is not None and _tenant_id(winner) != tenant.id
+    return answer({
+        "method": method[0],
+        "host": wanted[1].decode(),
+        "path": path,
+        "other_tenant": taken,
+        "winner": None if winner is None or taken else _candidate(winner, names, ""),
+        "losers": losers[:MOST_LOSERS],
+        "more": max(0, len(losers) - MOST_LOSERS),
+    })  # fmt: skip
+
+
+_REASONS = {"host": "another host", "path": "another path", "method": "another method"}
+
+
+def _reason(fails: str | None) -> str:
+    return "less specific" if fails is None else _REASONS[fails]
+
+
+Found = tuple[Match, ServiceConf | None, RouteConf | None]
+
+
+def _tenant_id(found: Found) -> int:
+    _, service, route = found
+    of = route or service
+    assert of is not None
+    return of.tenant_id
+
+
+def _candidate(found: Found, names: dict[int | None, str], reason: str) -> Candidate:
+    match, service, route = found
+    return Candidate(
+        id=None if route is None else route.public_id,
+        name="" if route is None else names.get(route.id, ""),
+        service=None if service is None else service.slug,
+        host=match.host,
+        path=match.path,
+        exact=match.exact,
+        methods=match.methods,
+        reason=reason,
+    )
+
+
+def _split_url(url: str) -> tuple[str | None, str]:
+    """Host and path as they would come; only what a request line may hold."""
+    match = _URL.fullmatch(url)
+    if match is None or not url.isascii() or not url.isprintable() or " " in url or not url:
+        raise ValueError(
+            f"{url[:80]!r} is no URL such as http://api.example.com/v1/users, and no path such as /v1/users"
+        )
+    return match["host"], match["path"] or "/"
+
+
+def _show_address(match: Match, service: ServiceConf) -> RouteView:
+    return RouteView(
+        id=None, name="", tenant=service.tenant, service=service.slug, host=None, path=match.path, exact=False,
+        methods=None, prefix="strip", auth=None, rates=[], weight=1, timeout_s=None, first_byte_timeout_s=None,
+        body_limit_bytes=None, networks=(), created_at=None,
+    )  # fmt: skip
+
+
+def _cursor(item: RouteView) -> str:
+    """The place behind this one. By what it matches, so that the list goes on where it was though that is gone."""
+    match = [item.path, item.exact, item.host, item.methods]
+    return base64.urlsafe_b64encode(msgspec.json.encode(match)).decode().rstrip("=")
+
+
+def _place(cursor: str) -> Rank:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        place = msgspec.json.decode(text, type=tuple[str, bool, str | None, tuple[str, ...] | None])
+        return Match(*place).rank()
+    except ValueError:
+        raise invalid("after", f"{cursor[:40]!r} is not a cursor that a list gave") from None
+
+
+def _service_names(session: Session, tenant: Tenant) -> dict[int | None, str]:
+    return dict(session.exec(select(Service.id, Service.slug).where(Service.tenant_id == tenant.id)).all())
+
+
+def _set(session: Session, tenant: Tenant, route: Route, given: dict[str, Any]) -> None:
+    """Check what was given, take it over, and see whether the whole may stand."""
+    if "service" in given:
+        ref = given["service"]
+        route.service_id = None if ref is None else service_by(session, tenant, ref).id
+    if "name" in given:
+        name = checked("name", check_display_name, given["name"])
+        _refuse_taken(session, tenant, route, name)
+        route.name = name
+    if "path" in given:
+        route.path = checked("path", check_pattern, given["path"])
+    if "host" in given:
+        route.host = None if given["host"] is None else checked("host", check_match_host, given["host"])
+    if "methods" in given:
+        methods = checked("methods", check_methods, ",".join(given["methods"])) if given["methods"] else None
+        route.methods = None if methods is None else _json(methods)
+    if "prefix" in given:
+        route.prefix = checked("prefix", _check_prefix, given["prefix"])
+    if "rates" in given:
+        route.rates = _json(_read_rates(given["rates"]))
+    if "networks" in given:
+        networks = [checked("networks", check_network, network) for network in given["networks"]]
+        route.networks = _json(tuple(dict.fromkeys(networks)))
+    for field in ("exact", "auth", "weight", "timeout_s", "first_byte_timeout_s", "body_limit_bytes"):
+        if field in given:
+            setattr(route, field, given[field])
+    if route.service_id is None and route.auth == "none":
+        raise invalid("auth", "auth must be key where the key's own service answers")
+    refuse_clash(session, tenant.slug, match_of(route), route.id)
+
+
+def _refuse_taken(session: Session, tenant: Tenant, route: Route, name: str) -> None:
+    """A route is called by its name, where it has one."""
+    live = (Route.tenant_id == tenant.id, Route.name == name, col(Route.removed_at).is_(None))
+    other = session.exec(select(Route.id).where(*live, col(Route.public_id) != route.public_id)).first()
+    if name and other is not None:
+        raise conflict(f"route {name!r} exists already")
+
+
+def _check_prefix(prefix: str) -> str:
+    if prefix in ("strip", "keep"):
+        return prefix
+    if not prefix.startswith("/"):
+        raise ValueError(f"{prefix[:80]!r} is neither strip nor keep nor a path such as /v2 in the prefix's place")
+    if "{" in prefix:
+        raise ValueError(f"{prefix[:80]!r} has a name, which stands for nothing here")
+    check_characters(prefix)
+    return prefix.rstrip("/") or "strip"
+
+
+def _read_rates(texts: Sequence[str]) -> tuple[RateConf, ...]:
+    rates = tuple(checked("rates", parse_rate, text) for text in texts)
+    if len({rate.window_s for rate in rates}) < len(rates):
+        raise invalid("rates", "two rates have the same window; give one of them")
+    return rates
+
+
+def _json(values: Iterable[Any]) -> str:
+    return msgspec.json.encode(values).decode()
