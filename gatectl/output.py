@@ -125,9 +125,20 @@ def _scope(value: Any) -> str:
     return _text(value) if value else "all"
 
 
+def _weights(value: Any) -> list[str]:
+    return [f"{url}={weight}" for url, weight in value.items()]
+
+
+def _header_rules(value: Any) -> list[str]:
+    """As they are typed."""
+    return [f"{rule['action']} {rule['name']}" + (f": {rule['value']}" if rule.get("value") else "") for rule in value]
+
+
 KINDS: Mapping[str, Kind] = {
     "text": Kind(_text, _text),
     "lines": Kind(lambda value: "\n".join(value), _text),  # a list; for people one a line
+    "weights": Kind(lambda value: "\n".join(_weights(value)), lambda value: _text(_weights(value))),
+    "headers": Kind(lambda value: "\n".join(_header_rules(value)), lambda value: _text(_header_rules(value))),
     "status": Kind(_text, _text),
     "time": Kind(_time, str),
     "hour": Kind(hour_text, str),

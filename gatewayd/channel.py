@@ -326,6 +326,24 @@ class Explained(msgspec.Struct, frozen=True, tag="explained"):
     told: Told | None
 
 
+class TargetSeen(msgspec.Struct, frozen=True, array_like=True):
+    """How a worker sees a target of a service. Times are seconds since 1970."""
+
+    service_id: int
+    url: str
+    state: str  # of `policy.health.State`
+    since_s: int
+    error: str = ""  # the last one
+    error_at_s: int = 0
+    in_flight: int = 0  # of one that is drained
+
+
+class TargetsSeen(msgspec.Struct, frozen=True, tag="targets_seen"):
+    """All targets that are not healthy or have failed, in place of those that were told before."""
+
+    targets: tuple[TargetSeen, ...]
+
+
 # From control.
 
 
@@ -398,8 +416,31 @@ class Finding(msgspec.Struct, frozen=True, tag="finding"):
     answer: KeyFound | LeaseGranted
 
 
-FromWorker = Hello | FindKey | LeaseAsked | LeaseReturned | Applied | WorkerStats | Inquiry | Explained
-FromControl = Greeting | Welcome | SnapshotChanged | KeysChanged | KeyFound | LeaseGranted | WhatIf | Recall | Finding
+class TargetChecked(msgspec.Struct, frozen=True, array_like=True):
+    service_id: int
+    url: str
+    healthy: bool
+
+
+class TargetsChecked(msgspec.Struct, frozen=True, tag="targets_checked"):
+    """What control's probes have found out of these targets. Of others, the last news stands."""
+
+    targets: tuple[TargetChecked, ...]
+
+
+FromWorker = Hello | FindKey | LeaseAsked | LeaseReturned | Applied | WorkerStats | TargetsSeen | Inquiry | Explained
+FromControl = (
+    Greeting
+    | Welcome
+    | SnapshotChanged
+    | KeysChanged
+    | KeyFound
+    | LeaseGranted
+    | TargetsChecked
+    | WhatIf
+    | Recall
+    | Finding
+)
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -1,18 +1,16 @@
 """`gatectl service`: the APIs behind the gateway."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from gatectl import consent, paging
+from gatectl import service_options as given
 from gatectl.client import path_of
-from gatectl.errors import MisuseError, RejectedError
-from gatectl.grammar import Call, argument, noun, refuse_both
+from gatectl.errors import MisuseError
+from gatectl.grammar import Call, noun
 from gatectl.output import Column
-from gatectl.times import parse_seconds, parse_size
+from gatectl.service_options import named_as_typed, options
 
 COLUMNS = (
     Column("slug"),
@@ -32,6 +30,24 @@ COLUMNS = (
     Column("tls_ca_file", wide=True),
     Column("tls_cert_file", wide=True),
     Column("tls_key_file", wide=True),
+    Column("weights", "weights", wide=True),
+    Column("drained", "lines", wide=True),
+    Column("balance", wide=True),
+    Column("hash_on", wide=True),
+    Column("health.path", wide=True),
+    Column("health.interval_s", "seconds", wide=True),
+    Column("health.timeout_s", "seconds", wide=True),
+    Column("health.healthy_after", "number", wide=True),
+    Column("health.unhealthy_after", "number", wide=True),
+    Column("health.eject_after", "number", wide=True),
+    Column("health.eject_s", "seconds", wide=True),
+    Column("health.slow_start_s", "seconds", wide=True),
+    Column("breaker.failures", "number", wide=True),
+    Column("breaker.ratio", "number", wide=True),
+    Column("breaker.window_s", "seconds", wide=True),
+    Column("breaker.open_s", "seconds", wide=True),
+    Column("request_headers", "headers", wide=True),
+    Column("response_headers", "headers", wide=True),
     Column("key_header", wide=True),
     Column("preserve_host", wide=True),
     Column("tenant", wide=True),
@@ -39,54 +55,20 @@ COLUMNS = (
     Column("created_at", "time", wide=True),
 )
 
+TARGET_COLUMNS = (
+    Column("service"),
+    Column("url"),
+    Column("weight", "number"),
+    Column("state", "status"),
+    Column("since", "time"),
+    Column("seen_by", "lines"),
+    Column("in_flight", "number", wide=True),
+    Column("error"),
+    Column("error_at", "time", wide=True),
+)
+DRAIN_COLUMNS = (Column("service"), Column("target"), Column("drained"), Column("in_flight", "number"))
+
 Ref = Annotated[str, typer.Argument(metavar="SERVICE", help="Its name or id.")]
-Target = Annotated[list[str] | None, typer.Option("--target", metavar="URL", help="One more place where it runs.")]
-Path = Annotated[
-    list[str] | None, typer.Option("--path", metavar="PREFIX", help="Serve it under this path too; / for a whole host.")
-]
-Auth = Annotated[Literal["key", "none"] | None, typer.Option("--auth", help="What callers must show.  [default: key]")]
-PreserveHost = Annotated[
-    bool | None, typer.Option("--preserve-host/--no-preserve-host", help="Pass the caller's Host on to the target.")
-]
-Timeout = Annotated[str | None, typer.Option("--timeout", metavar="TIME", help="For a whole answer.  [default: 30s]")]
-NoTimeout = Annotated[bool, typer.Option("--no-timeout", help="An answer may take as long as it takes.")]
-ConnectTimeout = Annotated[
-    str | None, typer.Option("--connect-timeout", metavar="TIME", help="For connecting.  [default: 10s]")
-]
-FirstByteTimeout = Annotated[
-    str | None, typer.Option("--first-byte-timeout", metavar="TIME", help="For an answer to begin.  [default: 30s]")
-]
-IdleTimeout = Annotated[
-    str | None,
-    typer.Option("--idle-timeout", metavar="TIME", help="For the next byte of an answer or tunnel.  [default: 5m]"),
-]
-TunnelLifetime = Annotated[
-    str | None, typer.Option("--tunnel-lifetime", metavar="TIME", help="Of a WebSocket or the like.  [default: 1d]")
-]
-NoTunnelLifetime = Annotated[bool, typer.Option("--no-tunnel-lifetime", help="Tunnels may stay for ever.")]
-MaxInFlight = Annotated[
-    int | None, typer.Option("--max-in-flight", metavar="N", help="Requests at once, in each worker; 503 beyond.")
-]
-TlsVerify = Annotated[
-    bool | None,
-    typer.Option("--tls-verify/--no-tls-verify", help="Check the certificates of https targets.  [default: yes]"),
-]
-TlsServerName = Annotated[
-    str | None,
-    typer.Option("--tls-server-name", metavar="NAME", help="Whose certificate it must be, if not the URL's."),
-]
-TlsCa = Annotated[
-    str | None,
-    typer.Option("--tls-ca", metavar="FILE", help="Authorities to trust, in PEM, on the gateway's machine."),
-]
-TlsCert = Annotated[
-    str | None, typer.Option("--tls-cert", metavar="FILE", help="Client certificate to show, in PEM; needs --tls-key.")
-]
-TlsKey = Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, in PEM.")]
-BodyLimit = Annotated[str | None, typer.Option("--body-limit", metavar="SIZE", help="Largest request, such as 10MiB.")]
-KeyHeader = Annotated[
-    str | None, typer.Option("--key-header", metavar="NAME", help="Header of the key.  [default: X-API-Key]")
-]
 
 
 def add(
@@ -95,30 +77,47 @@ def add(
     url: Annotated[
         str, typer.Argument(metavar="URL", help="Where it runs: http://, https:// or unix:/PATH of a socket.")
     ],
-    target: Target = None,
-    path: Path = None,
-    auth: Auth = None,
-    preserve_host: PreserveHost = None,
-    timeout: Timeout = None,
-    no_timeout: NoTimeout = False,
-    connect_timeout: ConnectTimeout = None,
-    first_byte_timeout: FirstByteTimeout = None,
-    idle_timeout: IdleTimeout = None,
-    tunnel_lifetime: TunnelLifetime = None,
-    no_tunnel_lifetime: NoTunnelLifetime = False,
-    body_limit: BodyLimit = None,
-    max_in_flight: MaxInFlight = None,
-    key_header: KeyHeader = None,
-    tls_verify: TlsVerify = None,
-    tls_server_name: TlsServerName = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    target: given.Target = None,
+    path: given.Path = None,
+    auth: given.Auth = None,
+    preserve_host: given.PreserveHost = None,
+    timeout: given.Timeout = None,
+    no_timeout: given.NoTimeout = False,
+    connect_timeout: given.ConnectTimeout = None,
+    first_byte_timeout: given.FirstByteTimeout = None,
+    idle_timeout: given.IdleTimeout = None,
+    tunnel_lifetime: given.TunnelLifetime = None,
+    no_tunnel_lifetime: given.NoTunnelLifetime = False,
+    body_limit: given.BodyLimit = None,
+    max_in_flight: given.MaxInFlight = None,
+    key_header: given.KeyHeader = None,
+    tls_verify: given.TlsVerify = None,
+    tls_server_name: given.TlsServerName = None,
+    tls_ca: given.TlsCa = None,
+    tls_cert: given.TlsCert = None,
+    tls_key: given.TlsKey = None,
+    weight: given.Weight = None,
+    balance: given.Balance = None,
+    hash_on: given.HashOn = None,
+    health: given.Health = None,
+    health_every: given.HealthEvery = None,
+    health_timeout: given.HealthTimeout = None,
+    healthy_after: given.HealthyAfter = None,
+    unhealthy_after: given.UnhealthyAfter = None,
+    eject_after: given.EjectAfter = None,
+    eject_for: given.EjectFor = None,
+    slow_start: given.SlowStart = None,
+    breaker_failures: given.BreakerFailures = None,
+    breaker_ratio: given.BreakerRatio = None,
+    breaker_window: given.BreakerWindow = None,
+    breaker_open: given.BreakerOpen = None,
+    no_breaker: given.NoBreaker = False,
+    request_header: given.RequestHeader = None,
+    response_header: given.ResponseHeader = None,
 ) -> None:
     """Put the gateway in front of an API."""
-    options = _options(call.params)
-    body = {"slug": name, "targets": [url, *(target or [])], **options}
-    with _named_as_typed():
+    body = {"slug": name, "targets": [url, *(target or [])], **options(call.params)}
+    with named_as_typed():
         service = call.gateway.post("/v1/services", body, call.in_tenant)
     call.printer.one(service, COLUMNS if call.printer.form != "table" else COLUMNS[:4])
     if service["auth"] == "none":
@@ -148,38 +147,86 @@ def set_(
         list[str] | None, typer.Option("--path", metavar="PREFIX", help="Path to serve it under; replaces all paths.")
     ] = None,
     no_path: Annotated[bool, typer.Option("--no-path", help="Take away its paths.")] = False,
-    auth: Auth = None,
-    preserve_host: PreserveHost = None,
-    timeout: Timeout = None,
-    no_timeout: NoTimeout = False,
-    connect_timeout: ConnectTimeout = None,
-    first_byte_timeout: FirstByteTimeout = None,
-    idle_timeout: IdleTimeout = None,
-    tunnel_lifetime: TunnelLifetime = None,
-    no_tunnel_lifetime: NoTunnelLifetime = False,
-    body_limit: BodyLimit = None,
+    auth: given.Auth = None,
+    preserve_host: given.PreserveHost = None,
+    timeout: given.Timeout = None,
+    no_timeout: given.NoTimeout = False,
+    connect_timeout: given.ConnectTimeout = None,
+    first_byte_timeout: given.FirstByteTimeout = None,
+    idle_timeout: given.IdleTimeout = None,
+    tunnel_lifetime: given.TunnelLifetime = None,
+    no_tunnel_lifetime: given.NoTunnelLifetime = False,
+    body_limit: given.BodyLimit = None,
     no_body_limit: Annotated[bool, typer.Option("--no-body-limit", help="Take away its body limit.")] = False,
-    max_in_flight: MaxInFlight = None,
+    max_in_flight: given.MaxInFlight = None,
     no_max_in_flight: Annotated[bool, typer.Option("--no-max-in-flight", help="Take away that limit.")] = False,
-    key_header: KeyHeader = None,
-    tls_verify: TlsVerify = None,
-    tls_server_name: TlsServerName = None,
+    key_header: given.KeyHeader = None,
+    tls_verify: given.TlsVerify = None,
+    tls_server_name: given.TlsServerName = None,
     no_tls_server_name: Annotated[bool, typer.Option("--no-tls-server-name", help="The URL's name again.")] = False,
-    tls_ca: TlsCa = None,
+    tls_ca: given.TlsCa = None,
     no_tls_ca: Annotated[bool, typer.Option("--no-tls-ca", help="Trust the system's authorities again.")] = False,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
+    tls_cert: given.TlsCert = None,
+    tls_key: given.TlsKey = None,
     no_tls_cert: Annotated[bool, typer.Option("--no-tls-cert", help="Show no client certificate any more.")] = False,
+    weight: given.Weight = None,
+    balance: given.Balance = None,
+    hash_on: given.HashOn = None,
+    health: given.Health = None,
+    no_health: Annotated[bool, typer.Option("--no-health", help="Check no longer.")] = False,
+    health_every: given.HealthEvery = None,
+    health_timeout: given.HealthTimeout = None,
+    healthy_after: given.HealthyAfter = None,
+    unhealthy_after: given.UnhealthyAfter = None,
+    eject_after: given.EjectAfter = None,
+    no_eject_after: Annotated[bool, typer.Option("--no-eject-after", help="Pass over no target any more.")] = False,
+    eject_for: given.EjectFor = None,
+    slow_start: given.SlowStart = None,
+    breaker_failures: given.BreakerFailures = None,
+    breaker_ratio: given.BreakerRatio = None,
+    breaker_window: given.BreakerWindow = None,
+    breaker_open: given.BreakerOpen = None,
+    no_breaker: given.NoBreaker = False,
+    request_header: given.RequestHeader = None,
+    no_request_header: Annotated[bool, typer.Option("--no-request-header", help="Take away these rules.")] = False,
+    response_header: given.ResponseHeader = None,
+    no_response_header: Annotated[bool, typer.Option("--no-response-header", help="Take away these rules.")] = False,
 ) -> None:
     """Change a service; what is not named stays as it is."""
-    changes = _options(call.params)
+    changes = options(call.params)
     if target:
         changes["targets"] = target
     if not changes:
         raise MisuseError("nothing to change", f"see '{call.command_path} --help'")
-    with _named_as_typed():
+    with named_as_typed():
         changed = call.gateway.patch(path_of("services", service), changes, call.in_tenant)
     call.printer.one(changed, COLUMNS)
+
+
+def health(
+    call: Call,
+    service: Annotated[str | None, typer.Argument(metavar="[SERVICE]", help="Its name or id; none for all.")] = None,
+) -> None:
+    """Show how targets stand, as the probes and each worker see them."""
+    query = {**call.in_tenant, **({"service": service} if service else {})}
+    call.printer.many([call.gateway.get("/v1/targets", query)["items"]], TARGET_COLUMNS)
+
+
+def drain(
+    call: Call,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Its URL.")],
+    service: Annotated[
+        str | None, typer.Option("--service", metavar="SERVICE", help="Where several have this target: of which.")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Give it requests again.")] = False,
+) -> None:
+    """Give a target no new requests; what it has goes on."""
+    body = {"target": target, "undo": undo, **({"service": service} if service else {})}
+    drained = call.gateway.post("/v1/targets/drain", body, call.in_tenant)
+    call.printer.one(drained, DRAIN_COLUMNS)
+    if drained["in_flight"]:
+        command = f"service health {drained['service']}"
+        call.printer.note(f"\nIt finishes what it has: {call.example(command)}")
 
 
 def remove(
@@ -196,67 +243,6 @@ def remove(
     )
 
 
-def _file(path: str) -> str:
-    """The gateway reads it, from a folder of its own: so the whole path."""
-    if not path:
-        raise ValueError("the name of a file is missing")
-    return os.path.abspath(path)  # noqa: PTH100 (pathlib costs a start-up more)
-
-
-# By the name of an option's parameter: the field of the admin API, and what makes the field's value of what was typed.
-_FIELDS: Mapping[str, tuple[str, Callable[[Any], Any] | None]] = {
-    "path": ("paths", None),
-    "auth": ("auth", None),
-    "preserve_host": ("preserve_host", None),
-    "timeout": ("timeout_s", parse_seconds),
-    "connect_timeout": ("connect_timeout_s", parse_seconds),
-    "first_byte_timeout": ("first_byte_timeout_s", parse_seconds),
-    "idle_timeout": ("idle_timeout_s", parse_seconds),
-    "tunnel_lifetime": ("tunnel_lifetime_s", parse_seconds),
-    "body_limit": ("body_limit_bytes", parse_size),
-    "max_in_flight": ("in_flight_limit", None),
-    "key_header": ("key_header", None),
-    "tls_verify": ("tls_verify", None),
-    "tls_server_name": ("tls_server_name", None),
-    "tls_ca": ("tls_ca_file", _file),
-    "tls_cert": ("tls_cert_file", _file),
-    "tls_key": ("tls_key_file", _file),
-}
-
-
-def _options(typed: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, as the admin API names it; what was taken away with --no-... as null."""
-    given: dict[str, Any] = {}
-    for name, (field, parse) in _FIELDS.items():
-        option, value, no = _option(name), typed[name], typed.get(f"no_{name}", False)
-        refuse_both((option, value, _option(f"no_{name}"), no))
-        if no:
-            given[field] = [] if name == "path" else None
-        elif value not in (None, ()):  # an option that may be repeated and was not given is ()
-            with argument(option):
-                given[field] = parse(value) if parse else value
-    if typed.get("no_tls_cert"):
-        refuse_both(("--tls-key", typed["tls_key"], "--no-tls-cert", True))
-        given["tls_key_file"] = None
-    return given
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-@contextmanager
-def _named_as_typed() -> Iterator[None]:
-    """A refused value is told by the option that it was typed behind, which the admin API does not know."""
-    try:
-        yield
-    except RejectedError as error:
-        typed = {"targets": "URL", **{field: _option(name) for name, (field, _) in _FIELDS.items()}}
-        if error.field in typed:
-            error.what = f"{typed[error.field]}: {error.what.removeprefix(error.field + ': ')}"
-        raise
-
-
 command = noun(
     "service",
     "APIs behind the gateway and where they are.",
@@ -265,7 +251,7 @@ command = noun(
             add,
             [
                 "gatectl service add orders http://127.0.0.1:8001",
-                "gatectl service add shop https://10.0.0.1 --target https://10.0.0.2 --path /s",
+                "gatectl service add shop https://a.test --target https://b.test --health /up",
             ],
         ),
         "list": (list_, ["gatectl service list", "gatectl service list -o json"]),
@@ -273,6 +259,11 @@ command = noun(
         "set": (
             set_,
             ["gatectl service set orders --timeout 5s", "gatectl service set orders --tls-ca /etc/ssl/orders-ca.pem"],
+        ),
+        "health": (health, ["gatectl service health", "gatectl service health orders -o json"]),
+        "drain": (
+            drain,
+            ["gatectl service drain http://10.0.0.2:8001", "gatectl service drain http://10.0.0.2:8001 --undo"],
         ),
         "remove": (remove, ["gatectl service remove orders --dry-run", "gatectl service remove orders --yes"]),
     },

@@ -34,7 +34,11 @@ from gatewayd.channel import (
     LeaseReturned,
     Left,
     Recall,
+    ServiceConf,
     SnapshotChanged,
+    TargetsChecked,
+    TargetSeen,
+    TargetsSeen,
     Told,
     Welcome,
     WhatIf,
@@ -63,6 +67,7 @@ class _Connected:
     channel: FrameProtocol
     hello: Hello
     stats: WorkerStats = field(default_factory=lambda: WorkerStats(0, 0, 0, 0, False))
+    targets: tuple[TargetSeen, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +96,8 @@ class Broker:
         self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
         self.on_hello_timeout: Callable[[], None] = lambda: None
         self._inquiries = Inquiries()
+        self.on_services: Callable[[Sequence[ServiceConf]], None] = lambda services: None
+        self.targets_checked: Callable[[], TargetsChecked] = lambda: TargetsChecked(())
         self.lessor = Lessor()
         self.lessor.workers = slots
 
@@ -117,7 +124,13 @@ class Broker:
         """Tenants or services changed: push, and wait until every worker serves from it."""
         configuration = snapshot(self._database.lookup)
         self._changes += 1
+        self.on_services(configuration.services)
         await self._publish(SnapshotChanged(self._changes, *configuration))
+
+    def tell_checked(self, message: TargetsChecked) -> None:
+        """News of targets, which nobody waits for."""
+        for channel in self._workers:
+            channel.send(message)
 
     async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
         """These keys changed (None: any may have): wait until every worker has forgotten them."""
@@ -188,6 +201,8 @@ class Broker:
                 self._settle(message.change, channel)
             case WorkerStats():
                 worker.stats = message
+            case TargetsSeen():
+                worker.targets = message.targets
 
     def _welcome(self, channel: FrameProtocol, hello: Hello) -> None:
         self._greeted.discard(channel)
@@ -201,6 +216,7 @@ class Broker:
             elif self._ensure_current(held.key_id):
                 self._resume(hello.worker_id, held, now_ns)
         channel.send(Welcome(*snapshot(self._database.lookup)))
+        channel.send(self.targets_checked())
         for change in self._unapplied.values():
             if channel in change.missing:
                 channel.send(change.message)
@@ -309,6 +325,15 @@ class Broker:
         """One view a slot: who serves it, or that nobody does."""
         serving = {worker.hello.slot: worker for worker in self._workers.values()}
         return [self._view(slot, serving.get(slot)) for slot in range(self._slots)]
+
+    def targets_seen(self, service_id: int) -> list[tuple[int, TargetSeen]]:
+        """What workers, by their slots, have told of the targets of a service."""
+        return [
+            (worker.hello.slot, seen)
+            for worker in self._workers.values()
+            for seen in worker.targets
+            if seen.service_id == service_id
+        ]
 
     def _view(self, slot: int, worker: _Connected | None) -> WorkerView:
         if worker is None:

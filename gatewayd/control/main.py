@@ -23,11 +23,13 @@ from gatewayd.boot import (
 from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import PeerProtocol
-from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
+from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
 from gatewayd.control.alerts import Alerts
 from gatewayd.control.broker import Broker
+from gatewayd.control.compile import snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.ingest import Ingest
+from gatewayd.control.probing import Prober
 from gatewayd.control.retirement import retire_quiet
 from gatewayd.errors import StartupError
 from gatewayd.serving import DrainingServer, server_config
@@ -40,12 +42,13 @@ DRAIN_TIMEOUT_S = 5  # admin requests are short
 
 
 class Plane:
-    """What the admin API needs of the data plane: the broker's hand on workers and ingest's on journals."""
+    """What the admin API needs of the data plane: the broker's hand on workers, ingest's on journals, the probes."""
 
-    def __init__(self, broker: Broker, ingest: Ingest, alerts: Alerts) -> None:
+    def __init__(self, broker: Broker, ingest: Ingest, alerts: Alerts, prober: Prober) -> None:
         self._broker = broker
         self._ingest = ingest
         self._alerts = alerts
+        self._prober = prober
 
     async def publish_snapshot(self) -> None:
         await self._broker.publish_snapshot()
@@ -71,6 +74,19 @@ class Plane:
         return JournalView(
             self._ingest.segments, self._ingest.torn, full, tuple(self._ingest.damaged), self._ingest.failure
         )
+
+    def targets(self, service_id: int) -> list[TargetView]:
+        states = {None: "checking", True: "healthy", False: "unhealthy"}
+        probes = [
+            TargetView("probe", each.url, states[each.healthy], each.since_s, each.error, each.error_at_s)
+            for each in self._prober.checks(service_id)
+        ]
+        return probes + [
+            TargetView(
+                f"worker-{slot}", seen.url, seen.state, seen.since_s, seen.error, seen.error_at_s, seen.in_flight
+            )
+            for slot, seen in self._broker.targets_seen(service_id)
+        ]
 
 
 @contextlib.contextmanager
@@ -110,7 +126,10 @@ async def serve(
     await ingest.catch_up()
     broker.on_hello, broker.on_hello_timeout = ingest.take_until, ingest.await_nobody
     broker.expect(ingest.await_writers())
-    plane = Plane(broker, ingest, alerts)
+    prober = Prober(broker.tell_checked)
+    broker.on_services, broker.targets_checked = prober.configure, prober.known
+    prober.configure(snapshot(database.lookup).services)
+    plane = Plane(broker, ingest, alerts, prober)
     control = ControlState(database, settings, plane, listen, time.time_ns() // 1_000_000_000)
     channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
     config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)
@@ -127,6 +146,7 @@ async def serve(
         tidying.cancel()
         watching.cancel()
         channel_server.close()
+        await prober.close()
         while ingest.step():  # all that the workers wrote before they ended
             pass
         database.close()

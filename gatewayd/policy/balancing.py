@@ -207,11 +207,13 @@ class Rotation:
 
     # Outcomes.
 
-    def answered(self, identity: str, asker: Asker, status: int, now: float) -> None:
-        """By the target of this identity. Only where answers are `watched`."""
+    def answered(self, identity: str, asker: Asker, status: int, now: float) -> bool:
+        """By the target of this identity. Only where answers are `watched`. Whether its state has changed."""
         standing = self._standing(identity)
-        if standing is not None and standing.answered(asker, status, now):
-            self._changed()
+        if standing is None or not standing.answered(asker, status, now):
+            return False
+        self._changed()
+        return True
 
     def failed(self, identity: str, asker: Asker, why: str, now: float, requests: int) -> None:
         """No answer came. `requests`: how many the target got within `window_s`."""

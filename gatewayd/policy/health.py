@@ -35,7 +35,7 @@ _OF_CIRCUIT = {Circuit.OPEN: State.OPEN, Circuit.HALF_OPEN: State.HALF_OPEN}
 class Standing:
     """One target's. Times are monotonic seconds."""
 
-    __slots__ = ("back_at", "breaker", "drained", "ejected_until", "error", "failures", "health", "healthy")
+    __slots__ = ("back_at", "breaker", "drained", "ejected_until", "error", "error_at", "failures", "health", "healthy")
 
     def __init__(self, health: HealthConf, breaker: BreakerConf) -> None:
         self.health = health
@@ -46,6 +46,7 @@ class Standing:
         self.ejected_until = 0.0  # 0: it is not
         self.back_at = -math.inf  # when it last came back
         self.error = ""  # the last one
+        self.error_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Standing {'' if self.healthy else 'un'}healthy, {self.failures} failures, {self.breaker}>"
@@ -108,7 +109,7 @@ class Standing:
 
     def failed(self, asker: Trial, why: str, now: float, requests: int) -> bool:
         """Without an answer. `requests`: those of the breaker's window."""
-        self.error = why
+        self.error, self.error_at = why, now
         opened = self.breaker.failed(asker, now, requests)
         return self._failed_in_a_row(now, why) or opened
 
@@ -123,7 +124,7 @@ class Standing:
         limit = self.health.eject_after
         if limit is None:
             return False
-        self.error = why
+        self.error, self.error_at = why, now
         self.failures += 1
         if self.failures < limit or self.ejected_until:
             return False

@@ -88,6 +88,7 @@ class Exchange:
     bytes_out = 0
     status = 0  # of the response that has begun
     tried: tuple[Target, ...] = ()  # targets to which it needed a new connection
+    repeated = False  # it was sent to a target that died with it, and to another since
     forwarded_at = 0.0
     moved = 0  # bytes, when the sweeper last looked (see `patience`)
     moved_at = 0.0  # when it last saw them move
@@ -262,6 +263,10 @@ class Exchange:
         self._forward(target, fresh=self.forwarded_at > 0)  # sent before: see `upstream_died`
         return True
 
+    def _repeat_elsewhere(self) -> bool:
+        self.repeated = True
+        return self._forward_elsewhere()
+
     def hash_value(self, on: str) -> bytes:
         return hash_value(self, on)
 
@@ -427,10 +432,14 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if self.done:
             return
-        if stale and may_repeat(self.facts.method, self.body_streamed):
+        repeats = may_repeat(self.facts.method, self.body_streamed)
+        if stale and repeats:
             self._forward(fresh=True)  # once: another pooled one might be as stale
-        else:
-            tell_failed(self, "it closed the connection without an answer", upstream)
+            return
+        tell_failed(self, "it closed the connection without an answer", upstream)
+        if upstream is not None and upstream.pool.target not in self.tried:
+            self.tried += (upstream.pool.target,)
+        if not repeats or self.repeated or not self._repeat_elsewhere():
             self.refuse(Refusal(UPSTREAM_RESET, "the upstream closed the connection without an answer"))
 
     def upstream_broke(self) -> None:

@@ -37,13 +37,15 @@ def tell_failed(exchange: Exchange, why: str, upstream: UpstreamConnection | Non
     identity = exchange.tried[-1].identity if upstream is None else upstream.pool.target.identity
     now = time.monotonic()
     rotation.failed(identity, exchange, why, now, worker.requests_within(identity, rotation.window_s, now))
+    worker.sightings.note(exchange.route.service)
 
 
 def attend_answer(exchange: Exchange, upstream: UpstreamConnection | None, response: ResponseHead) -> ResponseHead:
     """Where answers are watched: tell how it went, and the head as the service's rules have it."""
     assert upstream is not None  # which has answered
     service = exchange.route.service
-    service.rotation.answered(upstream.pool.target.identity, exchange, response.status, time.monotonic())
+    if service.rotation.answered(upstream.pool.target.identity, exchange, response.status, time.monotonic()):
+        exchange.worker.sightings.note(service)
     rules = service.response_rules
     if rules is None:
         return response

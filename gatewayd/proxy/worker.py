@@ -35,6 +35,7 @@ from gatewayd.channel import (
     LeaseGranted,
     Recall,
     SnapshotChanged,
+    TargetsChecked,
     Welcome,
     WhatIf,
     WorkerStats,
@@ -57,6 +58,7 @@ from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recent import Recent
 from gatewayd.proxy.resolver import Resolver
+from gatewayd.proxy.sightings import Sightings
 from gatewayd.proxy.target_tls import Contexts
 from gatewayd.proxy.tunnel import Tunnels
 from gatewayd.serving import DrainingServer, server_config
@@ -103,6 +105,7 @@ class Worker:
         self.resolver = Resolver(self.loop, settings.resolve_s)
         self.contexts = Contexts(self.loop)
         self._pools: dict[str, Pool] = {}  # by the target's identity
+        self.sightings = Sightings(self.link.send, self.load_of)
         self._serves_unrecorded = settings.on_full == "serve"
         # 16 characters, which is what a record keeps of an id: 8 for this worker's life, 8 that count.
         self._request_id_prefix = secrets.token_hex(4).encode()
@@ -154,6 +157,7 @@ class Worker:
     def _on_connected(self) -> None:
         self.explainer.reconnected()
         held = self.keys.reconnected(time.monotonic())
+        self.sightings.begin_anew()
         self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(held), self.journal.records))
 
     def _on_message(self, message: FromControl) -> None:
@@ -166,6 +170,8 @@ class Worker:
                 self.keys.forget(message.public_ids)
                 self.tunnels.keys_changed(message.public_ids)
                 self.link.send(Applied(message.change))
+            case TargetsChecked():
+                self._believe(message)
             case SnapshotChanged():
                 self._install(message)
                 self.keys.look_ups.forget(None)  # keys may have been imported that were none before
@@ -199,7 +205,15 @@ class Worker:
         for identity in self._pools.keys() - wanted:
             self._pools.pop(identity).retire()
         self.resolver.keep(pool.target.host for pool in self._pools.values())
+        self.sightings.note_drained(snapshot.services)
         self.tunnels.snapshot_changed()
+
+    def _believe(self, message: TargetsChecked) -> None:
+        for checked in message.targets:
+            service = self.snapshot.services.get(checked.service_id)
+            if service is not None:
+                service.rotation.told(checked.url, checked.healthy, time.monotonic())
+                self.sightings.note(service)
 
     # Time.
 
@@ -225,6 +239,7 @@ class Worker:
         for pool in self._pools.values():
             pool.sweep()
         self.contexts.look_after(pool.target.tls for pool in self._pools.values() if pool.target.tls is not None)
+        self.sightings.tell(self.snapshot.services, now)
         self.link.send(
             WorkerStats(
                 self.requests,

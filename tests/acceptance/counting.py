@@ -7,6 +7,7 @@ what it says is what was really served. Paths:
     /slow?ms=N   an answer after N milliseconds
     /fail        500
     /limited     an answer with rate-limit fields of its own
+    /health      500 after the second port was asked for /ill, until it is asked for /well
     anything     200 and a few bytes
 """
 
@@ -30,6 +31,8 @@ _LIMITED = b"HTTP/1.1 200 OK\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Limit: 1
 
 class Upstream(asyncio.Protocol):
     """One connection: requests with a length or without a body, one after the other."""
+
+    ill = False  # all of them
 
     def __init__(self, served: Counter[str]) -> None:
         self._served = served
@@ -58,7 +61,8 @@ class Upstream(asyncio.Protocol):
         elif path.endswith(b"/echo"):
             self._write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request), request))
         else:
-            self._write(_FAIL if path.endswith(b"/fail") else _LIMITED if path.endswith(b"/limited") else _OK)
+            ill = Upstream.ill and path.endswith(b"/health")
+            self._write(_FAIL if ill or path.endswith(b"/fail") else _LIMITED if path.endswith(b"/limited") else _OK)
 
     def _write(self, data: bytes) -> None:
         assert isinstance(self._transport, asyncio.Transport) or hasattr(self._transport, "write")
@@ -70,7 +74,9 @@ async def main() -> None:
 
     async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
+            asked = await reader.readuntil(b"\r\n\r\n")
+            if not asked.startswith(b"GET / "):
+                Upstream.ill = asked.startswith(b"GET /ill ")
         body = json.dumps({"requests": served.total(), "paths": served}).encode()
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
         writer.write(head % len(body) + body)

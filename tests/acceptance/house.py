@@ -29,13 +29,24 @@ class Counting:
 
     url: str
     port_of_counts: int
+    pid: int
 
     def counts(self) -> dict[str, int]:
         """By path; the gateway has no part in this."""
+        return dict(self._ask("/")["paths"])
+
+    def fall_ill(self) -> None:
+        """Answer /health with 500 from now on."""
+        self._ask("/ill")
+
+    def get_well(self) -> None:
+        self._ask("/well")
+
+    def _ask(self, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port_of_counts, timeout=10)
         try:
-            connection.request("GET", "/")
-            return dict(json.loads(connection.getresponse().read())["paths"])
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
         finally:
             connection.close()
 
@@ -45,10 +56,10 @@ class Counting:
 
 
 @contextmanager
-def counting(folder: Path) -> Iterator[Counting]:
-    with started("counting", [sys.executable, "-m", "tests.acceptance.counting"], folder) as upstream:
+def counting(folder: Path, name: str = "counting") -> Iterator[Counting]:
+    with started(name, [sys.executable, "-m", "tests.acceptance.counting"], folder) as upstream:
         ports = upstream.wait_for(_PORTS)
-        yield Counting(f"http://127.0.0.1:{ports[1]}", int(ports[2]))
+        yield Counting(f"http://127.0.0.1:{ports[1]}", int(ports[2]), upstream.process.pid)
 
 
 @dataclass(frozen=True)

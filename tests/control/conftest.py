@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import Peer
-from gatewayd.control.admin.state import ControlState, JournalView, WorkerView
+from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
 from gatewayd.control.database import Database
 from gatewayd.settings import Settings
 
@@ -27,6 +27,7 @@ class FakePlane:
     told: list[Any] = field(default_factory=list)
     state: str = "serving"
     tells: Told | None = None
+    target_views: list[TargetView] = field(default_factory=list)
     journal_view: JournalView = field(default_factory=lambda: JournalView(segments=1, torn=0, full=False))
 
     async def publish_snapshot(self) -> None:
@@ -51,6 +52,9 @@ class FakePlane:
 
     def journal(self) -> JournalView:
         return self.journal_view
+
+    def targets(self, service_id: int) -> list[TargetView]:
+        return self.target_views
 
 
 @dataclass

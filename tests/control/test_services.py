@@ -39,9 +39,20 @@ def test_a_service_is_added_with_defaults(admin: Admin) -> None:
         "tls_ca_file": None,
         "tls_cert_file": None,
         "tls_key_file": None,
+        "weights": {TARGET: 1},
+        "drained": [],
+        "balance": "round-robin",
+        "hash_on": "address",
+        "health": {
+            "path": None, "interval_s": 10.0, "timeout_s": 5.0, "healthy_after": 2, "unhealthy_after": 3,
+            "eject_after": None, "eject_s": 30.0, "slow_start_s": 0.0,
+        },
+        "breaker": {"failures": 20, "ratio": 0.5, "window_s": 10.0, "open_s": 10.0},
+        "request_headers": [],
+        "response_headers": [],
         "url": "http://127.0.0.1:8080/orders/",
         "created_at": added["created_at"],
-    }
+    }  # fmt: skip
     assert admin.get("/v1/services/orders") == admin.get(f"/v1/services/{added['id']}") == added
     assert admin.plane.told == ["snapshot"]
 

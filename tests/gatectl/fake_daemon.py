@@ -25,7 +25,8 @@ FIELDS = {
     "services": {
         "slug", "targets", "paths", "auth", "preserve_host", "timeout_s", "connect_timeout_s", "body_limit_bytes",
         "first_byte_timeout_s", "idle_timeout_s", "tunnel_lifetime_s", "in_flight_limit", "key_header", "tls_verify",
-        "tls_server_name", "tls_ca_file", "tls_cert_file", "tls_key_file",
+        "tls_server_name", "tls_ca_file", "tls_cert_file", "tls_key_file", "weights", "balance", "hash_on", "health",
+        "breaker", "request_headers", "response_headers",
     },
     "routes": {
         "service", "path", "exact", "host", "methods", "prefix", "name", "auth", "rates", "weight", "timeout_s",
@@ -57,7 +58,12 @@ def service(slug: str, *targets: str, **more: Any) -> dict[str, Any]:
         "preserve_host": False, "timeout_s": 30, "connect_timeout_s": 10, "first_byte_timeout_s": 30,
         "idle_timeout_s": 300, "tunnel_lifetime_s": 86400, "body_limit_bytes": None, "in_flight_limit": None,
         "key_header": "X-API-Key", "tls_verify": True, "tls_server_name": None, "tls_ca_file": None,
-        "tls_cert_file": None, "tls_key_file": None, "url": f"http://127.0.0.1:8080/{slug}/", "created_at": CREATED,
+        "tls_cert_file": None, "tls_key_file": None, "weights": dict.fromkeys(targets, 1), "drained": [],
+        "balance": "round-robin", "hash_on": "address",
+        "health": {"path": None, "interval_s": 10, "timeout_s": 5, "healthy_after": 2, "unhealthy_after": 3,
+                   "eject_after": None, "eject_s": 30, "slow_start_s": 0},
+        "breaker": {"failures": 20, "ratio": 0.5, "window_s": 10, "open_s": 10},
+        "request_headers": [], "response_headers": [], "url": f"http://127.0.0.1:8080/{slug}/", "created_at": CREATED,
         **more,
     }  # fmt: skip
 
@@ -184,9 +190,11 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
         """Status and JSON of an answer; raises ProblemError."""
         noun, *rest = path.removeprefix("/v1/").split("/")
+        if path == "/v1/targets/drain":
+            return 200, _drain(body)
         if noun == "explain":
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
-        if noun in ("status", "usage", "billing") or rest == ["test"]:
+        if noun in ("status", "usage", "billing", "targets") or rest == ["test"]:
             return 200, READERS["/".join([noun, *rest])](self, query)
         items = self.state[noun]
         if query.get("tenant", "default") not in [tenant["slug"] for tenant in self.state["tenants"]]:
@@ -417,12 +425,29 @@ def _tried(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
             "winner": winner, "losers": losers, "more": 0}  # fmt: skip
 
 
+def _targets(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
+    first, second = (
+        {"service": "products", "url": url, "weight": weight, "state": "healthy", "since": None, "error": None,
+         "seen_by": ["probe", "worker-0", "worker-1"], "error_at": None, "in_flight": None}
+        for url, weight in (("http://127.0.0.1:8002", 1), ("http://127.0.0.1:8003", 3))
+    )  # fmt: skip
+    ill = {"state": "open", "since": CREATED, "seen_by": ["worker-1"], "error": "it did not answer in time",
+           "error_at": CREATED}  # fmt: skip
+    return {"items": [first, {**second, "seen_by": ["probe", "worker-0"]}, {**second, **ill}]}
+
+
+def _drain(body: dict[str, Any]) -> Any:
+    drained = not body["undo"]
+    return {"service": "products", "target": body["target"], "drained": drained, "in_flight": 3 if drained else None}
+
+
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "usage": _usage,
     "billing": _bill,
     "billing/keys": _bill_keys,
     "routes/test": _tried,
+    "targets": _targets,
 }
 
 

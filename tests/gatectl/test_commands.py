@@ -43,6 +43,30 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
     ("service set orders --no-max-in-flight --no-tls-server-name --no-tls-ca --no-tls-cert",
      ("PATCH", "/v1/services/orders", {}, {"in_flight_limit": None, "tls_server_name": None, "tls_ca_file": None,
                                            "tls_cert_file": None, "tls_key_file": None})),
+    (
+        "service add shop http://a --target http://b --weight http://b=3 --balance hash --hash-on header:X-Who "
+        "--health /healthz --health-every 2s --health-timeout 1s --healthy-after 1 --unhealthy-after 2 "
+        "--eject-after 5 --eject-for 1m --slow-start 30s --breaker-failures 10 --breaker-ratio 0.2 "
+        "--breaker-window 20s --breaker-open 5s --request-header 'set X-Env: prod' --request-header 'remove Cookie' "
+        "--response-header 'add Vary:X-Env'",
+        ("POST", "/v1/services", {}, {
+            "slug": "shop", "targets": ["http://a", "http://b"], "weights": {"http://b": 3}, "balance": "hash",
+            "hash_on": "header:X-Who",
+            "health": {"path": "/healthz", "interval_s": 2, "timeout_s": 1, "healthy_after": 1,
+                       "unhealthy_after": 2, "eject_after": 5, "eject_s": 60, "slow_start_s": 30},
+            "breaker": {"failures": 10, "ratio": 0.2, "window_s": 20, "open_s": 5},
+            "request_headers": [{"action": "set", "name": "X-Env", "value": "prod"},
+                                {"action": "remove", "name": "Cookie"}],
+            "response_headers": [{"action": "add", "name": "Vary", "value": "X-Env"}],
+        }),
+    ),
+    ("service set orders --no-health --no-eject-after --no-breaker --no-request-header --no-response-header",
+     ("PATCH", "/v1/services/orders", {}, {"health": {"path": None, "eject_after": None}, "breaker": {"failures": 0},
+                                           "request_headers": [], "response_headers": []})),
+    ("service health", ("GET", "/v1/targets", {}, None)),
+    ("service health orders -t acme", ("GET", "/v1/targets", {"tenant": "acme", "service": "orders"}, None)),
+    ("service drain http://a --service orders --undo",
+     ("POST", "/v1/targets/drain", {}, {"target": "http://a", "service": "orders", "undo": True})),
     ("service add x http://a -t acme", ("POST", "/v1/services", {"tenant": "acme"}, {"slug": "x", "targets": ["http://a"]})),
     ("-t acme service list", ("GET", "/v1/services", {"tenant": "acme", "limit": "100"}, None)),
     ("-t default service list -t acme", ("GET", "/v1/services", {"tenant": "acme", "limit": "100"}, None)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -34,7 +35,7 @@ MISUSE = (
     ("service lsit", "no verb 'lsit'", "did you mean 'list'?"),
     ("service delete orders", "did you mean 'remove'?"),
     ("plan create x", "did you mean 'add'?"),
-    ("service", "needs a verb: add, list, show, set, remove"),
+    ("service", "needs a verb: add, list, show, set, health, drain, remove"),
     ("service add", "missing argument 'NAME'", "gatectl service add --help"),
     ("service add a http://b c", "unexpected extra argument"),
     ("service list --tennant x", "no such option: --tennant", "did you mean '--tenant'?"),
@@ -52,6 +53,16 @@ MISUSE = (
     ("service set orders --tls-ca a --no-tls-ca", "contradict"),
     ("service set orders --tls-cert a --no-tls-cert", "--tls-cert and --no-tls-cert contradict"),
     ("service set orders --tls-key a --no-tls-cert", "--tls-key and --no-tls-cert contradict"),
+    ("service set orders --health /h --no-health", "--health and --no-health contradict"),
+    ("service set orders --breaker-failures 5 --no-breaker", "--breaker-failures and --no-breaker contradict"),
+    ("service set orders --request-header 'remove A' --no-request-header", "contradict"),
+    ("service set orders --weight http://a", "--weight: 'http://a' is not a target and its weight"),
+    ("service set orders --weight http://a=x", "--weight: 'http://a=x' is not a target and its weight"),
+    ("service set orders --request-header 'X-Env: prod'", "--request-header: 'X-Env: prod' is not a rule such as"),
+    ("service set orders --request-header 'set X-Env'", "is not a rule such as 'set X-Env: prod'"),
+    ("service set orders --response-header 'remove X-Env: a'", "is not a rule"),
+    ("service set orders --balance random", "--balance"),
+    ("service drain", "missing argument 'TARGET'"),
     ("service set orders --tls-ca ''", "--tls-ca: the name of a file is missing"),
     ("service add a http://b --idle-timeout 30", "--idle-timeout: '30' is not a duration"),
     ("service add a http://b --max-in-flight many", "--max-in-flight"),
@@ -82,7 +93,7 @@ MISUSE = (
 @pytest.mark.parametrize(("command", "parts"), [(line[0], line[1:]) for line in MISUSE])
 @pytest.mark.usefixtures("daemon")
 def test_misuse_exits_2(gatectl: Gatectl, command: str, parts: tuple[str, ...]) -> None:
-    words = ["" if word == "''" else word for word in command.split()]
+    words = shlex.split(command)
     assert_one_line(gatectl(*words), 2, *parts)
 
 

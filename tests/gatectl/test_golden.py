@@ -20,6 +20,8 @@ COMMANDS = (
     "service list",
     "service show products",
     "service add beta http://127.0.0.1:9000",
+    "service health",
+    "service drain http://127.0.0.1:8003",
     "route list",
     "route show reads",
     "route add --path /v2 --to orders",

@@ -146,6 +146,40 @@ async def test_a_dead_target_is_not_noticed(wire: Wire) -> None:
     assert await statuses(wire, 4, GET.replace(b"GET", b"POST")) == {200: 4}
 
 
+async def drop(upstream: Upstream, peer: Peer) -> None:
+    upstream.requests.append(await peer.message())
+    peer.cut()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (GET, 200),
+        (GET.replace(b"GET", b"DELETE"), 200),
+        (GET.replace(b"GET", b"POST"), 502),
+        (b"PUT /open/ HTTP/1.1\r\nHost: api\r\nContent-Length: 2\r\n\r\nok", 502),
+    ],
+)
+async def test_a_target_that_dies_with_a_request(wire: Wire, request_: bytes, status: int) -> None:
+    """What may be repeated is, on a connection that is new too; the rest may have happened."""
+    async with upstreams(1) as (dying,):
+        dying.script = drop
+        serve(wire, url_of(dying), url_of(wire.upstream))
+        assert await statuses(wire, 1, request_) + await statuses(wire, 1, request_) == (
+            {200: 2} if status == 200 else {200: 1, 502: 1}
+        )
+        assert (len(dying.requests), len(wire.upstream.requests)) == (1, 2 if status == 200 else 1)
+
+
+async def test_a_request_that_kills_is_not_carried_on_and_on(wire: Wire) -> None:
+    async with upstreams(3) as dying:
+        for each in dying:
+            each.script = drop
+        serve(wire, *map(url_of, dying))
+        assert (await wire.ask(GET)).status == 502
+        assert sum(len(each.requests) for each in dying) == 2
+
+
 async def test_a_target_that_accepts_nobody_is_left_in_time(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     connect = Pool._connect
 
@@ -162,10 +196,6 @@ async def test_a_target_that_accepts_nobody_is_left_in_time(wire: Wire, monkeypa
 
 
 async def test_a_circuit_opens_lets_one_through_and_closes(wire: Wire, clock: Clock) -> None:
-    async def drop(upstream: Upstream, peer: Peer) -> None:
-        upstream.requests.append(await peer.message())
-        peer.cut()
-
     wire.upstream.script = drop
     rotation = serve(wire, url_of(wire.upstream), breaker=BREAKING)
     assert await statuses(wire, 3) == {502: 3}
@@ -205,10 +235,6 @@ async def test_a_few_failures_among_many_answers_open_nothing(wire: Wire) -> Non
         await client.send(GET)
         assert (await client.message()).status == 200
 
-    async def drop(upstream: Upstream, peer: Peer) -> None:
-        await peer.message()
-        peer.cut()
-
     wire.upstream.script = drop
     wire.worker.shed_idle_upstreams()
     assert await statuses(wire, 10) == {502: 10}
@@ -217,14 +243,11 @@ async def test_a_few_failures_among_many_answers_open_nothing(wire: Wire) -> Non
 
 
 async def test_an_open_circuit_of_one_target_is_no_callers_affair(wire: Wire) -> None:
-    async def drop(upstream: Upstream, peer: Peer) -> None:
-        upstream.requests.append(await peer.message())
-        peer.cut()
-
     async with upstreams(1) as (bad,):
         bad.script = drop
         serve(wire, url_of(wire.upstream), url_of(bad), breaker=BREAKING)
-        assert await statuses(wire, 30) == {200: 27, 502: 3}
+        post = GET.replace(b"GET", b"POST")
+        assert await statuses(wire, 30, post) == {200: 27, 502: 3}
 
 
 async def test_a_target_that_answers_5xx_in_a_row_is_ejected(wire: Wire, clock: Clock) -> None:

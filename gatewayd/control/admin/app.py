@@ -23,6 +23,7 @@ from gatewayd.control.admin import (
     services,
     simulations,
     status,
+    targets,
     tenants,
     usage,
 )
@@ -57,6 +58,8 @@ ROUTES = [
     Route("/v1/routes/{ref}", routes.get),
     Route("/v1/routes/{ref}", routes.set_, methods=["PATCH"]),
     Route("/v1/routes/{ref}", routes.remove, methods=["DELETE"]),
+    Route("/v1/targets", targets.list_),
+    Route("/v1/targets/drain", targets.drain, methods=["POST"]),
     Route("/v1/plans", plans.list_),
     Route("/v1/plans", plans.add, methods=["POST"]),
     Route("/v1/plans/{ref}", plans.get),

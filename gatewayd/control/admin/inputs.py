@@ -7,7 +7,7 @@ it complains.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -103,12 +103,14 @@ _SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = (
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _CHOICE = re.compile(r"Invalid enum value .*", re.DOTALL)
+_INDEX = re.compile(r"\[[^\]]*\]")
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
 
 
 def _in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
     place = _PLACE.search(message)
     field, message = (place[1], message[: place.start()]) if place else ("", message)
+    expected, name = _holder(expected, field)
     fields = {f.encode_name: f for f in msgspec.structs.fields(expected)}
     if unknown := _UNKNOWN.fullmatch(message):
         known = ", ".join(fields)
@@ -117,12 +119,32 @@ def _in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
         return invalid(missing[1], f"{missing[1]} is missing")
     field = field.partition("[")[0]  # of targets[0], it is targets that the client knows by name
     if _CHOICE.fullmatch(message):
-        return invalid(field, f"{field} must be one of {', '.join(_choices(fields[field].type))}")
+        return invalid(field, f"{name} must be one of {', '.join(_choices(fields[name].type))}")
     for pattern, sentence in _SENTENCES:
         if match := pattern.fullmatch(message):
             words = sentence.format(*(_type_words(group) for group in match.groups()))
             return invalid(field, f"{field} {words}") if field else AdminError(MALFORMED, f"the body {words}")
     return invalid(field, _first_lower(message))
+
+
+def _holder(expected: type[msgspec.Struct], place: str) -> tuple[type[msgspec.Struct], str]:
+    """Of `health.path` the Struct that has a `path`, and that name; of `health` alone, that Struct."""
+    name = ""
+    for name in _INDEX.sub("", place).split("."):
+        field = next((f for f in msgspec.structs.fields(expected) if f.encode_name == name), None)
+        inner = None if field is None else next(_structs(field.type), None)
+        if inner is None:
+            break
+        expected = inner
+    return expected, name
+
+
+def _structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
+    """Those that a field of this type may hold."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+    for arg in get_args(kind):
+        yield from _structs(arg)
 
 
 def _choices(kind: Any) -> list[str]:

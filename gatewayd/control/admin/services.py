@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import delete
 from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewayd.channel import BreakerConf, HealthConf
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.claims import refuse_claimed
@@ -21,7 +19,22 @@ from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_que
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, service_by, tenant_by
-from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.service_options import (
+    Balance,
+    BreakerOptions,
+    HeaderRule,
+    HeaderRules,
+    HealthOptions,
+    breaker_of,
+    changed_breaker,
+    changed_health,
+    check_hash_on,
+    checked_rules,
+    health_of,
+    rules_of,
+)
+from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.targets import Targets, Weights, check_targets, replace_targets, targets_of
 from gatewayd.control.compile import tls_conf
 from gatewayd.control.tables import Route, Service, Target, Tenant
 from gatewayd.policy.addresses import (
@@ -31,13 +44,10 @@ from gatewayd.policy.addresses import (
     check_path,
     check_server_name,
     check_slug,
-    check_target,
-    split_socket,
 )
 from gatewayd.policy.amounts import format_time
 from gatewayd.upstream_tls import TlsFileError, check_files
 
-Targets = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
 Paths = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Lifetime = Annotated[float, msgspec.Meta(gt=0, le=365 * 86400)]
@@ -67,6 +77,13 @@ class NewService(msgspec.Struct, forbid_unknown_fields=True):
     tls_ca_file: str | None = None
     tls_cert_file: str | None = None
     tls_key_file: str | None = None
+    weights: Weights = {}
+    balance: Balance = "round-robin"
+    hash_on: str = "address"
+    health: HealthOptions = HealthOptions()
+    breaker: BreakerOptions = BreakerOptions()
+    request_headers: HeaderRules = ()
+    response_headers: HeaderRules = ()
 
 
 class ChangedService(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,12 +104,19 @@ class ChangedService(msgspec.Struct, forbid_unknown_fields=True):
     tls_ca_file: str | UnsetType | None = UNSET
     tls_cert_file: str | UnsetType | None = UNSET
     tls_key_file: str | UnsetType | None = UNSET
+    weights: Weights = {}
+    balance: Balance | UnsetType = UNSET
+    hash_on: str | UnsetType = UNSET
+    health: HealthOptions = HealthOptions()
+    breaker: BreakerOptions = BreakerOptions()
+    request_headers: HeaderRules | UnsetType = UNSET
+    response_headers: HeaderRules | UnsetType = UNSET
 
 
 # Taken over as they are; the others are parsed or lie in a table of their own.
 _PLAIN = (
     "auth", "preserve_host", "timeout_s", "connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s",
-    "tunnel_lifetime_s", "body_limit_bytes", "in_flight_limit", "tls_verify",
+    "tunnel_lifetime_s", "body_limit_bytes", "in_flight_limit", "tls_verify", "balance",
 )  # fmt: skip
 MOST_NAMED = 10  # in an error
 _TLS_FILES = ("tls_ca_file", "tls_cert_file", "tls_key_file")
@@ -107,6 +131,8 @@ class ServiceView(msgspec.Struct):
     slug: str
     tenant: str
     targets: list[str]
+    weights: dict[str, int]
+    drained: list[str]
     paths: tuple[str, ...]
     auth: str
     preserve_host: bool
@@ -123,20 +149,33 @@ class ServiceView(msgspec.Struct):
     tls_ca_file: str | None
     tls_cert_file: str | None
     tls_key_file: str | None
+    balance: str
+    hash_on: str
+    health: HealthConf
+    breaker: BreakerConf
+    request_headers: tuple[HeaderRule, ...]
+    response_headers: tuple[HeaderRule, ...]
     url: str
     created_at: str
 
 
-def show(service: Service, tenant: Tenant, targets: list[str], origin: str) -> ServiceView:
+def show(service: Service, tenant: Tenant, targets: Sequence[Target], origin: str) -> ServiceView:
     paths = _paths.decode(service.paths)
     built_in = f"/{service.slug}/" if tenant.slug == DEFAULT_TENANT else f"/{tenant.slug}/{service.slug}/"
     return ServiceView(
         id=service.public_id,
         slug=service.slug,
         tenant=tenant.slug,
-        targets=targets,
+        targets=[target.url for target in targets],
+        weights={target.url: target.weight for target in targets},
+        drained=[target.url for target in targets if target.drained],
         paths=paths,
         key_header=service.key_header,
+        hash_on=service.hash_on,
+        health=health_of(service.health),
+        breaker=breaker_of(service.breaker),
+        request_headers=rules_of(service.header_rules, "request"),
+        response_headers=rules_of(service.header_rules, "response"),
         tls_server_name=service.tls_server_name,
         url=f"{origin}{paths[0] if paths else built_in}",
         created_at=format_time(service.created_at),
@@ -150,7 +189,7 @@ def list_(request: Request) -> Response:
         tenant = tenant_by(session, asked.tenant)
 
         def show_all(services: Sequence[Service]) -> list[ServiceView]:
-            targets = _targets_of(session, services)
+            targets = targets_of(session, services)
             return [show(service, tenant, targets[service.id], control.url) for service in services]
 
         query = select(Service).where(Service.tenant_id == tenant.id, col(Service.removed_at).is_(None))
@@ -162,14 +201,14 @@ def get(request: Request) -> Response:
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         service = service_by(session, tenant, request.path_params["ref"])
-        return answer(show(service, tenant, _targets_of(session, [service])[service.id], control.url))
+        return answer(show(service, tenant, targets_of(session, [service])[service.id], control.url))
 
 
 async def add(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewService)
     slug = checked("slug", check_slug, new.slug)
-    targets, paths = _check_targets(new.targets, control), _check_paths(new.paths)
+    urls, paths = check_targets(new.targets, control), _check_paths(new.paths)
     key_header = checked("key_header", check_key_header, new.key_header)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
@@ -184,11 +223,15 @@ async def add(request: Request) -> Response:
             key_header=key_header,
             tls_server_name=_server_name(new.tls_server_name),
             created_at=made.at,
+            hash_on=checked("hash_on", check_hash_on, new.hash_on),
+            health=changed_health("{}", new.health),
+            breaker=changed_breaker("{}", new.breaker),
+            header_rules=checked_rules(new.request_headers, new.response_headers, key_header),
             **{name: getattr(new, name) for name in (*_PLAIN, *_TLS_FILES)},
         )
         _check_tls_files(service)
         made.session.add(service)
-        _replace_targets(made.session, service, targets)
+        targets = replace_targets(made.session, service, (), urls, new.weights)
         shown = show(service, tenant, targets, control.url)
         made.note("service.add", tenant.slug, service.public_id, after=shown)
     await control.plane.publish_snapshot()
@@ -201,13 +244,22 @@ async def set_(request: Request) -> Response:
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         service = service_by(made.session, tenant, request.path_params["ref"])
-        before = show(service, tenant, _targets_of(made.session, [service])[service.id], control.url)
-        targets = before.targets
+        targets = targets_of(made.session, [service])[service.id]
+        before = show(service, tenant, targets, control.url)
         for name in _PLAIN:
             if (value := getattr(wanted, name)) is not UNSET:
                 setattr(service, name, value)
         if wanted.key_header is not UNSET:
             service.key_header = checked("key_header", check_key_header, wanted.key_header)
+        if wanted.hash_on is not UNSET:
+            service.hash_on = checked("hash_on", check_hash_on, wanted.hash_on)
+        service.health = changed_health(service.health, wanted.health)
+        service.breaker = changed_breaker(service.breaker, wanted.breaker)
+        service.header_rules = checked_rules(  # also when the key's header is another now
+            before.request_headers if wanted.request_headers is UNSET else wanted.request_headers,
+            before.response_headers if wanted.response_headers is UNSET else wanted.response_headers,
+            service.key_header,
+        )
         if wanted.tls_server_name is not UNSET:
             service.tls_server_name = _server_name(wanted.tls_server_name)
         if any(getattr(wanted, name) is not UNSET for name in _TLS_FILES):
@@ -219,9 +271,9 @@ async def set_(request: Request) -> Response:
             paths = _check_paths(wanted.paths)
             refuse_claimed(made.session, Claim(tenant.slug, service.slug, paths), service.id)
             service.paths = _json(paths)
-        if wanted.targets is not UNSET:
-            targets = _check_targets(wanted.targets, control)
-            _replace_targets(made.session, service, targets)
+        if wanted.targets is not UNSET or wanted.weights:
+            urls = before.targets if wanted.targets is UNSET else check_targets(wanted.targets, control)
+            targets = replace_targets(made.session, service, targets, urls, wanted.weights)
         made.session.add(service)
         shown = show(service, tenant, targets, control.url)
         made.note("service.set", tenant.slug, service.public_id, before, shown)
@@ -234,31 +286,13 @@ async def remove(request: Request) -> Response:
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         service = service_by(made.session, tenant, request.path_params["ref"])
-        before = show(service, tenant, _targets_of(made.session, [service])[service.id], control.url)
+        before = show(service, tenant, targets_of(made.session, [service])[service.id], control.url)
         _remove_routes(made.session, service, tenant, made.at, force=asked.force)
         service.removed_at = made.at
         made.session.add(service)
         made.note("service.remove", tenant.slug, service.public_id, before)
     await control.plane.publish_snapshot()
     return answer(before)
-
-
-def _check_targets(urls: Sequence[str], control: ControlState) -> list[str]:
-    targets = [checked("targets", check_target, url) for url in urls]
-    for target in targets:
-        if _is_ours(target, control):
-            raise invalid("targets", f"{target} is this gateway itself; name the API behind it")
-    return _refuse_twice("targets", targets)
-
-
-def _is_ours(target: str, control: ControlState) -> bool:
-    """A listener: each hop would be one more request, until descriptors run out. A socket of ours: whoever calls the
-    service would administer the gateway, for the workers run as the daemon's own user."""
-    if not target.startswith("unix:"):
-        return urlsplit(target).netloc == control.listen
-    socket = Path(split_socket(target)[0]).resolve()
-    admin_socket, state_dir = control.settings.admin_socket.resolve(), control.settings.state_dir.resolve()
-    return socket == admin_socket or socket.is_relative_to(state_dir)
 
 
 def _server_name(name: str | None) -> str | None:
@@ -306,23 +340,6 @@ def _remove_routes(session: Session, service: Service, tenant: Tenant, at: int, 
     for route in routes:
         route.removed_at = at
         session.add(route)
-
-
-def _targets_of(session: Session, services: Sequence[Service]) -> dict[int | None, list[str]]:
-    targets: dict[int | None, list[str]] = {service.id: [] for service in services}
-    rows = session.exec(
-        select(Target).where(col(Target.service_id).in_(targets)).order_by(col(Target.service_id), col(Target.position))
-    )
-    for target in rows:
-        targets[target.service_id].append(target.url)
-    return targets
-
-
-def _replace_targets(session: Session, service: Service, urls: Sequence[str]) -> None:
-    session.flush()
-    assert service.id is not None
-    session.execute(delete(Target).where(col(Target.service_id) == service.id))
-    session.add_all(Target(service_id=service.id, position=position, url=url) for position, url in enumerate(urls))
 
 
 def _json(paths: Sequence[str]) -> str:

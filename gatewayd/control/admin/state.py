@@ -43,6 +43,19 @@ class JournalView:
     failure: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """A target as one of those sees it who have something to say of it. Times are seconds since 1970, 0 for none."""
+
+    seen_by: str  # "probe" or "worker-N"
+    url: str
+    state: str
+    since_s: int
+    error: str
+    error_at_s: int
+    in_flight: int = 0
+
+
 class Plane(Protocol):
     """The data plane, as control reaches it. A change is committed first and then published."""
 
@@ -64,6 +77,9 @@ class Plane(Protocol):
     def workers(self) -> list[WorkerView]: ...
 
     def journal(self) -> JournalView: ...
+
+    def targets(self, service_id: int) -> list[TargetView]:
+        """What is known of a service's targets. Of whom nobody says anything, all is well."""
 
 
 @dataclass(slots=True)

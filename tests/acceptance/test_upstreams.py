@@ -1,0 +1,176 @@
+"""Targets that die, fall ill, are drained and come back, behind a gateway of several processes, under load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.house import Counting, House, counting, kill, wait_until
+from tests.acceptance.load import Load, get, run_during
+
+CALLERS = 64
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[list[Counting]]:
+    """Three targets, each a process that the test may kill. Answers that take 40 ms are under way when it does."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(counting(tmp_path, f"target-{number}")) for number in range(3)]
+
+
+def added(house: House, name: str, targets: list[Counting], *options: str) -> None:
+    more = [word for target in targets[1:] for word in ("--target", target.url)]
+    house.gatectl.do("service", "add", name, targets[0].url, *more, "--auth", "none", *options)
+
+
+def served(targets: list[Counting]) -> list[int]:
+    return [target.served("/x") for target in targets]
+
+
+def standings(house: House, name: str) -> dict[str, set[str]]:
+    """By URL, what anybody sees of a target."""
+    seen: dict[str, set[str]] = {}
+    for item in house.gatectl.json("service", "health", name)["items"]:
+        seen.setdefault(item["url"], set()).add(item["state"])
+    return seen
+
+
+def under_load(house: House, request: bytes, happen: Any) -> Load:
+    load = house.load()
+    run_during(happen, load, [request], CALLERS)
+    print(f"{dict(load.answers)} answers, {load.broken} broken, {load.stale} stale, slowest {load.slowest_s:.2f} s")
+    assert (load.broken, load.unheard, load.stale, load.refused) == (0, 0, 0, 0)
+    return load
+
+
+@pytest.mark.parametrize("balance", ["round-robin", "least-outstanding", "hash"])
+def test_one_of_three_targets_dies_and_no_get_fails(house: House, three: list[Counting], balance: str) -> None:
+    added(house, f"dying-{balance}", three, "--balance", balance)
+
+    def die() -> None:
+        time.sleep(1.0)
+        kill(three[2].pid)
+        time.sleep(1.5)
+
+    load = under_load(house, get(f"/dying-{balance}/slow?ms=40"), die)
+    assert load.answers.keys() == {200}
+    assert load.ok > 500
+    (state,) = standings(house, f"dying-{balance}")[three[0].url]
+    assert state == "healthy"
+
+
+def test_of_posts_only_those_that_were_with_the_dying_target_fail(house: House, three: list[Counting]) -> None:
+    added(house, "posted", three)
+    post = b"POST /posted/slow?ms=40 HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 2\r\n\r\n{}"
+    counted: list[int] = []
+
+    def die() -> None:
+        time.sleep(1.0)
+        kill(three[2].pid)
+        time.sleep(1.5)
+        counted.extend(target.served("/slow") for target in three[:2])
+
+    load = under_load(house, post, die)
+    assert load.answers.keys() == {200, 502}
+    assert load.answers[502] <= CALLERS  # each caller had one request on its way, and only a third of them there
+    print(f"{load.answers[502]} posts were with the target that died")
+    # What the living have served, nobody has been told to have failed, and nothing was served twice.
+    assert sum(counted) <= load.ok
+
+
+def test_a_target_that_falls_ill_leaves_and_comes_back(house: House, three: list[Counting]) -> None:
+    added(
+        house, "checked", three, "--health", "/health", "--health-every", "0.1s", "--healthy-after", "1",
+        "--unhealthy-after", "2",
+    )  # fmt: skip
+    ill = three[1]
+    wait_until(lambda: standings(house, "checked") == {target.url: {"healthy"} for target in three})
+    counts: list[list[int]] = []
+
+    def happen() -> None:
+        time.sleep(0.5)
+        ill.fall_ill()
+        wait_until(lambda: standings(house, "checked")[ill.url] == {"unhealthy"})
+        time.sleep(0.2)  # what was on its way
+        counts.append(served(three))
+        time.sleep(0.5)
+        counts.append(served(three))
+        ill.get_well()
+        wait_until(lambda: standings(house, "checked")[ill.url] == {"healthy"})
+        time.sleep(0.5)
+        counts.append(served(three))
+
+    load = under_load(house, get("/checked/x"), happen)
+    assert load.answers.keys() == {200}
+    before, away, back = counts
+    assert before[1] == away[1] < back[1]
+    assert away[0] > before[0]
+    assert away[2] > before[2]
+    (item,) = (item for item in house.gatectl.json("service", "health", "checked")["items"] if item["url"] == ill.url)
+    assert item["seen_by"] == ["probe", "worker-0", "worker-1"]
+    assert item["error"] == "it answered 500"
+
+
+def test_where_all_are_ill_nobody_is_asked_and_nothing_is_counted(house: House, three: list[Counting]) -> None:
+    added(house, "none", three[:1], "--health", "/health", "--health-every", "0.1s", "--unhealthy-after", "1")
+    assert house.call("/none/x").status == 200
+    three[0].fall_ill()
+    refused = wait_until(lambda: (answer := house.call("/none/x")).status == 503 and answer)
+    assert (refused.json()["code"], refused.headers["retry-after"]) == ("no_healthy_target", "1")
+    requests = house.usage("--service", "none")["requests"]
+    assert {house.call("/none/x").status for _ in range(10)} == {503}
+    assert house.usage("--service", "none")["requests"] == requests
+    three[0].get_well()
+    wait_until(lambda: house.call("/none/x").status == 200)
+
+
+def test_a_drained_target_gets_nothing_in_any_worker_and_finishes_what_it_has(
+    house: House, three: list[Counting]
+) -> None:
+    added(house, "drained", three)
+    slow = house.load()
+    told: list[Any] = []
+
+    def happen() -> None:
+        time.sleep(0.5)
+        told.append(house.gatectl.json("service", "drain", three[0].url))
+        told.append(served(three))
+        time.sleep(0.5)
+        told.append(served(three))
+
+    run_during(happen, slow, [get("/drained/slow?ms=1500"), get("/drained/x")], 16)
+    assert slow.answers.keys() == {200}
+    drained, before, after = told
+    assert (drained["service"], drained["drained"]) == ("drained", True)
+    assert 0 < drained["in_flight"] <= 8
+    assert before[0] == after[0]
+    assert after[1] > before[1]
+    assert standings(house, "drained")[three[0].url] == {"drained"}
+    house.gatectl.do("service", "drain", three[0].url, "--undo")
+    for _ in range(12):
+        assert house.call("/drained/x").status == 200
+    assert three[0].served("/x") > after[0]
+
+
+def test_what_probes_have_found_out_outlives_control_and_reaches_new_workers(
+    house: House, three: list[Counting]
+) -> None:
+    added(house, "lasting", three, "--health", "/health", "--health-every", "0.1s", "--unhealthy-after", "1")
+    three[0].fall_ill()
+    wait_until(lambda: standings(house, "lasting")[three[0].url] == {"unhealthy"})
+    count = three[0].served("/x")
+    kill(house.control())
+    for _ in range(12):  # workers serve on with the last news
+        assert house.call("/lasting/x").status == 200
+    wait_until(house.all_workers_serve)
+    kill(house.worker_pids()[0])
+    wait_until(house.all_workers_serve)
+    wait_until(lambda: standings(house, "lasting")[three[0].url] == {"unhealthy"})
+    for _ in range(12):
+        assert house.call("/lasting/x").status == 200
+    assert three[0].served("/x") == count
