@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -186,7 +186,7 @@ KEPT = (
 class LimitTold(msgspec.Struct, frozen=True):
     """One limit as it was when the request was judged. `detail` is its arithmetic in words."""
 
-    of: str  # whose it is: "key"
+    of: str  # whose it is: "key", "client", "route", "tenant"
     name: str  # "minute", "month"
     limit: int
     window_s: int | None  # None: a calendar month, UTC
@@ -246,6 +246,19 @@ class Told(msgspec.Struct, frozen=True):
 # From a worker.
 
 
+class LeaseId(NamedTuple):
+    """What a request is charged to, all at once or not at all. 0: nothing of that kind limits it.
+
+    With a client, its own buckets stand in place of the key's; the quota is the key's still. A tenant's limits count
+    for every request to its services, a route's for all its callers.
+    """
+
+    key_id: int
+    client_id: int = 0
+    route_id: int = 0
+    tenant_id: int = 0
+
+
 class Left(msgspec.Struct, frozen=True, array_like=True):
     """What one limit has left after a grant, and when it next has more (seconds from now; past is negative)."""
 
@@ -253,16 +266,34 @@ class Left(msgspec.Struct, frozen=True, array_like=True):
     more_in_s: float
 
 
-class Held(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker has of one key: tokens not yet spent, and admitted requests not yet on the journal.
+class LimitConf(msgspec.Struct, frozen=True, array_like=True):
+    """One limit as it is told to callers. A calendar month has no fixed window: 0."""
 
-    `left`: what it last heard of the key's rates, in their order; empty when they must be full again by now.
-    """
+    window: str  # "minute", "90s", "month"
+    limit: int
+    window_s: int
+    scope: str = ""  # whose it is: the key's own, "client", "route" or "tenant"
+    burst: int = 0
+
+    @property
+    def name(self) -> str:
+        """Unique among the limits of a request."""
+        return f"{self.scope}-{self.window}" if self.scope else self.window
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens of one lease that a worker has not spent yet."""
+
+    lease: LeaseId
+    unspent: int
+
+
+class KeyHeld(msgspec.Struct, frozen=True, array_like=True):
+    """Of one key: `out` units, in hand or of requests in flight, that are not on the journal, and `slots` taken."""
 
     key_id: int
-    unspent: int
-    in_flight: int
-    left: tuple[Left, ...] = ()
+    out: int
+    slots: int
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -273,6 +304,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     pid: int
     held: tuple[Held, ...]
     records: int
+    keys: tuple[KeyHeld, ...] = ()
 
 
 class FindKey(msgspec.Struct, frozen=True, tag="find_key"):
@@ -281,21 +313,45 @@ class FindKey(msgspec.Struct, frozen=True, tag="find_key"):
     public_id: str
 
 
-class LeaseAsked(msgspec.Struct, frozen=True, tag="lease_asked"):
-    """`count` requests wait for a token of this key; `spent` tokens have gone since the last word of it."""
+class FindClient(msgspec.Struct, frozen=True, tag="find_client"):
+    """Who is this X-Client-ID, of requests with this key?"""
 
     key_id: int
+    name: str
+
+
+class LeaseAsked(msgspec.Struct, frozen=True, tag="lease_asked"):
+    """`count` units are waited for, by requests of `least` or more; `spent` tokens have gone since the last word of it.
+
+    `terms`: which limits the worker knows the lease to have.
+    """
+
+    lease: LeaseId
     count: int
     spent: int
+    least: int = 1
+    terms: int = 0
 
 
 class LeaseReturned(msgspec.Struct, frozen=True, tag="lease_returned"):
     """Tokens handed back: `returned` of an idle surplus, `unused` whose request had gone when they came."""
 
-    key_id: int
+    lease: LeaseId
     returned: int
     unused: int
     spent: int
+
+
+class SlotsAsked(msgspec.Struct, frozen=True, tag="slots_asked"):
+    """`count` requests wait for a slot of this key."""
+
+    key_id: int
+    count: int
+
+
+class SlotsReturned(msgspec.Struct, frozen=True, tag="slots_returned"):
+    key_id: int
+    count: int
 
 
 class Applied(msgspec.Struct, frozen=True, tag="applied"):
@@ -312,11 +368,14 @@ class WorkerStats(msgspec.Struct, frozen=True, tag="stats"):
     journal_full: bool
 
 
+Question = FindKey | FindClient | LeaseAsked | SlotsAsked  # what a request may have to ask control
+
+
 class Inquiry(msgspec.Struct, frozen=True, tag="inquiry"):
     """A question about a request that is not there: the answer is what it would get, and charges nothing."""
 
     ask: int
-    question: FindKey | LeaseAsked
+    question: Question
 
 
 class Explained(msgspec.Struct, frozen=True, tag="explained"):
@@ -376,20 +435,44 @@ class KeyFound(msgspec.Struct, frozen=True, tag="key_found"):
     key: KeyConf | None
 
 
+class ClientConf(msgspec.Struct, frozen=True, array_like=True):
+    """A client that counts on its own within a key."""
+
+    id: int
+    limited: bool  # it has rates of its own, or the plan has
+
+
+class ClientFound(msgspec.Struct, frozen=True, tag="client_found"):
+    """None: not registered and not accepted; the key's own buckets count."""
+
+    key_id: int
+    name: str
+    client: ClientConf | None
+
+
 class LeaseGranted(msgspec.Struct, frozen=True, tag="lease_granted"):
     """`granted` tokens, of which `surplus` are beyond the requests that waited.
 
-    `left` in the order of the key's rates, then its quota if it has one.
-
-    Where fewer were granted than waited, `blocked_by` is the index in `left` of the limit that has none, and its
-    `more_in_s` is when to ask again.
+    `left` in the order of the lease's limits; `limits` says what these are, where the worker does not know: it knew
+    other `terms`. Where fewer were granted than waited, `blocked_by` is the index in `left` of the limit that has too
+    few, and its `more_in_s` is when to ask again.
     """
 
-    key_id: int
+    lease: LeaseId
     granted: int
     surplus: int
     left: tuple[Left, ...]
     blocked_by: int | None
+    terms: int = 0
+    limits: tuple[LimitConf, ...] | None = None
+
+
+class SlotsGranted(msgspec.Struct, frozen=True, tag="slots_granted"):
+    """`keep`: this is the only worker, and may keep a slot for its next request."""
+
+    key_id: int
+    granted: int
+    keep: bool
 
 
 class WhatIf(msgspec.Struct, frozen=True, tag="what_if"):
@@ -409,11 +492,14 @@ class Recall(msgspec.Struct, frozen=True, tag="recall"):
     request_id: str
 
 
+Found = KeyFound | ClientFound | LeaseGranted | SlotsGranted
+
+
 class Finding(msgspec.Struct, frozen=True, tag="finding"):
     """The answer to an Inquiry."""
 
     ask: int
-    answer: KeyFound | LeaseGranted
+    answer: Found
 
 
 class TargetChecked(msgspec.Struct, frozen=True, array_like=True):
@@ -428,14 +514,29 @@ class TargetsChecked(msgspec.Struct, frozen=True, tag="targets_checked"):
     targets: tuple[TargetChecked, ...]
 
 
-FromWorker = Hello | FindKey | LeaseAsked | LeaseReturned | Applied | WorkerStats | TargetsSeen | Inquiry | Explained
+FromWorker = (
+    Hello
+    | FindKey
+    | FindClient
+    | LeaseAsked
+    | LeaseReturned
+    | SlotsAsked
+    | SlotsReturned
+    | Applied
+    | WorkerStats
+    | TargetsSeen
+    | Inquiry
+    | Explained
+)
 FromControl = (
     Greeting
     | Welcome
     | SnapshotChanged
     | KeysChanged
     | KeyFound
+    | ClientFound
     | LeaseGranted
+    | SlotsGranted
     | TargetsChecked
     | WhatIf
     | Recall

@@ -40,6 +40,7 @@ _EMPTY = bytes(8)
 ADMITTED = 1  # counted by limits and quotas; a request without this flag was refused
 CLIENT_LEFT = 2  # before the response's end; with no response begun the status is 499, as nginx has it
 UPSTREAM_BROKE = 4  # after the response had begun: the client saw a broken message and is not billed for it
+WOULD_REFUSE = 16  # admitted by a plan that only watches (`shadow`): a limit of its own had nothing left
 MORE_BYTES = 8  # no request: bytes that a tunnel has carried since its own record, or since the last of these
 
 

@@ -16,25 +16,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from gatewayd.channel import (
     Applied,
+    ClientFound,
     Explained,
+    FindClient,
     Finding,
     FindKey,
+    Found,
     FrameProtocol,
     FromWorker,
     Greeting,
-    Held,
     Hello,
     Inquiry,
     KeyFound,
     KeysChanged,
     LeaseAsked,
     LeaseGranted,
+    LeaseId,
     LeaseReturned,
     Left,
     Recall,
     ServiceConf,
+    SlotsAsked,
+    SlotsGranted,
+    SlotsReturned,
     SnapshotChanged,
     TargetsChecked,
     TargetSeen,
@@ -45,12 +53,14 @@ from gatewayd.channel import (
     WorkerStats,
 )
 from gatewayd.control.admin.state import WorkerView
+from gatewayd.control.clients import accept_client, conf_of, find_client
 from gatewayd.control.compile import find_key, find_key_by_id, snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.inquiries import Inquiries
-from gatewayd.control.quotas import quota_of
+from gatewayd.control.levels import LevelFile
+from gatewayd.control.terms import quota_terms, terms_of
 from gatewayd.errors import UNAVAILABLE, GatewayError
-from gatewayd.policy.leases import Lessor, LimitLeft, Rate
+from gatewayd.policy.leases import Lessor
 
 # A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
 APPLY_TIMEOUT_S = 2.0
@@ -82,23 +92,26 @@ class _Change:
 class Broker:
     """Knows the workers that are connected. Times of limits are taken here, once per message."""
 
-    def __init__(self, database: Database, slots: int) -> None:
+    def __init__(self, database: Database, slots: int, levels: LevelFile) -> None:
         self._database = database
         self._slots = slots
         self._workers: dict[FrameProtocol, _Connected] = {}
         self._changes = 0
         self._greeted: set[FrameProtocol] = set()  # connected, not yet heard of
         self._unapplied: dict[int, _Change] = {}
-        self._current: set[int] = set()  # keys whose limits at the lessor are as the database has them
-        self._expected: set[bytes] = set()
-        self._deferred: list[tuple[FrameProtocol, LeaseAsked]] = []
-        self._held: dict[int, list[tuple[bytes, Held, int]]] = {}  # by key: who said what, when
+        self._current: set[LeaseId] = set()  # leases whose limits at the lessor are as the database has them
+        self._slot_limits: dict[int, int | None] = {}  # by key, as the database has them
+        self._expected: set[bytes] = set()  # workers of before that have neither said Hello nor died
+        self._deferring = False  # no limit is given out until they have, or the time for it is over
+        self._heard: set[bytes] = set()  # workers that have said Hello to this control
+        self._deferred: list[tuple[FrameProtocol, LeaseAsked | SlotsAsked]] = []
         self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
         self.on_hello_timeout: Callable[[], None] = lambda: None
         self._inquiries = Inquiries()
         self.on_services: Callable[[Sequence[ServiceConf]], None] = lambda services: None
         self.targets_checked: Callable[[], TargetsChecked] = lambda: TargetsChecked(())
-        self.lessor = Lessor()
+        self._levels = levels
+        self.lessor = Lessor(levels)
         self.lessor.workers = slots
 
     def __repr__(self) -> str:
@@ -111,7 +124,10 @@ class Broker:
     def expect(self, workers: set[bytes]) -> None:
         """Before the first connection: these served on while there was no control."""
         self._expected = set(workers)
-        if workers:
+        self._deferring = bool(workers)
+        if not workers:
+            self._all_heard()
+        else:
             asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._stop_expecting)
 
     def _greet(self, channel: FrameProtocol) -> None:
@@ -123,6 +139,8 @@ class Broker:
     async def publish_snapshot(self) -> None:
         """Tenants or services changed: push, and wait until every worker serves from it."""
         configuration = snapshot(self._database.lookup)
+        # Of routes and tenants the rates may have changed.
+        self._current = {id_ for id_ in self._current if not id_.route_id and not id_.tenant_id}
         self._changes += 1
         self.on_services(configuration.services)
         await self._publish(SnapshotChanged(self._changes, *configuration))
@@ -136,11 +154,13 @@ class Broker:
         """These keys changed (None: any may have): wait until every worker has forgotten them."""
         if public_ids is None:
             self._current.clear()
+            self._slot_limits.clear()
         else:
-            for public_id in public_ids:
-                key = find_key(self._database.lookup, public_id)
-                if key is not None:
-                    self._current.discard(key.id)
+            found = [find_key(self._database.lookup, public_id) for public_id in public_ids]
+            changed = {key.id for key in found if key is not None}
+            self._current = {id_ for id_ in self._current if id_.key_id not in changed}
+            for key_id in changed:
+                self._slot_limits.pop(key_id, None)
         self._changes += 1
         await self._publish(KeysChanged(self._changes, None if public_ids is None else tuple(public_ids)))
 
@@ -178,19 +198,21 @@ class Broker:
             channel.close()
             return
         match message:
-            case LeaseAsked() if self._expected:
-                self._deferred.append((channel, message))
-            case LeaseAsked():
-                channel.send(self._lease(worker.hello.worker_id, message))
+            case LeaseAsked() | SlotsAsked():
+                self._answer(channel, message)
             case LeaseReturned():
                 self.lessor.give_back(
                     worker.hello.worker_id,
-                    message.key_id,
+                    message.lease,
                     message.returned,
                     message.unused,
                     message.spent,
                     time.monotonic_ns(),
                 )
+            case SlotsReturned():
+                self.lessor.give_slots_back(worker.hello.worker_id, message.key_id, message.count)
+            case FindClient():
+                channel.send(self._find_client(message))
             case FindKey():
                 channel.send(self._find(message.public_id))
             case Inquiry():
@@ -208,13 +230,7 @@ class Broker:
         self._greeted.discard(channel)
         self._workers[channel] = _Connected(channel, hello)
         self.on_hello(hello.worker_id, hello.records)
-        now_ns = time.monotonic_ns()
-        for held in hello.held:
-            if not (held.unspent or held.in_flight or held.key_id in self._current):
-                # Nothing but old news of its limits: kept until the key is asked for, since there may be many.
-                self._held.setdefault(held.key_id, []).append((hello.worker_id, held, now_ns))
-            elif self._ensure_current(held.key_id):
-                self._resume(hello.worker_id, held, now_ns)
+        self._resume(hello)
         channel.send(Welcome(*snapshot(self._database.lookup)))
         channel.send(self.targets_checked())
         for change in self._unapplied.values():
@@ -223,73 +239,147 @@ class Broker:
         log.info("worker %d (pid %d) is connected", hello.slot, hello.pid)
         self._no_longer_expect(hello.worker_id)
 
-    def _resume(self, worker_id: bytes, held: Held, told_ns: int) -> None:
-        age_s = (time.monotonic_ns() - told_ns) / 1e9
-        left = tuple(LimitLeft(limit.remaining, limit.more_in_s - age_s) for limit in held.left)
-        self.lessor.resume(worker_id, held.key_id, held.unspent, held.in_flight, left)
+    def _resume(self, hello: Hello) -> None:
+        """What this worker holds. Of quotas only what we have forgotten: else it is known better than it can say."""
+        worker_id, now_ns, now_s = hello.worker_id, time.monotonic_ns(), time.time_ns() / 1e9
+        for held in hello.held:
+            if self._ensure_current(held.lease):
+                self.lessor.resume(worker_id, held.lease, held.unspent, now_ns)
+        if worker_id not in self._heard:
+            for key in hello.keys:
+                self._load_quota(key.key_id, now_s)
+                self.lessor.resume_quota(worker_id, key.key_id, key.out)
+        self.lessor.resume_slots(worker_id, {key.key_id: key.slots for key in hello.keys})
+        self._heard.add(worker_id)
 
     def _no_longer_expect(self, worker_id: bytes) -> None:
         if worker_id in self._expected:
             self._expected.discard(worker_id)
             if not self._expected:
-                self._answer_deferred()
+                self._all_heard()
 
     def _stop_expecting(self) -> None:
         if self._expected:
             log.warning("%d workers have not said what they hold; going on without them", len(self._expected))
-            self._expected.clear()
-            self._answer_deferred()
+            self._answer_deferred()  # what the silent ones hold stays unclaimed until they speak or die
             self.on_hello_timeout()
 
+    def _all_heard(self) -> None:
+        now_ns = time.monotonic_ns()
+        self.lessor.settle(now_ns)
+        self._levels.forget_full(now_ns)
+        self._answer_deferred()
+
     def _answer_deferred(self) -> None:
+        self._deferring = False
         deferred, self._deferred = self._deferred, []
         for channel, message in deferred:
-            if worker := self._workers.get(channel):
-                channel.send(self._lease(worker.hello.worker_id, message))
+            if channel in self._workers:
+                self._answer(channel, message)
 
     def worker_gone(self, worker_id: bytes) -> None:
         """Ingest's word: the worker is dead and all that it has recorded is on the rollups."""
         self.lessor.worker_gone(worker_id)
+        self._heard.discard(worker_id)
         self._no_longer_expect(worker_id)
 
     def _find(self, public_id: str) -> KeyFound:
         return KeyFound(public_id, find_key(self._database.lookup, public_id))
 
+    def _find_client(self, message: FindClient) -> ClientFound:
+        key = find_key_by_id(self._database.lookup, message.key_id)
+        try:
+            found = (
+                None
+                if key is None
+                else accept_client(self._database, key, message.name, time.time_ns() // 1_000_000_000)
+            )
+        except DBAPIError as error:  # one that is not accepted for the moment
+            log.error("a client cannot be stored: %s", error.orig)
+            found = None
+        client = None if found is None or key is None else conf_of(found, key)
+        return ClientFound(message.key_id, message.name, client)
+
+    def _known_client(self, question: FindClient) -> ClientFound:
+        """As `_find_client`, but nobody is accepted by it."""
+        key = find_key_by_id(self._database.lookup, question.key_id)
+        found = None if key is None else find_client(self._database.lookup, key, question.name)
+        client = None if found is None or key is None else conf_of(found, key)
+        return ClientFound(question.key_id, question.name, client)
+
+    # Limits.
+
+    def _answer(self, channel: FrameProtocol, message: LeaseAsked | SlotsAsked) -> None:
+        if self._deferring:
+            self._deferred.append((channel, message))
+            return
+        worker_id = self._workers[channel].hello.worker_id
+        if isinstance(message, LeaseAsked):
+            channel.send(self._lease(worker_id, message))
+        else:
+            channel.send(self._slots_for(worker_id, message))
+
     def _lease(self, worker_id: bytes, message: LeaseAsked) -> LeaseGranted:
-        if not self._ensure_current(message.key_id):  # its limits were lifted while requests waited for them
-            return LeaseGranted(message.key_id, message.count, 0, (), None)
-        grant = self.lessor.ask(
-            worker_id, message.key_id, message.count, message.spent, time.monotonic_ns(), time.time_ns() / 1e9
-        )
+        id_ = message.lease
+        if not self._ensure_current(id_):  # its limits were lifted while requests waited for them
+            return LeaseGranted(id_, message.count, 0, (), None, 0, ())
+        now_ns, now_s = time.monotonic_ns(), time.time_ns() / 1e9
+        grant = self.lessor.ask(worker_id, id_, message.count, message.spent, now_ns, now_s, message.least)
         left = tuple(Left(*limit) for limit in grant.left)
-        return LeaseGranted(message.key_id, grant.granted, grant.surplus, left, grant.blocked_by)
+        lease = self.lessor.leases[id_]
+        limits = None if message.terms == lease.terms else lease.limits
+        return LeaseGranted(id_, grant.granted, grant.surplus, left, grant.blocked_by, lease.terms, limits)
 
-    def _answer_without_charge(self, question: FindKey | LeaseAsked) -> KeyFound | LeaseGranted:
+    def _slots_for(self, worker_id: bytes, message: SlotsAsked) -> SlotsGranted:
+        limit = self._slot_limit(message.key_id)
+        granted = self.lessor.take_slots(worker_id, message.key_id, message.count, limit)
+        return SlotsGranted(message.key_id, granted, self._slots == 1)
+
+    def _slot_limit(self, key_id: int) -> int | None:
+        if key_id not in self._slot_limits:
+            key = find_key_by_id(self._database.lookup, key_id)
+            self._slot_limits[key_id] = None if key is None else key.in_flight_limit
+        return self._slot_limits[key_id]
+
+    def _answer_without_charge(self, question: FindKey | FindClient | LeaseAsked | SlotsAsked) -> Found:
         """What a request would be told that asked this now."""
-        if isinstance(question, FindKey):
-            return self._find(question.public_id)
-        if not self._ensure_current(question.key_id):
-            return LeaseGranted(question.key_id, question.count, 0, (), None)
-        peek = self.lessor.peek(question.key_id, question.count, time.monotonic_ns(), time.time_ns() / 1e9)
+        match question:
+            case FindKey():
+                return self._find(question.public_id)
+            case FindClient():
+                return self._known_client(question)
+            case SlotsAsked():
+                limit = self._slot_limit(question.key_id)
+                free = self.lessor.free_slots(question.key_id, limit)
+                return SlotsGranted(question.key_id, min(question.count, free), False)
+        id_ = question.lease
+        if not self._ensure_current(id_):
+            return LeaseGranted(id_, question.count, 0, (), None, 0, ())
+        now_ns, now_s = time.monotonic_ns(), time.time_ns() / 1e9
+        peek = self.lessor.peek(id_, question.count, now_ns, now_s, question.least)
+        lease = self.lessor.leases[id_]
         left = tuple(Left(*limit) for limit in peek.left)
-        return LeaseGranted(question.key_id, peek.granted, 0, left, peek.blocked_by)
+        return LeaseGranted(id_, peek.granted, 0, left, peek.blocked_by, lease.terms, lease.limits)
 
-    def _ensure_current(self, key_id: int) -> bool:
-        """The lessor has this key's limits as the database has them. False for a key that has none, or is gone."""
+    def _ensure_current(self, id_: LeaseId) -> bool:
+        """The lessor has the limits of this lease as the database has them. False where there are none."""
         now_s = time.time_ns() / 1e9
-        if key_id in self._current and not self.lessor.month_passed(key_id, now_s):
+        if id_ in self._current and self.lessor.has_quota_of(id_.key_id, now_s):
             return True
-        key = find_key_by_id(self._database.lookup, key_id)
-        if key is None or not (key.rates or key.quota is not None):
+        parts = terms_of(self._database.lookup, id_)
+        has_quota = self._load_quota(id_.key_id, now_s)
+        if not has_quota and not any(part.rates for part in parts):
+            self._current.discard(id_)
             return False
-        rates = tuple(Rate(rate.limit, rate.window_s, rate.burst) for rate in key.rates)
-        quota = None if key.quota is None else quota_of(self._database.lookup, key_id, key.quota, now_s)
-        limit, used = (None, 0) if quota is None else (quota.limit, quota.used)
-        self.lessor.load(key_id, rates, limit, used, time.monotonic_ns(), now_s)
-        self._current.add(key_id)
-        for worker_id, held, told_ns in self._held.pop(key_id, ()):
-            self._resume(worker_id, held, told_ns)
+        self.lessor.load(id_, parts, time.monotonic_ns())
+        self._current.add(id_)
         return True
+
+    def _load_quota(self, key_id: int, now_s: float) -> bool:
+        """True for a key that has one."""
+        quota = quota_terms(self._database.lookup, key_id, now_s) if key_id else None
+        self.lessor.load_quota(key_id, quota)
+        return quota is not None
 
     def _on_lost(self, channel: FrameProtocol) -> None:
         self._greeted.discard(channel)
@@ -304,12 +394,14 @@ class Broker:
     def tidy(self) -> None:
         """Forget the limits of keys that nobody has used for long enough to be full again. Called once a minute."""
         self._current.difference_update(self.lessor.forget_full(time.monotonic_ns()))
+        if len(self._slot_limits) > 10_000:  # looked up again when they are needed
+            self._slot_limits.clear()
 
     # For explain.
 
     async def what_if(self, head: bytes, address: str, public_id: str | None, secret: bytes | None) -> Told | None:
         """What a living worker would do with this request."""
-        if self._expected:
+        if self._deferring:
             raise GatewayError(UNAVAILABLE, "control has just begun: it does not know yet what the workers hold")
         workers = sorted(self._workers.values(), key=lambda worker: worker.hello.slot)
         channels = [worker.channel for worker in workers[:1]]

@@ -79,6 +79,8 @@ _OLDER = (
     .order_by(func.coalesce(_generation.c.ended_at, _generation.c.until).desc(), _generation.c.number.desc())
     .limit(OLDER_LIMIT)
 )
+_ROUTE_RATES = select(_route.c.rates).where(_route.c.id == bindparam("wanted"))
+_TENANT_RATES = select(_tenant.c.rates).where(_tenant.c.id == bindparam("wanted"))
 _HAS_CLIENTS = select(exists().where(_client.c.tenant_id == bindparam("tenant_id"), _client.c.removed_at.is_(None)))
 
 
@@ -125,6 +127,14 @@ def find_key(connection: Connection, name: str) -> KeyConf | None:
 def find_key_by_id(connection: Connection, key_id: int) -> KeyConf | None:
     row = connection.execute(_KEY_BY_ID, {"wanted": key_id}).first()
     return None if row is None else _key_conf(connection, row)
+
+
+def route_rates(connection: Connection, route_id: int) -> tuple[RateConf, ...]:
+    return _rates.decode(connection.execute(_ROUTE_RATES, {"wanted": route_id}).scalar() or "[]")
+
+
+def tenant_rates(connection: Connection, tenant_id: int) -> tuple[RateConf, ...]:
+    return _rates.decode(connection.execute(_TENANT_RATES, {"wanted": tenant_id}).scalar() or "[]")
 
 
 def _service_conf(row: Row[*tuple[object, ...]], targets: tuple[TargetConf, ...]) -> ServiceConf:

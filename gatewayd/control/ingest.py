@@ -49,7 +49,7 @@ YOUNG_S = 10.0  # a file without a header is being made for so long, and damaged
 DAMAGED_SUFFIX = ".damaged"
 _EMPTY_SLOT = bytes(8)
 
-# worker id, key id, how many were admitted, time of the oldest in seconds since 1970
+# worker id, key id, units of what was admitted, time of the oldest in seconds since 1970
 Recorded = Callable[[bytes, int, int, float], None]
 
 log = logging.getLogger(__name__)
@@ -302,7 +302,7 @@ class Ingest:
             oldest_ns: dict[int, int] = {}
             for record in records:
                 if record.flags & ADMITTED and record.key:
-                    counts[record.key] = counts.get(record.key, 0) + 1
+                    counts[record.key] = counts.get(record.key, 0) + record.units
                     oldest_ns.setdefault(record.key, record.time_ns)
             for key_id, count in counts.items():
                 self._on_recorded(reader.header.worker_id, key_id, count, oldest_ns[key_id] / 1e9)

@@ -29,6 +29,7 @@ from gatewayd.control.broker import Broker
 from gatewayd.control.compile import snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.ingest import Ingest
+from gatewayd.control.levels import LevelFile, boot_id
 from gatewayd.control.probing import Prober
 from gatewayd.control.retirement import retire_quiet
 from gatewayd.errors import StartupError
@@ -114,7 +115,11 @@ async def serve(
     loop = asyncio.get_running_loop()
     database = Database.open(settings.state_dir)
     journals = settings.state_dir / "journal"
-    broker = Broker(database, settings.workers)
+    try:
+        levels = LevelFile(settings.state_dir, time.monotonic_ns(), boot_id())
+    except OSError as error:
+        raise StartupError(f"the levels of limits in {settings.state_dir} cannot be kept: {error.strerror}") from None
+    broker = Broker(database, settings.workers, levels)
     alerts = Alerts(database)
 
     def recorded(worker_id: bytes, key_id: int, count: int, oldest_s: float) -> None:
@@ -149,6 +154,7 @@ async def serve(
         await prober.close()
         while ingest.step():  # all that the workers wrote before they ended
             pass
+        levels.close()
         database.close()
 
 

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from gatewayd import errors
 from gatewayd.channel import KeyConf, LimitTold, StepTold
 from gatewayd.errors import Problem, Refusal
-from gatewayd.policy import guards
+from gatewayd.policy import guards, limiting
 from gatewayd.policy.addresses import DEFAULT_TENANT
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.facts import CHUNKED, Guard, Route, Service
@@ -143,19 +143,28 @@ def would_pass(seen: Seen, refusal: Refusal) -> str:
 # The arithmetic of limits.
 
 
-def tell_limits(known: Known, conf: KeyConf, now: float, now_s: float) -> tuple[LimitTold, ...]:
+def tell_limits(known: Known, now: float, now_s: float) -> tuple[LimitTold, ...]:
     """What a lease knew of each limit at `now`. What is in hand at the worker is left, as the header has it."""
-    names, remaining, more_at, heard_at, in_hand = known
+    limits, remaining, more_at, heard_at, in_hand = known
     now = max(now, heard_at)  # a request that waited for a grant is older than the news it brought
-    bursts = {rate.name: rate.burst for rate in conf.rates}
     told = []
-    for index, (name, limit, window_s) in enumerate(names):
-        burst = bursts.get(name)
-        left, more_in_s = remaining[index] + in_hand, max(0.0, more_at[index] - now)
-        words = _in_month(limit, left, now_s + more_in_s) if not window_s else ""
-        words = words or f"{limit} per {window_s} s{_burst(burst)}; {left} left{_more(left, burst, more_in_s)}"
+    for limit, of_limit, at in zip(limits, remaining, more_at, strict=False):  # what is left may not be known yet
+        left, more_in_s, burst = of_limit + in_hand, max(0.0, at - now), limit.burst if limit.window_s else None
+        if limit.window_s:
+            words = f"{limit.limit} per {limit.window_s} s, burst {burst}; {left} left{_more(left, burst, more_in_s)}"
+        else:
+            words = _in_month(limit.limit, left, now_s + more_in_s)
         told.append(
-            LimitTold("key", name, limit, window_s or None, burst, left, round(more_in_s, 3), f"{name}: {words}")
+            LimitTold(
+                of=limit.scope or "key",
+                name=limit.name,
+                limit=limit.limit,
+                window_s=limit.window_s or None,
+                burst=burst,
+                remaining=left,
+                more_in_s=round(more_in_s, 3),
+                detail=f"{limit.name}: {words}",
+            )
         )
     return tuple(told)
 
@@ -163,10 +172,6 @@ def tell_limits(known: Known, conf: KeyConf, now: float, now_s: float) -> tuple[
 def _in_month(limit: int, left: int, ends_s: float) -> str:
     # The month ends on a whole second, and the way here went through an interval in floating point.
     return f"{limit}, {limit - left} used of it, {left} left; resets {format_time(round(ends_s))}"
-
-
-def _burst(burst: int | None) -> str:
-    return "" if burst is None else f", burst {burst}"
 
 
 def _more(left: int, burst: int | None, more_in_s: float) -> str:
@@ -259,6 +264,12 @@ def _choice(seen: Seen) -> str:
     return f"the key's own service, {seen.service}" if seen.chosen_by_key else "the address names the service"
 
 
+def _no_key_limits(seen: Seen) -> str:
+    if seen.route is not None and limiting.limits_hold in seen.route.guards:
+        return "those of the key are looked at with the others"
+    return _no_key(seen)
+
+
 def _limits(seen: Seen) -> str:
     if not seen.limits:
         return "its plan has no limits"
@@ -282,7 +293,10 @@ STEPS: dict[Guard, Step] = {
     guards.key_is_for_service: Step("scope", _scope, _no_key, why=_why_not_for_service),
     guards.service_has_target: Step("target", lambda seen: "one can be asked", lambda seen: "it depends on the key"),
     guards.service_has_place: Step("place", _places, _no_places, why=lambda seen, refusal: _places(seen)),
-    guards.key_has_tokens: Step("limits", _limits, _no_key, has_limits=True),
+    limiting.key_has_tokens: Step("limits", _limits, _no_key_limits, has_limits=True),
+    limiting.limits_hold: Step(
+        "all-limits", _limits, lambda seen: "nothing but the key's own limits counts", has_limits=True
+    ),
 }
 
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from gatewayd.channel import KeyConf, ServiceConf, TlsConf
+from gatewayd.channel import KeyConf, LeaseId, ServiceConf, TlsConf
 from gatewayd.errors import Refusal
 from gatewayd.policy.allowing import Allowed
 from gatewayd.policy.balancing import Rotation
 from gatewayd.policy.forwarding import Networks
 from gatewayd.policy.header_rules import HeaderRules
-from gatewayd.policy.spending import KeyEntry
+from gatewayd.policy.spending import KeyEntry, Lease
 
 CHUNKED: Final = -1  # in place of a body's length: it comes in chunks
 UNTIL_CLOSE: Final = -2  # it ends with the connection (responses only)
@@ -30,6 +30,8 @@ class Need(Enum):
     LEASE = "lease"
     ADDRESS = "address"
     ROUTE = "route"
+    CLIENT = "client"
+    SLOT = "slot"
 
 
 NEED_KEY = Need.KEY
@@ -37,6 +39,8 @@ NEED_LEASE = Need.LEASE
 # These two need no waiting. Asked for, since hardly any request is judged by them and setting one costs them all.
 NEED_ADDRESS = Need.ADDRESS  # `facts.address`
 NEED_ROUTE = Need.ROUTE  # `facts.route` is another now, by whose guards the request is judged from the first
+NEED_CLIENT = Need.CLIENT
+NEED_SLOT = Need.SLOT
 
 Answer = Refusal | Need | None
 
@@ -48,9 +52,9 @@ class Fields:
     """
 
     __slots__ = (
-        "body_length", "connection_named", "credential", "cut", "expects_continue", "host", "http_1_0", "keep_alive",
-        "kept", "passed", "pattern", "proven", "public_id", "raw", "read_for", "request_id", "sent", "takes_trailers",
-        "upgrade",
+        "body_length", "client", "connection_named", "credential", "cut", "expects_continue", "host", "http_1_0",
+        "keep_alive", "kept", "passed", "pattern", "proven", "public_id", "raw", "read_for", "request_id", "sent",
+        "takes_trailers", "upgrade",
     )  # fmt: skip
 
     raw: bytes  # as they came; with the two below, the same fields say the same
@@ -70,6 +74,7 @@ class Fields:
     credential: bytes | None  # the API key, where the service asks for one
     public_id: str  # what it names, if it is one
     passed: bytes  # those of `cut` that pass to the service's upstream, each ending in CRLF
+    client: str | None  # the X-Client-ID, "" where there is none that can be used; None: not looked for yet
     sent: bytes  # `kept`, by the service's rules
     proven: tuple[bytes, KeyConf, int] | None  # a credential that was found to be this key's generation
 
@@ -81,7 +86,19 @@ class Facts:
     a guard.
     """
 
-    __slots__ = ("address", "fields", "key", "keys", "method", "path", "query", "route", "service")
+    __slots__ = (
+        "address",
+        "client_id",
+        "fields",
+        "key",
+        "keys",
+        "lease",
+        "method",
+        "path",
+        "query",
+        "route",
+        "service",
+    )
 
     method: bytes
     path: bytes  # as it came, never decoded
@@ -93,6 +110,8 @@ class Facts:
     keys: dict[str, KeyEntry]  # the worker's memory
     key: KeyEntry | None
     address: bytes  # the client's, once a guard has needed it
+    lease: Lease | None  # what it is charged to, once its limits are looked at
+    client_id: int  # set where its key has clients, and nowhere else
 
 
 Guard = Callable[[Facts, float, float], Answer]  # facts, monotonic now, seconds since 1970
@@ -140,6 +159,15 @@ class Service:
         return f"<Service {self.conf.tenant}/{self.conf.slug} {len(self.targets)} targets>"
 
 
+@dataclass(slots=True, eq=False)
+class Shared:
+    """Limits that a route has beside those of its callers' keys: its own, its tenant's, or both. 0: not that one."""
+
+    route_id: int
+    tenant_id: int
+    leases: dict[LeaseId, Lease] = field(default_factory=dict)  # of requests that are charged to no key
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """Where a match leads, and under what policy. An address that a service has of itself is a route without a row."""
@@ -158,3 +186,4 @@ class Route:
     allowed: Allowed | None = None  # what its tenant allows
     # Where the key's own service answers: the route for a service of the tenant. `service` is a stand-in until then.
     of_service: Callable[[int], Route | None] | None = None
+    shared: Shared | None = None

@@ -26,21 +26,10 @@ from gatewayd.errors import (
 )
 from gatewayd.keys import digest, may_be_foreign, name_of_digest, public_id_of
 from gatewayd.policy.allowing import Allowed, Bounds
-from gatewayd.policy.facts import (
-    NEED_ADDRESS,
-    NEED_KEY,
-    NEED_LEASE,
-    NEED_ROUTE,
-    Answer,
-    Facts,
-    Fields,
-    Guard,
-    Route,
-    Service,
-)
+from gatewayd.policy.facts import NEED_ADDRESS, NEED_KEY, NEED_ROUTE, Answer, Facts, Fields, Guard, Route, Service
 from gatewayd.policy.forwarding import Networks, is_trusted
+from gatewayd.policy.limiting import key_has_tokens, limits_hold
 from gatewayd.policy.routing import length_of_segments
-from gatewayd.policy.spending import ADMITTED
 
 _ASKED_FOR = ((b"WWW-Authenticate", b'Bearer realm="gatewayd"'),)
 _CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="gatewayd", error="invalid_token"'),)
@@ -224,17 +213,6 @@ def service_has_place(facts: Facts, now: float, now_s: float) -> Answer:
     return None
 
 
-def key_has_tokens(facts: Facts, now: float, now_s: float) -> Answer:
-    assert facts.key is not None
-    lease = facts.key.lease
-    if lease is None:  # a plan without limits
-        return None
-    answer = lease.take(now)
-    if answer is ADMITTED:
-        return None
-    return NEED_LEASE if answer is None else answer
-
-
 # The order in which a request is judged. A tenant's suspension shows before its keys are looked at, so that a customer
 # of a suspended tenant is not told that the key is wrong; what is closed to everybody, from there or at all, is so
 # before anyone is asked for a key; size comes before the key because it is the cheaper test.
@@ -255,6 +233,7 @@ ORDER: tuple[Guard, ...] = (
     service_has_target,
     service_has_place,
     key_has_tokens,
+    limits_hold,
 )
 
 
@@ -267,8 +246,11 @@ def guards_for(
     has_networks: bool = False,
     has_allow_list: bool = False,
     key_chooses: bool = False,
+    has_shared_limits: bool = False,
+    weight: int = 1,
 ) -> tuple[Guard, ...]:
     """The guards that can refuse at all on a route of this kind, in their order. Chosen at load."""
+    key_alone = needs_key and weight == 1 and not has_shared_limits
     stands: dict[Guard, bool] = {
         tenant_is_active: tenant_suspended,
         address_is_allowed: has_networks,
@@ -279,7 +261,8 @@ def guards_for(
         key_is_for_service: needs_key and not key_chooses,
         service_has_target: not key_chooses,
         service_has_place: has_in_flight_limit,
-        key_has_tokens: needs_key and not key_chooses,
+        key_has_tokens: key_alone and not key_chooses,
+        limits_hold: (has_shared_limits or (needs_key and not key_alone)) and not key_chooses,
     }
     return tuple(guard for guard in ORDER if stands.get(guard, needs_key))
 

@@ -1,17 +1,24 @@
-"""Leases: how many workers share one key's limits without a round trip per request and without admitting one too many.
+"""Leases: how many workers share limits without a round trip per request and without admitting one too many.
 
-The lessor (control) owns the buckets. A worker asks for tokens of a key, all of whose limits are charged together or
-not at all. The lessor grants
+The lessor (control) owns the buckets, which belong to accounts: a key, a client within a key, a route, a tenant. A
+request is charged to several accounts at once, and a lease is for one such combination (`channel.LeaseId`). A worker
+asks for tokens of a lease; all its buckets and the key's quota are charged together or not at all. A token is one unit,
+of which a request takes as many as its route weighs. The lessor grants
 
-- one token for each request that waits at the worker, as far as all limits allow; these count as spent at the moment
-  of the grant, which is the moment of admission;
+- tokens for the requests that wait at the worker, as far as all limits allow; these count as spent at the moment of
+  the grant, which is the moment of admission;
 - on top, a surplus for requests to come, sized so that it is used up within 50 ms and never takes more than a fair
   part of what is left: `min(rate / 20, available / (2 * workers))`. A slow bucket (below 20 per second) or one that is
-  nearly empty gets no surplus: its tokens are leased one by one, so none can be stranded at an idle worker.
+  nearly empty gets no surplus: its tokens are leased one by one, so none can be stranded at an idle worker. Nor can
+  they be in many small parts: all that is away of a bucket is bounded too, most of all where many keys share it.
 
 A surplus stays charged against the bucket's burst until the worker reports it spent or hands it back, which it does
 within a second. So at any time level + away <= burst, and over any interval at most burst + rate * t are admitted,
 however asks, grants, deaths and returns interleave. Tokens at a worker that dies are lost, never spent twice.
+
+Every change of a bucket is saved (`Levels`) before anybody hears of it. A lessor that begins anew finds each bucket as
+it was, with what was away as `unclaimed`: no room is refilled for that until all workers have said what they hold of it
+(`resume`), or are known to be dead (`settle`).
 
 A refusal carries the time at which the limit has a token again; until then (but at most RECHECK_S, since another
 worker may hand tokens back) the worker refuses without asking.
@@ -19,20 +26,33 @@ worker may hand tokens back) the worker refuses without asking.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+from zlib import crc32
 
-from gatewayd.policy.buckets import NANOS, Bucket, Quota, month_of
+from gatewayd.channel import LeaseId, LimitConf, RateConf
+from gatewayd.policy.buckets import NANOS, Bucket, Quota
 
 SURPLUS_PER_S = 20  # a surplus lasts 1/20 s at the key's full rate
 SURPLUS_WITHOUT_RATE = 256  # for a key that has a quota but no rate
 RECHECK_S = 1.0
 
 
-class Rate(NamedTuple):
-    limit: int
-    window_s: int
-    burst: int
+class Account(NamedTuple):
+    """Who has buckets. `scope` as in `LimitConf`; a client has the key's number and its own."""
+
+    scope: str
+    id: int
+    client_id: int = 0
+
+
+class Part(NamedTuple):
+    """One of the accounts of a lease, with its rates."""
+
+    account: Account
+    rates: tuple[RateConf, ...]
 
 
 class LimitLeft(NamedTuple):
@@ -41,7 +61,7 @@ class LimitLeft(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """`granted` tokens, `surplus` of them beyond the requests that wait. `blocked_by`: index of the empty limit."""
+    """`granted` tokens, `surplus` of them beyond what waits. `blocked_by`: index of the limit that has too few."""
 
     granted: int
     surplus: int
@@ -49,205 +69,415 @@ class Grant(NamedTuple):
     blocked_by: int | None
 
 
-@dataclass(slots=True)
-class KeyLimits:
-    """All limits of one key at the lessor, and what each worker holds of them."""
+class Levels(Protocol):
+    """What outlives a lessor."""
 
-    rates: tuple[Rate, ...]
-    quota_limit: int | None
+    def find(self, account: Account, rate: RateConf, now_ns: int) -> Bucket | None:
+        """The bucket as it was saved, with what was away as unclaimed; None for one that was full or never was."""
+
+    def save(self, account: Account, bucket: Bucket) -> None: ...
+
+    def release(self, bucket: Bucket) -> None:
+        """It is full, or no more."""
+
+
+class NoLevels:
+    """For a lessor that has nothing to remember."""
+
+    def find(self, account: Account, rate: RateConf, now_ns: int) -> Bucket | None:
+        return None
+
+    def save(self, account: Account, bucket: Bucket) -> None:
+        pass
+
+    def release(self, bucket: Bucket) -> None:
+        pass
+
+
+@dataclass(slots=True, eq=False)
+class _Books:
+    """The buckets of an account, in the order of its rates."""
+
+    account: Account
+    rates: tuple[RateConf, ...]
     buckets: list[Bucket]
+
+    @property
+    def is_shared(self) -> bool:
+        """By many keys."""
+        return self.account.scope in ("route", "tenant")
+
+    def is_full(self, now_ns: int) -> bool:
+        for bucket in self.buckets:
+            bucket.refill(now_ns)
+        return all(bucket.is_full() for bucket in self.buckets)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One combination at the lessor, and what each worker holds of it."""
+
+    id: LeaseId
+    books: list[_Books]
     quota: Quota | None
     away: dict[bytes, int] = field(default_factory=dict)  # surplus per worker, not yet spent
+    limits: tuple[LimitConf, ...] = ()
+    terms: int = 0  # which limits these are
+
+    def __repr__(self) -> str:
+        return f"<Lease {tuple(self.id)} {sum(self.away.values())} away>"
+
+    def name_limits(self) -> None:
+        limits = [
+            LimitConf(rate.name, rate.limit, rate.window_s, _told_scope(each.account), rate.burst)
+            for each in self.books
+            for rate in each.rates
+        ]
+        if self.quota is not None:
+            limits.append(LimitConf("month", self.quota.limit, 0))
+        self.limits = tuple(limits)
+        self.terms = crc32(repr(limits).encode()) or 1
 
 
 class Lessor:
     """The owner of every limit on this machine. `now_ns` is monotonic, for buckets; `now_s` since 1970, for quotas."""
 
-    def __init__(self) -> None:
-        self.keys: dict[int, KeyLimits] = {}
+    def __init__(self, levels: Levels | None = None) -> None:
+        self.leases: dict[LeaseId, Lease] = {}
+        self.accounts: dict[Account, _Books] = {}
+        self.quotas: dict[int, Quota] = {}
+        self.slots: dict[int, dict[bytes, int]] = {}  # taken, by key and worker
         self.workers = 1
+        self._levels = levels or NoLevels()
+        self._settled_ns: int | None = None
 
     def __repr__(self) -> str:
-        return f"<Lessor {len(self.keys)} keys, {self.workers} workers>"
+        return f"<Lessor {len(self.leases)} leases, {len(self.accounts)} accounts, {self.workers} workers>"
 
-    def load(
-        self, key_id: int, rates: tuple[Rate, ...], quota: int | None, recorded: int, now_ns: int, now_s: float
-    ) -> None:
-        """Begin to lease a key's limits. `recorded`: its admitted requests of this month that are on the rollups.
+    # What there is to lease.
 
-        A key whose limits have changed keeps what it has used: levels are cut to the new burst, never filled up.
+    def load(self, id_: LeaseId, parts: Sequence[Part], now_ns: int) -> None:
+        """Begin to lease a combination, or go on with what its limits are now. Its key's quota is loaded before.
+
+        An account whose limits have changed keeps what it has used.
         """
-        before = self.keys.get(key_id)
-        buckets = [Bucket.full(rate.limit, rate.window_s, rate.burst, now_ns) for rate in rates]
-        if before is not None:
-            for bucket in before.buckets:
-                bucket.refill(now_ns)
-            # A window that stays keeps its level: changing a plan must not hand out a fresh burst.
-            old = {bucket.window_ns: bucket for bucket in before.buckets}
-            for bucket in buckets:
-                if kept := old.get(bucket.window_ns):
-                    bucket.away = kept.away
-                    missing = (kept.burst - kept.away) * kept.window_ns - kept.level
-                    bucket.level = min(
-                        (bucket.burst - bucket.away) * bucket.window_ns, bucket.burst * bucket.window_ns - missing
-                    )
-        state = KeyLimits(rates, quota, buckets, None, before.away if before else {})
-        if quota is not None:
-            start, end = month_of(now_s)
-            out = before.quota.out if before and before.quota else {}
-            state.quota = Quota(quota, start, end, recorded, out)
-        self.keys[key_id] = state
+        lease = self.leases.get(id_)
+        books = [self._open(part, now_ns) for part in parts if part.rates]
+        if lease is None:
+            lease = self.leases[id_] = Lease(id_, books, None)
+        else:
+            self._rebook(lease, books)
+        lease.quota = self.quotas.get(id_.key_id) if id_.key_id else None
+        lease.name_limits()
 
-    def month_passed(self, key_id: int, now_s: float) -> bool:
-        """True when the key's quota is of another month than `now_s`; the caller then loads it anew."""
-        quota = self.keys[key_id].quota
-        return quota is not None and not quota.month_start_s <= now_s < quota.month_end_s
+    def load_quota(self, key_id: int, quota: Quota | None) -> None:
+        """What the database says of a key's quota. What is on its way stays so."""
+        known = self.quotas.get(key_id)
+        if quota is None:
+            self.quotas.pop(key_id, None)
+        elif known is None:
+            self.quotas[key_id] = quota
+        else:  # the one that all leases of the key have
+            is_other = quota.limit != known.limit
+            known.become(quota)
+            for lease in self.leases.values() if is_other else ():
+                if lease.quota is known:
+                    lease.name_limits()
 
-    def ask(self, worker: bytes, key_id: int, waiting: int, spent: int, now_ns: int, now_s: float) -> Grant:
-        """Grant tokens for `waiting` requests and perhaps a surplus; `spent` of the earlier surplus are gone."""
-        state = self.keys[key_id]
-        self._refill(state, now_ns)
-        self._came_home(state, worker, spent)
-        available = _available(state)
-        granted = min(waiting, available)
-        surplus = 0
-        if granted == waiting and (batch := _surplus(state, self.workers, granted)):
-            surplus = batch
-            state.away[worker] = state.away.get(worker, 0) + surplus
-        total = granted + surplus
-        for bucket in state.buckets:
-            bucket.charge(total)
-            bucket.away += surplus
-        if state.quota is not None and total:
-            state.quota.out[worker] = state.quota.out.get(worker, 0) + total
-        left = _left(state, now_s)
-        blocked_by = None if granted == waiting else _blocking(state)
-        return Grant(total, surplus, left, blocked_by)
+    def has_quota_of(self, key_id: int, now_s: float) -> bool:
+        """What is known of the key's quota is so at this time."""
+        quota = self.quotas.get(key_id)
+        return quota is None or quota.is_of(now_s)
 
-    def peek(self, key_id: int, waiting: int, now_ns: int, now_s: float) -> Grant:
-        """What `waiting` requests would be granted, and what is left before they are. Nobody is charged."""
-        state = self.keys[key_id]
-        self._refill(state, now_ns)
-        granted = min(waiting, _available(state))
-        return Grant(granted, 0, _left(state, now_s), None if granted == waiting else _blocking(state, granted))
+    def _open(self, part: Part, now_ns: int) -> _Books:
+        books = self.accounts.get(part.account)
+        if books is None:
+            buckets = [self._find(part.account, rate, now_ns) for rate in part.rates]
+            books = self.accounts[part.account] = _Books(part.account, part.rates, buckets)
+        elif books.rates != part.rates:
+            self._change(books, part.rates, now_ns)
+        return books
 
-    def give_back(self, worker: bytes, key_id: int, returned: int, unused: int, spent: int, now_ns: int) -> None:
-        """`returned` of a surplus come home; so do `unused` tokens whose request had gone before they arrived."""
-        state = self.keys.get(key_id)
-        if state is None:
-            return
-        self._refill(state, now_ns)
-        returned = min(returned, max(0, state.away.get(worker, 0) - spent))
-        self._came_home(state, worker, spent + returned)
-        for bucket in state.buckets:
-            bucket.restore(returned + unused)
-        if state.quota is not None:
-            state.quota.out[worker] = max(0, state.quota.out.get(worker, 0) - returned - unused)
+    def _find(self, account: Account, rate: RateConf, now_ns: int) -> Bucket:
+        bucket = self._levels.find(account, rate, now_ns)
+        if bucket is None:
+            return Bucket.full(rate.limit, rate.window_s, rate.burst, now_ns)
+        if self._settled_ns is not None:
+            bucket.refill(self._settled_ns)
+            bucket.unclaimed = 0
+        bucket.refill(now_ns)
+        return _fitted(bucket, rate)
 
-    def resume(
-        self, worker: bytes, key_id: int, unspent: int, in_flight: int, left: tuple[LimitLeft, ...] = ()
-    ) -> None:
-        """A worker that served on without us says what it holds: we have forgotten it.
-
-        `left` is what it last heard of each bucket, as of now. Whoever was granted last has heard of all that was
-        granted before, so the least of all workers' news, refilled since, is the level that we have forgotten. A
-        surplus that was spent meanwhile has taken no part in that refill, hence the smaller room.
-        """
-        state = self.keys[key_id]
-        state.away[worker] = unspent
-        known = left if len(left) == len(state.buckets) else ()
-        for index, bucket in enumerate(state.buckets):
-            bucket.away += unspent
-            if known:
-                bucket.know(known[index].remaining, known[index].more_in_s)
+    def _change(self, books: _Books, rates: tuple[RateConf, ...], now_ns: int) -> None:
+        """A window that stays keeps its level; one that is new is full, but for what is away."""
+        before = {bucket.window_ns: bucket for bucket in books.buckets}
+        for bucket in books.buckets:
+            bucket.refill(now_ns)
+        away = max((bucket.away for bucket in books.buckets), default=0)
+        books.rates, books.buckets = rates, []
+        for rate in rates:
+            kept = before.pop(rate.window_s * NANOS, None)
+            if kept is not None:
+                bucket = _fitted(kept, rate)
             else:
-                bucket.charge(unspent)
-            spent_at_most = bucket.limit * NANOS // bucket.window_ns // SURPLUS_PER_S
-            bucket.level = min(bucket.level, (bucket.burst - bucket.away - spent_at_most) * bucket.window_ns)
-        if state.quota is not None:
-            state.quota.out[worker] = unspent + in_flight
+                bucket = Bucket.full(rate.limit, rate.window_s, rate.burst, now_ns)
+                bucket.claim(away)
+            books.buckets.append(bucket)
+        for bucket in before.values():
+            self._levels.release(bucket)
+        self._save(books)
 
-    def recorded(self, worker: bytes, key_id: int, admitted: int, oldest_s: float) -> None:
-        """Ingest has moved `admitted` requests of a key from this worker's journal to the rollups."""
-        state = self.keys.get(key_id)
-        if state is None or state.quota is None:
+    def _rebook(self, lease: Lease, books: list[_Books]) -> None:
+        """What is away of a lease is away of all its accounts, those that it has only now too."""
+        away = sum(lease.away.values())
+        before, lease.books = lease.books, books
+        if away:
+            for each in books:
+                if each not in before:
+                    for bucket in each.buckets:
+                        bucket.claim(away)
+                    self._save(each)
+            for each in before:
+                if each not in books:
+                    for bucket in each.buckets:
+                        bucket.away = max(0, bucket.away - away)
+                    self._save(each)
+
+    # Tokens.
+
+    def ask(
+        self, worker: bytes, id_: LeaseId, waiting: int, spent: int, now_ns: int, now_s: float, least: int = 1
+    ) -> Grant:
+        """Grant tokens for `waiting` units and perhaps a surplus; `spent` of the earlier surplus are gone.
+
+        No request that waits can do with less than `least`.
+        """
+        lease = self.leases[id_]
+        self._refill(lease, now_ns)
+        self._came_home(lease, worker, spent)
+        granted, blocked_by = _grantable(lease, waiting, least)
+        surplus = _surplus(lease, self.workers, granted) if blocked_by is None else 0
+        if surplus:
+            lease.away[worker] = lease.away.get(worker, 0) + surplus
+        total = granted + surplus
+        for books in lease.books:
+            for bucket in books.buckets:
+                bucket.charge(total)
+                bucket.away += surplus
+            self._save(books)
+        if lease.quota is not None and total:
+            lease.quota.out[worker] = lease.quota.out.get(worker, 0) + total
+        return Grant(total, surplus, _left(lease, now_s), blocked_by)
+
+    def peek(self, id_: LeaseId, waiting: int, now_ns: int, now_s: float, least: int = 1) -> Grant:
+        """What `waiting` units would be granted, and what is left before they are. Nobody is charged."""
+        lease = self.leases[id_]
+        self._refill(lease, now_ns)
+        granted, blocked_by = _grantable(lease, waiting, least)
+        return Grant(granted, 0, _left(lease, now_s), blocked_by)
+
+    def give_back(self, worker: bytes, id_: LeaseId, returned: int, unused: int, spent: int, now_ns: int) -> None:
+        """`returned` of a surplus come home; so do `unused` tokens whose request had gone before they arrived."""
+        lease = self.leases.get(id_)
+        if lease is None:
             return
-        if oldest_s >= state.quota.month_start_s:
-            state.quota.recorded += admitted
-        out = state.quota.out
-        out[worker] = max(0, out.get(worker, 0) - admitted)
+        self._refill(lease, now_ns)
+        returned = min(returned, max(0, lease.away.get(worker, 0) - spent))
+        self._came_home(lease, worker, spent + returned)
+        for books in lease.books:
+            for bucket in books.buckets:
+                bucket.restore(returned + unused)
+            self._save(books)
+        if lease.quota is not None:
+            lease.quota.out[worker] = max(0, lease.quota.out.get(worker, 0) - returned - unused)
+
+    def resume(self, worker: bytes, id_: LeaseId, unspent: int, now_ns: int) -> None:
+        """A worker that served on without us says what it holds: we have forgotten it."""
+        lease = self.leases[id_]
+        self._refill(lease, now_ns)
+        lease.away[worker] = lease.away.get(worker, 0) + unspent
+        for books in lease.books:
+            for bucket in books.buckets:
+                bucket.claim(unspent)
+            self._save(books)
+
+    def resume_quota(self, worker: bytes, key_id: int, out: int) -> None:
+        """So much of a key's quota is there, in hand or in flight, and not on its journal."""
+        quota = self.quotas.get(key_id)
+        if quota is not None:
+            quota.out[worker] = out
+
+    def resume_slots(self, worker: bytes, slots: dict[int, int]) -> None:
+        """Which slots it has, by key: these and no others."""
+        for taken in self.slots.values():
+            taken.pop(worker, None)
+        for key_id, count in slots.items():
+            if count:
+                self.slots.setdefault(key_id, {})[worker] = count
+
+    def settle(self, now_ns: int) -> None:
+        """Every worker of before has said what it holds, or is dead: what nobody has claimed is spent."""
+        if self._settled_ns is None:
+            self._settled_ns = now_ns
+            for books in self.accounts.values():
+                for bucket in books.buckets:
+                    bucket.refill(now_ns)
+                    bucket.unclaimed = 0
+
+    def recorded(self, worker: bytes, key_id: int, units: int, oldest_s: float) -> None:
+        """Ingest has moved admitted requests of a key, so many units, from this worker's journal to the rollups."""
+        quota = self.quotas.get(key_id)
+        if quota is None:
+            return
+        if oldest_s >= quota.month_start_s:
+            quota.recorded += units
+        quota.out[worker] = max(0, quota.out.get(worker, 0) - units)
+
+    # Slots.
+
+    def take_slots(self, worker: bytes, key_id: int, count: int, limit: int | None) -> int:
+        """How many of `count` requests may begin, when `limit` of the key's are allowed at once over all workers."""
+        granted = min(count, self.free_slots(key_id, limit))
+        if granted:
+            taken = self.slots.get(key_id, {})
+            taken[worker] = taken.get(worker, 0) + granted
+            self.slots[key_id] = taken
+        return granted
+
+    def free_slots(self, key_id: int, limit: int | None) -> int:
+        return sys.maxsize if limit is None else max(0, limit - sum(self.slots.get(key_id, {}).values()))
+
+    def give_slots_back(self, worker: bytes, key_id: int, count: int) -> None:
+        taken = self.slots.get(key_id, {})
+        left = taken.pop(worker, 0) - count
+        if left > 0:
+            taken[worker] = left
+        elif not taken:
+            self.slots.pop(key_id, None)
+
+    # Workers that come and go.
 
     def channel_lost(self, worker: bytes, now_ns: int) -> None:
-        """What the worker held may have been spent, up to this moment: it stays charged, and a refill may begin."""
-        for state in self.keys.values():
-            if not state.away.get(worker):
-                continue
-            self._refill(state, now_ns)
-            self._came_home(state, worker, state.away.get(worker, 0))
-            state.away.pop(worker, None)
+        """What the worker held may have been spent, up to this moment: it stays charged, and a refill may begin.
 
-    def forget_full(self, now_ns: int) -> list[int]:
-        """Drop every key that loading anew would give back the same, so that memory follows the keys in use.
-
-        That is a key whose buckets are full and of which no token is out. Returns the ids.
+        Slots stay taken until it is known to be dead.
         """
-        full = []
-        for key_id, state in self.keys.items():
-            self._refill(state, now_ns)
-            out = state.quota is not None and any(state.quota.out.values())
-            if not out and all(bucket.is_full() for bucket in state.buckets):
-                full.append(key_id)
-        for key_id in full:
-            del self.keys[key_id]
-        return full
+        for lease in self.leases.values():
+            if lease.away.get(worker):
+                self._refill(lease, now_ns)
+                self._came_home(lease, worker, lease.away[worker])
+                for books in lease.books:
+                    self._save(books)
+            lease.away.pop(worker, None)
 
     def worker_gone(self, worker: bytes) -> None:
         """The worker is dead and its whole journal is ingested: what it had not recorded was never admitted."""
-        for state in self.keys.values():
-            if state.quota is not None:
-                state.quota.out.pop(worker, None)
+        self.resume_slots(worker, {})
+        for quota in self.quotas.values():
+            quota.out.pop(worker, None)
 
-    def _refill(self, state: KeyLimits, now_ns: int) -> None:
-        for bucket in state.buckets:
-            bucket.refill(now_ns)
+    def forget_full(self, now_ns: int) -> list[LeaseId]:
+        """Drop what loading anew would give back the same, so that memory follows the keys in use. Returns leases.
 
-    def _came_home(self, state: KeyLimits, worker: bytes, tokens: int) -> None:
-        tokens = min(tokens, state.away.get(worker, 0))
+        That is a lease of which nothing is away and whose key or client has full buckets; an account that is full and
+        in no lease; a quota of which nothing is out and that is in no lease.
+        """
+        dropped = []
+        for lease in self.leases.values():
+            out = lease.quota is not None and any(lease.quota.out.values())
+            own = [books for books in lease.books if not books.is_shared] or lease.books
+            if not out and not any(lease.away.values()) and all(books.is_full(now_ns) for books in own):
+                dropped.append(lease.id)
+        for id_ in dropped:
+            del self.leases[id_]
+        booked = {books.account for lease in self.leases.values() for books in lease.books}
+        for account in [account for account in self.accounts if account not in booked]:
+            books = self.accounts[account]
+            if books.is_full(now_ns):
+                for bucket in books.buckets:
+                    self._levels.release(bucket)
+                del self.accounts[account]
+        leased = {id_.key_id for id_ in self.leases}
+        for key_id in [key_id for key_id in self.quotas if key_id not in leased]:
+            if not any(self.quotas[key_id].out.values()):
+                del self.quotas[key_id]
+        return dropped
+
+    # Parts.
+
+    def _refill(self, lease: Lease, now_ns: int) -> None:
+        for books in lease.books:
+            for bucket in books.buckets:
+                bucket.refill(now_ns)
+
+    def _came_home(self, lease: Lease, worker: bytes, tokens: int) -> None:
+        tokens = min(tokens, lease.away.get(worker, 0))
         if tokens:
-            state.away[worker] -= tokens
-            for bucket in state.buckets:
-                bucket.away = max(0, bucket.away - tokens)
+            lease.away[worker] -= tokens
+            for books in lease.books:
+                for bucket in books.buckets:
+                    bucket.away = max(0, bucket.away - tokens)
+
+    def _save(self, books: _Books) -> None:
+        for bucket in books.buckets:
+            self._levels.save(books.account, bucket)
 
 
-def _available(state: KeyLimits) -> int:
-    amounts = [bucket.available() for bucket in state.buckets]
-    if state.quota is not None:
-        amounts.append(state.quota.available())
+def _told_scope(account: Account) -> str:
+    return "" if account.scope == "key" else account.scope
+
+
+def _fitted(bucket: Bucket, rate: RateConf) -> Bucket:
+    if (bucket.limit, bucket.burst) == (rate.limit, rate.burst):
+        return bucket
+    return bucket.resized(rate.limit, rate.burst)
+
+
+def _available(lease: Lease) -> int:
+    amounts = [bucket.available() for books in lease.books for bucket in books.buckets]
+    if lease.quota is not None:
+        amounts.append(lease.quota.available())
     return min(amounts)
 
 
-def _surplus(state: KeyLimits, workers: int, granted: int) -> int:
+def _surplus(lease: Lease, workers: int, granted: int) -> int:
     share = 2 * workers
-    amounts = [(bucket.available() - granted) // share for bucket in state.buckets]
-    amounts += [bucket.limit * NANOS // bucket.window_ns // SURPLUS_PER_S for bucket in state.buckets]
-    if state.quota is not None:
-        amounts.append((state.quota.available() - granted) // share)
-    return max(0, min(amounts, default=0)) if state.buckets else max(0, min(*amounts, SURPLUS_WITHOUT_RATE))
+    amounts: list[int] = []
+    for books in lease.books:
+        # In all, 100 ms of what many keys share may be away, and of a key as much as its workers can use at once.
+        holders = 2 if books.is_shared else workers + 1
+        for bucket in books.buckets:
+            brisk = bucket.limit * NANOS // bucket.window_ns // SURPLUS_PER_S
+            amounts += ((bucket.available() - granted) // share, brisk, brisk * holders - bucket.away)
+    if lease.quota is not None:
+        amounts.append((lease.quota.available() - granted) // share)
+    if not lease.books:
+        amounts.append(SURPLUS_WITHOUT_RATE)
+    return max(0, min(amounts))
 
 
-def _left(state: KeyLimits, now_s: float) -> tuple[LimitLeft, ...]:
-    left = [LimitLeft(bucket.available(), bucket.wait_s(bucket.available() + 1)) for bucket in state.buckets]
-    if state.quota is not None:
-        left.append(LimitLeft(state.quota.available(), max(0.0, state.quota.month_end_s - now_s)))
+def _left(lease: Lease, now_s: float) -> tuple[LimitLeft, ...]:
+    left = []
+    for books in lease.books:
+        for bucket in books.buckets:
+            available = bucket.available()
+            left.append(LimitLeft(available, bucket.wait_s(available + 1)))
+    if lease.quota is not None:
+        left.append(LimitLeft(lease.quota.remaining(), max(0.0, lease.quota.month_end_s - now_s)))
     return tuple(left)
 
 
-def _blocking(state: KeyLimits, after: int = 0) -> int:
-    """The limit to name in the refusal: of those that are empty, the one that stays so the longest, the quota.
+def _grantable(lease: Lease, waiting: int, least: int) -> tuple[int, int | None]:
+    """How many of the units that wait, and the limit that has no more."""
+    available = _available(lease)
+    granted = min(waiting, available) if available >= least else 0
+    return granted, None if granted == waiting else _blocking(lease, least if granted == 0 else granted + 1)
 
-    `after`: tokens that are thought to be taken.
-    """
-    if state.quota is not None and state.quota.available() <= after:
-        return len(state.buckets)
-    empty = [index for index, bucket in enumerate(state.buckets) if bucket.available() <= after]
-    return max(empty, key=lambda index: state.buckets[index].wait_s(after + 1))
+
+def _blocking(lease: Lease, needed: int) -> int:
+    """The limit to name in the refusal: of those that have too few, the quota, else who stays so the longest."""
+    buckets = [bucket for books in lease.books for bucket in books.buckets]
+    if lease.quota is not None and lease.quota.available() < needed:
+        return len(buckets)
+    short = [index for index, bucket in enumerate(buckets) if bucket.available() < needed]
+    return max(short, key=lambda index: buckets[index].wait_s(needed))

@@ -18,7 +18,7 @@ from gatewayd.channel import RouteConf, ServiceConf, TenantConf, TlsConf
 from gatewayd.policy.addresses import DEFAULT_PORTS, built_in_addresses, split_socket
 from gatewayd.policy.allowing import compile_allow, compile_networks
 from gatewayd.policy.balancing import Rotation
-from gatewayd.policy.facts import Route, Service, Target
+from gatewayd.policy.facts import Route, Service, Shared, Target
 from gatewayd.policy.guards import guards_for
 from gatewayd.policy.header_rules import compile_rules
 from gatewayd.policy.routing import Match, Router
@@ -107,6 +107,11 @@ def compile_service(conf: ServiceConf, rotation: Rotation) -> Service:
     )
 
 
+def shared_limits(route_id: int = 0, tenant_id: int = 0) -> Shared | None:
+    """The limits beside those of keys: those of this route and of this tenant; 0 where it has no rates."""
+    return Shared(route_id, tenant_id) if route_id or tenant_id else None
+
+
 class _Compiler:
     """Routes with their policy: the route's own where it has one, else the service's, else everybody's."""
 
@@ -134,6 +139,10 @@ class _Compiler:
         first_byte_timeout_s = conf.first_byte_timeout_s
         allow = tenant.allow if tenant is not None and chooses is None else ()
         strip, rewrite = _prefix(conf)
+        shared = shared_limits(
+            route_id=conf.id if conf.rates else 0,
+            tenant_id=service.tenant_id if tenant is not None and tenant.rates else 0,
+        )
         return Route(
             service=service,
             guards=guards_for(
@@ -141,6 +150,8 @@ class _Compiler:
                 has_body_limit=limit is not None,
                 has_in_flight_limit=of.in_flight_limit is not None,
                 needs_key=needs_key,
+                has_shared_limits=shared is not None,
+                weight=conf.weight,
                 has_networks=bool(conf.networks),
                 has_allow_list=bool(allow),
                 key_chooses=chooses is not None,
@@ -156,6 +167,7 @@ class _Compiler:
             networks=compile_networks(conf.networks),
             allowed=compile_allow(allow) if allow else None,
             of_service=chooses,
+            shared=shared,
         )
 
     def _key_routed(self, conf: RouteConf) -> Route:

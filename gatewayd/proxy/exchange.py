@@ -35,7 +35,9 @@ from gatewayd.errors import (
 from gatewayd.policy.facts import (
     CHUNKED,
     NEED_ADDRESS,
+    NEED_CLIENT,
     NEED_KEY,
+    NEED_LEASE,
     NEED_ROUTE,
     Facts,
     Guard,
@@ -120,6 +122,7 @@ class Exchange:
     def start(self) -> None:
         worker = self.worker
         facts = self.facts
+        facts.key = facts.lease = None
         route = worker.snapshot.router.match(facts.path, facts.fields.host, facts.method)
         if route is None:
             self.refuse(NO_ADDRESS)
@@ -133,7 +136,6 @@ class Exchange:
         if worker.journal.spare is None and not worker.has_journal_room():
             self.refuse(DISK_FULL)
             return
-        facts.key = None
         facts.keys = worker.keys.entries
         fields = facts.fields
         if fields.read_for is not route:
@@ -168,8 +170,14 @@ class Exchange:
             if answer is NEED_KEY:
                 refusal = keys.look_ups.wait(facts.fields.public_id, ask_again, time.monotonic())
             else:
-                assert facts.key is not None
-                refusal = keys.when_leased(facts.key, ask_again)
+                self.entry = facts.key  # whose it is, should it end before it is admitted
+                if answer is NEED_LEASE:
+                    refusal = keys.when_leased(facts, ask_again)
+                elif answer is NEED_CLIENT:
+                    refusal = keys.when_client_known(facts, ask_again)
+                else:
+                    assert facts.key is not None
+                    refusal = keys.when_slotted(facts.key, ask_again)
             if refusal is None:
                 return
             answer = refusal
@@ -196,10 +204,10 @@ class Exchange:
         self.admitted = True
         entry = self.entry = self.facts.key
         if entry is not None:
-            entry.in_flight += 1
-            lease = entry.lease
-            if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
-                self.worker.keys.ask_ahead(lease)
+            entry.in_flight += self.route.weight
+        lease = self.facts.lease
+        if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
+            self.worker.keys.ask_ahead(lease)
         self._forward()
 
     # Forwarded.

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gatewayd.channel import Explained, Finding, FromWorker, Inquiry, KeyFound, LeaseGranted, Recall, WhatIf
+from gatewayd.channel import Explained, Finding, Found, FromWorker, Inquiry, Recall, WhatIf
 from gatewayd.proxy.recall import tell_kept
 from gatewayd.proxy.what_if import Judgement, Trial
 
@@ -48,7 +48,7 @@ class Explainer:
         """Whoever had asked is gone."""
         self._waiting.clear()
 
-    def _go_on(self, ask: int, judgement: Judgement, answer: KeyFound | LeaseGranted | None) -> None:
+    def _go_on(self, ask: int, judgement: Judgement, answer: Found | None) -> None:
         try:
             # Not `next` for the first step: send(None) is the same, and one call serves all.
             question = judgement.send(answer)  # type: ignore[arg-type]

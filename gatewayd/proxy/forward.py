@@ -104,14 +104,14 @@ def switch_bytes(exchange: Exchange, response: ResponseHead) -> bytes:
 
 
 def limit_fields(exchange: Exchange, response: ResponseHead | None = None) -> bytes:
-    """The rate-limit headers of the key, as of now; each ends in CRLF."""
-    lease = exchange.entry.lease if exchange.entry is not None else None
+    """The rate-limit headers of what it is charged to, as of now; each ends in CRLF."""
+    lease = exchange.facts.lease
     if lease is None:
         return b"" if response is None else _limit_fields_beside(response, b"", None)
     fields = lease.header_fields(exchange.started_at)
     if response is None or not response.fields:
         return fields
-    return _limit_fields_beside(response, fields, min(lease.remaining) + lease.surplus)
+    return _limit_fields_beside(response, fields, lease.left())
 
 
 def _limit_fields_beside(response: ResponseHead, ours: bytes, remaining: int | None) -> bytes:

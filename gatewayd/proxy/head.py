@@ -137,7 +137,7 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     fields.raw, fields.pattern, fields.http_1_0 = raw, pattern, http_1_0
     fields.keep_alive = not http_1_0
     fields.expects_continue = fields.takes_trailers = False
-    fields.request_id = fields.proven = fields.read_for = None
+    fields.request_id = fields.proven = fields.read_for = fields.client = None
     fields.connection_named = fields.upgrade = _NONE
     fields.cut = []
     host = None

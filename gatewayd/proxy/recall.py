@@ -19,7 +19,7 @@ def tell_kept(kept: Kept, services: Mapping[int, Service], slot: int) -> Told:
     started_s = kept.started_ns / 1e9
     limits: tuple[LimitTold, ...] = ()
     if kept.known is not None and kept.key is not None:
-        limits = explaining.tell_limits(kept.known, kept.key, kept.started_at, started_s)
+        limits = explaining.tell_limits(kept.known, kept.started_at, started_s)
     seen = Seen(
         at_s=started_s,
         route=kept.route,

@@ -68,13 +68,13 @@ class Recent:
             path, host = path[:LONGEST_KEPT], host[:LONGEST_KEPT]
         entry, route, key, known, public_id = exchange.entry, None, None, None, ""
         if entry is not None:
-            route, key, lease = exchange.route, entry.conf, entry.lease
-            if lease is not None:
-                known = lease.known()
+            route, key = exchange.route, entry.conf
         elif exchange.service is not None:
             route = exchange.route
             if fields.read_for is route and (credential := fields.credential) and looks_like_key(credential):
                 public_id = fields.public_id
+        if facts.lease is not None:
+            known = facts.lease.known()
         if refusal is None:
             ring = self._others
         else:

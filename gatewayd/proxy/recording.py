@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from gatewayd.policy.guards import generation_of
 from gatewayd.proxy.recent import SAMPLE_MASK
-from gatewayd.records import ADMITTED, MORE_BYTES, pack_record
+from gatewayd.records import ADMITTED, MORE_BYTES, WOULD_REFUSE, pack_record
 
 if TYPE_CHECKING:
     from gatewayd.policy.facts import Facts
+    from gatewayd.policy.spending import KeyEntry, KeyMore
     from gatewayd.proxy.exchange import Exchange
     from gatewayd.proxy.journal import Journal
 
@@ -41,37 +42,59 @@ def record_exchange(exchange: Exchange, status: int, problem: int, flags: int) -
             upstream_us = _LONGEST_US
     if gateway_us > _LONGEST_US:
         gateway_us = _LONGEST_US
-    key_id = price_id = generation = 0
+    key_id = price_id = client_id = generation = 0
     route = exchange.route
+    weight = route.weight
     entry = exchange.entry
+    if exchange.admitted:
+        flags |= ADMITTED
     if entry is not None:
         conf = entry.conf
         key_id, price_id, generation = conf.id, conf.price_id, conf.generation
         if generation != 1:
             generation = generation_of(exchange.facts)
-    if exchange.admitted:
-        flags |= ADMITTED
-        if entry is not None:
-            entry.in_flight -= 1
+        if exchange.admitted:
+            entry.in_flight -= weight
+        if entry.more is not None:
+            client_id = client_id_of(exchange.facts)
+            flags |= _leave(exchange, entry, entry.more, status)
     worker.journal.append(
         pack_record(
-            flags, exchange.started_ns, service.tenant_id, service.id, route.id, key_id, 0, 0, price_id, status,
-            problem, route.weight, exchange.bytes_in, exchange.bytes_out, gateway_us, upstream_us,
+            flags, exchange.started_ns, service.tenant_id, service.id, route.id, key_id, client_id, 0, price_id, status,
+            problem, weight, exchange.bytes_in, exchange.bytes_out, gateway_us, upstream_us,
             exchange.request_id[:16], generation,
         )
     )  # fmt: skip
     return now
 
 
+def client_id_of(facts: Facts) -> int:
+    """The client that this request of a key with clients is of; 0 where none counts or it was not looked at."""
+    return getattr(facts, "client_id", 0)
+
+
+def _leave(exchange: Exchange, entry: KeyEntry, more: KeyMore, status: int) -> int:
+    """Give back what the rarer plans give out. Returns the flags that follow."""
+    facts = exchange.facts
+    if status != SWITCHED:  # a tunnel keeps its slot
+        exchange.worker.keys.leave_slot(entry, facts)
+    if facts not in more.let_pass:
+        return 0
+    more.let_pass.discard(facts)
+    return WOULD_REFUSE if exchange.admitted else 0
+
+
 def record_more_bytes(journal: Journal, facts: Facts, request_id: bytes, bytes_in: int, bytes_out: int) -> None:
     """Bytes that a tunnel has carried, counted for the time at which they are recorded; its request stands already."""
     service, entry = facts.service, facts.key
-    key_id = price_id = generation = 0
+    key_id = price_id = client_id = generation = 0
     if entry is not None:
         key_id, price_id, generation = entry.conf.id, entry.conf.price_id, generation_of(facts)
+        if entry.more is not None:
+            client_id = client_id_of(facts)
     journal.append(
         pack_record(
-            MORE_BYTES, time.time_ns(), service.tenant_id, service.id, 0, key_id, 0, 0, price_id, SWITCHED, 0, 0,
-            bytes_in, bytes_out, 0, 0, request_id[:16], generation,
+            MORE_BYTES, time.time_ns(), service.tenant_id, service.id, 0, key_id, client_id, 0, price_id, SWITCHED, 0,
+            0, bytes_in, bytes_out, 0, 0, request_id[:16], generation,
         )
     )  # fmt: skip

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gatewayd.policy.facts import Facts
     from gatewayd.proxy.client import ClientConnection
+    from gatewayd.proxy.keybook import KeyBook
     from gatewayd.proxy.upstream import UpstreamConnection
     from gatewayd.proxy.worker import Worker
 
@@ -265,8 +266,9 @@ class Tunnel:
 class Tunnels:
     """Those of one worker."""
 
-    def __init__(self, connections: set[Any]) -> None:
+    def __init__(self, connections: set[Any], keys: KeyBook) -> None:
         self._connections = connections  # of the server, which waits for them when it drains
+        self._keys = keys
         self._open: set[Tunnel] = set()
         self._unrecorded: list[Tunnel] = []  # ended, with bytes for which the journal had no room
 
@@ -286,6 +288,9 @@ class Tunnels:
         places = tunnel.facts.service.in_flight
         if places is not None:
             places.discard(tunnel.facts)
+        key = tunnel.facts.key
+        if key is not None and key.more is not None:
+            self._keys.leave_slot(key, tunnel.facts)
         if not tunnel.record():
             self._unrecorded.append(tunnel)
 

@@ -20,12 +20,18 @@ import httptools
 from uvicorn.server import ServerState
 
 from gatewayd.channel import (
+    ClientFound,
+    FindClient,
     FindKey,
     ForwardTold,
+    Found,
     KeyFound,
     LeaseAsked,
     LeaseGranted,
+    Question,
     RequestTold,
+    SlotsAsked,
+    SlotsGranted,
     StepTold,
     Told,
     WhatIf,
@@ -37,9 +43,11 @@ from gatewayd.policy.amounts import format_time
 from gatewayd.policy.explaining import ADDRESS, GATEWAY, HEAD, UPSTREAM, Seen, text
 from gatewayd.policy.facts import (
     NEED_ADDRESS,
+    NEED_CLIENT,
     NEED_KEY,
     NEED_LEASE,
     NEED_ROUTE,
+    NEED_SLOT,
     Facts,
     Guard,
     Need,
@@ -48,6 +56,7 @@ from gatewayd.policy.facts import (
     Target,
 )
 from gatewayd.policy.guards import NO_SUCH_KEY, credential_of
+from gatewayd.policy.limiting import client_name
 from gatewayd.policy.spending import KeyEntry
 from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.exchange import BUSY, DISK_FULL, NO_ADDRESS, Exchange
@@ -59,10 +68,9 @@ from gatewayd.proxy.origin import origin_of
 if TYPE_CHECKING:
     from gatewayd.proxy.worker import Worker
 
-Question = FindKey | LeaseAsked
-Answer = KeyFound | LeaseGranted
-Judgement = Generator[Question, Answer, Told]
-Met = Generator[Question, Answer, Refusal | None]
+Judgement = Generator[Question, Found, Told]
+Asked = Generator[Question, Found, None]
+Met = Generator[Question, Found, Refusal | None]
 _END = b"\r\n\r\n"
 _MOST_NEEDS: Final = 16  # of a request; a guard that lacks the same for ever is a mistake of ours
 
@@ -115,7 +123,7 @@ class Trial:
         self._passed(UPSTREAM, f"{target.url} has its turn")
         return self._told(None, [], forward(exchange, target))
 
-    def _ask_guards(self, facts: Facts) -> Generator[Question, Answer, tuple[Guard | None, Refusal | None]]:
+    def _ask_guards(self, facts: Facts) -> Generator[Question, Found, tuple[Guard | None, Refusal | None]]:
         """Each in its order, and again when it has got what it lacked. The one that refuses, and its refusal."""
         position = needs = 0
         while position < len(facts.route.guards):
@@ -144,15 +152,21 @@ class Trial:
         if need is NEED_ADDRESS:
             facts.address = self.origin.client_address(facts.fields)
             return None
-        assert need is NEED_LEASE
-        return (yield from self._peek(facts))
+        if need is NEED_LEASE:
+            yield from self._peek(facts)
+        elif need is NEED_CLIENT:
+            yield from self._find_client(facts)
+        else:
+            assert need is NEED_SLOT
+            yield from self._look_for_slot(facts)
+        return None
 
     # What it meets.
 
     def _meet(self, facts: Facts, route: Route) -> None:
         """As in `Exchange.start`, but for the copies, and a key that is named or shown beside the head."""
         asked, fields = self.asked, facts.fields
-        facts.route, facts.keys, facts.key = route, {}, None
+        facts.route, facts.keys, facts.key, facts.lease = route, {}, None, None
         facts.service = self._untouched(route.service)
         fields.read_for = route
         fields.public_id, fields.credential = "", None
@@ -205,21 +219,38 @@ class Trial:
             fields.proven = (fields.credential, found.key, found.key.generation)
         return None
 
-    def _peek(self, facts: Facts) -> Met:
+    def _find_client(self, facts: Facts) -> Asked:
+        key = facts.key
+        assert key is not None and key.more is not None
+        name = client_name(facts.fields)
+        found = yield FindClient(key.conf.id, name)
+        assert isinstance(found, ClientFound)
+        key.more.clients[name] = found.client
+
+    def _look_for_slot(self, facts: Facts) -> Asked:
+        """One is free over all workers, or none is."""
+        key = facts.key
+        assert key is not None and key.more is not None
+        found = yield SlotsAsked(key.conf.id, 1)
+        assert isinstance(found, SlotsGranted)
+        if found.granted:
+            key.more.slots.free = 1
+        else:
+            key.more.slots.denied_at = self.now
+
+    def _peek(self, facts: Facts) -> Asked:
         """What control would grant, beside what this worker has in hand, which a request would spend first."""
-        entry = facts.key
-        assert entry is not None and entry.lease is not None
-        granted = yield LeaseAsked(entry.conf.id, 1, 0)
+        lease = facts.lease
+        assert lease is not None
+        units = facts.route.weight
+        granted = yield LeaseAsked(lease.id, units, 0, units)
         assert isinstance(granted, LeaseGranted)
-        lease = entry.lease
-        in_hand = self.worker.keys.in_hand(entry.conf.id)
+        in_hand = self.worker.keys.in_hand(lease.id)
         lease.granted(granted, self.now)
         lease.surplus += in_hand
         if granted.left:  # else its limits have just been lifted
             known = (*lease.known()[:-1], in_hand)
-            limits = explaining.tell_limits(known, entry.conf, self.now, self.now_s)
-            self.seen = dataclasses.replace(self.seen, limits=limits)
-        return None
+            self.seen = dataclasses.replace(self.seen, limits=explaining.tell_limits(known, self.now, self.now_s))
 
     # What is told of it.
 

@@ -27,6 +27,7 @@ from gatewayd.boot import (
 )
 from gatewayd.channel import (
     Applied,
+    ClientFound,
     Finding,
     FromControl,
     Hello,
@@ -34,6 +35,7 @@ from gatewayd.channel import (
     KeysChanged,
     LeaseGranted,
     Recall,
+    SlotsGranted,
     SnapshotChanged,
     TargetsChecked,
     Welcome,
@@ -93,7 +95,7 @@ class Worker:
         self.head_pattern = request_pattern(EMPTY.key_headers)
         self.credential_headers: frozenset[bytes] = frozenset()
         self.exchanges: set[Exchange] = set()
-        self.tunnels = Tunnels(server_connections)
+        self.tunnels = Tunnels(server_connections, self.keys)
         self.in_flight_limit = settings.in_flight_limit
         self.recent = Recent()
         self.explainer = Explainer(self, self.link.send)
@@ -156,9 +158,9 @@ class Worker:
 
     def _on_connected(self) -> None:
         self.explainer.reconnected()
-        held = self.keys.reconnected(time.monotonic())
+        held, keys = self.keys.reconnected()
         self.sightings.begin_anew()
-        self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(held), self.journal.records))
+        self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(held), self.journal.records, tuple(keys)))
 
     def _on_message(self, message: FromControl) -> None:
         match message:
@@ -166,6 +168,10 @@ class Worker:
                 self.keys.granted(message, time.monotonic())
             case KeyFound():
                 self.keys.found(message, time.monotonic())
+            case SlotsGranted():
+                self.keys.slots_granted(message, time.monotonic())
+            case ClientFound():
+                self.keys.client_found(message, time.monotonic())
             case KeysChanged():
                 self.keys.forget(message.public_ids)
                 self.tunnels.keys_changed(message.public_ids)
@@ -252,7 +258,7 @@ class Worker:
 
     def drain(self) -> None:
         """From now on responses say `Connection: close`."""
-        self.draining = True
+        self.draining = self.keys.draining = True
 
     def close(self) -> None:
         """End what the drain has left, while there is a journal. Nothing more is read; what is written still goes."""

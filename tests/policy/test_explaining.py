@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.channel import KeyConf, RateConf
+from gatewayd.channel import LimitConf
 from gatewayd.errors import PROBLEMS, Problem, Refusal
 from gatewayd.keys import visible_id
 from gatewayd.policy import explaining
@@ -41,14 +41,12 @@ def test_a_span_is_never_shorter_than_what_there_is_to_wait(seconds: float, word
 
 
 def test_limits_are_told_with_their_arithmetic() -> None:
-    rates = (RateConf("minute", 60, 60, 60), RateConf("second", 5, 1, 5))
-    key = KeyConf(1, "ab12cd34", b"", 1, None, False, None, rates, 10000, 1)
-    names = (("minute", 60, 60), ("second", 5, 1), ("month", 10000, 0))
-    known = (names, [10, 3, 11], [100.8, 100.2, 100.0 + MONTH_ENDS_IN_S], 99.0, 2)
-    told = tell_limits(known, key, 100.0, NOW_S)
+    limits = (LimitConf("minute", 60, 60, "", 60), LimitConf("second", 5, 1, "route", 5), LimitConf("month", 10000, 0))
+    known = (limits, [10, 3, 11], [100.8, 100.2, 100.0 + MONTH_ENDS_IN_S], 99.0, 2)
+    told = tell_limits(known, 100.0, NOW_S)
     assert [limit.detail for limit in told] == [
         "minute: 60 per 60 s, burst 60; 12 left, one more in 0.8 s",
-        "second: 5 per 1 s, burst 5; 5 left, full",
+        "route-second: 5 per 1 s, burst 5; 5 left, full",
         "month: 10000, 9987 used of it, 13 left; resets 2026-12-01T00:00:00Z",
     ]
     assert [(limit.remaining, limit.more_in_s, limit.window_s) for limit in told] == [

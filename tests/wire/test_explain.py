@@ -15,13 +15,17 @@ from gatewayd.channel import (
     Explained,
     Finding,
     FindKey,
+    Found,
     FromWorker,
     Inquiry,
     KeyConf,
     KeyFound,
     LeaseAsked,
     LeaseGranted,
+    LeaseId,
     Left,
+    LimitConf,
+    Question,
     RateConf,
     Recall,
     SnapshotChanged,
@@ -40,6 +44,7 @@ from tests.wire.harness import GET, Wire, service
 from tests.wire.peer import Message
 
 RATES = (RateConf("minute", 60, 60, 60),)
+LIMITS = (LimitConf("minute", 60, 60, "", 60),)
 
 
 class Control:
@@ -85,11 +90,12 @@ class Control:
         loop_answer = Finding(message.ask, self._answer(message.question))
         self._wire.worker.loop.call_soon(self._wire.worker._on_message, loop_answer)
 
-    def _answer(self, question: FindKey | LeaseAsked) -> KeyFound | LeaseGranted:
+    def _answer(self, question: Question) -> Found:
         if isinstance(question, FindKey):
             return KeyFound(question.public_id, self.keys.get(question.public_id))
+        assert isinstance(question, LeaseAsked)
         granted = 0 if self.blocked_by is not None else question.count
-        return LeaseGranted(question.key_id, granted, 0, self.left, self.blocked_by)
+        return LeaseGranted(question.lease, granted, 0, self.left, self.blocked_by, 1, LIMITS)
 
 
 async def ask(control: Control, wire: Wire, head: bytes, **who: Any) -> Told:
@@ -143,7 +149,7 @@ async def test_a_key_that_is_named_is_believed_and_its_limits_are_told(wire: Wir
     steps = {step.step: step for step in told.steps}
     assert steps["key"].detail == f"taken as given: --key names gw_{public_id}"
     assert steps["limits"].limits[0].detail == "minute: 60 per 60 s, burst 60; 12 left, one more in 0.8 s"
-    assert control.asked == [FindKey(public_id), LeaseAsked(50, 1, 0)]
+    assert control.asked == [FindKey(public_id), LeaseAsked(LeaseId(50), 1, 0)]
     assert wire.worker.keys.entries.keys() == {wire.key[3:11].decode()}  # the worker has learnt nothing
 
 
@@ -153,7 +159,8 @@ async def test_what_the_worker_has_in_hand_is_left_and_stays(wire: Wire) -> None
     wire.worker.keys.found(KeyFound(public_id, control.keys[public_id]), 0.0)
     entry = wire.worker.keys.entries[public_id]
     assert entry.lease is not None
-    entry.lease.granted(LeaseGranted(50, 3, 3, (Left(0, 0.5),), None), 0.0)
+    wire.worker.keys._leases[entry.lease.id] = entry.lease
+    entry.lease.granted(LeaseGranted(LeaseId(50), 3, 3, (Left(0, 0.5),), None, 1, LIMITS), 0.0)
     control.left, control.blocked_by = (Left(0, 0.5),), 0
     for _ in range(3):
         told = await ask(control, wire, get("/keyed/x"), secret=key.encode())
@@ -284,9 +291,9 @@ async def test_a_refusal_is_remembered_with_its_limits_as_they_were(wire: Wire) 
     wire.worker.keys.found(KeyFound(public_id, control.keys[public_id]), 0.0)
     entry = wire.worker.keys.entries[public_id]
     assert entry.lease is not None
-    entry.lease.granted(LeaseGranted(50, 0, 0, (Left(0, 0.9),), 0), time.monotonic())
+    entry.lease.granted(LeaseGranted(LeaseId(50), 0, 0, (Left(0, 0.9),), 0, 1, LIMITS), time.monotonic())
     refused = await wire.ask(get("/keyed/x?secret=1", f"X-API-Key: {key}"))
-    entry.lease.granted(LeaseGranted(50, 0, 0, (Left(60, 0.9),), None), time.monotonic())
+    entry.lease.granted(LeaseGranted(LeaseId(50), 0, 0, (Left(60, 0.9),), None, 1, LIMITS), time.monotonic())
     told = control.recall(refused)
     assert (told.outcome, told.status, told.code) == ("refused", 429, "rate_limited")
     assert re.fullmatch(

@@ -40,7 +40,7 @@ async def code(wire: Wire, key: bytes) -> tuple[int, str | None]:
 
 async def test_both_generations_work_and_the_record_says_which(tmp_path: Path) -> None:
     async with Wire(tmp_path) as wire:
-        know(wire, rotated(OlderConf(1, digest(OLD), NOW_S + 60)))
+        know(wire, rotated(OlderConf(1, digest(OLD), NOW_S + 3600)))
         client = await wire.client()
         for key in (OLD, NEW, NEW, OLD, OLD):  # on one connection too, whose fields are read once
             await client.send(get(key))
@@ -52,10 +52,10 @@ async def test_both_generations_work_and_the_record_says_which(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("older", "expected"),
     [
-        (OlderConf(1, digest(OLD), NOW_S + 60), (200, None)),
+        (OlderConf(1, digest(OLD), NOW_S + 3600), (200, None)),
         (OlderConf(1, digest(OLD), None), (200, None)),
         (OlderConf(1, digest(OLD), NOW_S - 1), (401, "expired_key")),
-        (OlderConf(1, digest(OLD), NOW_S + 60, ended=True), (401, "revoked_key")),
+        (OlderConf(1, digest(OLD), NOW_S + 3600, ended=True), (401, "revoked_key")),
         (OlderConf(1, digest(b"another"), None), (401, "invalid_key")),
     ],
 )
@@ -177,7 +177,7 @@ async def test_an_import_ends_what_was_known_to_be_no_key(tmp_path: Path) -> Non
 async def test_an_imported_key_that_was_rotated_is_one_key_under_two_names(tmp_path: Path) -> None:
     async with Wire(tmp_path) as wire:
         with_imported_keys(wire)
-        conf = rotated(OlderConf(1, digest(FOREIGN), NOW_S + 60))
+        conf = rotated(OlderConf(1, digest(FOREIGN), NOW_S + 3600))
         know(wire, conf, name_of_digest(digest(FOREIGN)))
         know(wire, conf)
         assert [(await code(wire, key))[0] for key in (FOREIGN, NEW)] == [200, 200]

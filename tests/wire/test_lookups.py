@@ -7,10 +7,12 @@ import pytest
 from gatewayd.channel import FindKey, FromWorker, KeyConf, KeyFound
 from gatewayd.errors import INVALID_KEY, OVERLOADED, Refusal
 from gatewayd.keys import digest, new_key
+from gatewayd.policy.facts import Facts
+from gatewayd.policy.snapshot import compile_snapshot
 from gatewayd.proxy import keybook, lookups
 from gatewayd.proxy.keybook import KeyBook
 from gatewayd.proxy.lookups import ASKED_LIMIT, MISSES_BURST, MISSES_PER_S, UNKNOWN_LIMIT, UNKNOWN_S, WAITING_LIMIT
-from tests.wire.harness import GET, Wire
+from tests.wire.harness import GET, Wire, service
 
 CAPACITY = 16
 
@@ -100,7 +102,7 @@ def test_a_new_control_is_asked_all_that_is_waited_for() -> None:
     for name in names:
         book.wait(name)
     book.asked()
-    book.keys.reconnected(0.0)
+    book.keys.reconnected()
     book.keys.ask_again()
     assert book.asked() == names[:ASKED_LIMIT]
     for number, name in enumerate(names):
@@ -152,8 +154,13 @@ def test_few_requests_wait_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     public_id, key = new_key()
     conf = KeyConf(1, public_id, digest(key.encode()), 1, None, False, None, (), 100, 1)
     book.keys.found(KeyFound(public_id, conf), 0.0)
-    entry = book.keys.entries[public_id]
-    refusals = [book.keys.when_leased(entry, lambda: None) for _ in range(5)]
+    facts = Facts()
+    facts.key = book.keys.entries[public_id]
+    facts.lease = facts.key.lease
+    route = compile_snapshot(1, (), [service(1, "s", "http://127.0.0.1:1")]).router.match(b"/s", b"", b"GET")
+    assert route is not None
+    facts.route = route
+    refusals = [book.keys.when_leased(facts, lambda: None) for _ in range(5)]
     assert refusals[:3] == [None] * 3
     assert [refusal.problem for refusal in refusals[3:] if refusal] == [OVERLOADED] * 2
 
