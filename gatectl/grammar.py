@@ -255,6 +255,17 @@ def argument(name: str) -> Iterator[None]:
         raise MisuseError(f"{name}: {error}") from None
 
 
+@contextmanager
+def named_as_typed(options: Mapping[str, str]) -> Iterator[None]:
+    """A refused value is told by the option that it was typed behind, which the admin API does not know."""
+    try:
+        yield
+    except RejectedError as error:
+        if option := options.get(error.field):
+            error.what = f"{option}: {error.what.removeprefix(error.field + ': ').removeprefix(error.field + ' ')}"
+        raise
+
+
 def refuse_both(*options: tuple[str, Any, str, bool]) -> None:
     """Of `--rate 5/s --no-rate` neither may win quietly: a limit would be lifted, or not."""
     for option, value, opposite, asked in options:

@@ -7,7 +7,7 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of, without_secret
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, noun, refuse_both
+from gatectl.grammar import Call, named_as_typed, noun, refuse_both
 from gatectl.output import Column
 
 COLUMNS = (
@@ -19,6 +19,8 @@ COLUMNS = (
     Column("tenant", wide=True),
     Column("id", wide=True),
 )
+
+_OPTIONS = {"name": "NAME", "rates": "--rate", "burst": "--burst"}
 
 Ref = Annotated[str, typer.Argument(metavar="CLIENT", help="Its name, if no other has it, or its id.")]
 Key = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Of this key.  [default: of all keys]")]
@@ -41,7 +43,8 @@ def add(
     """
     given = {"name": name, "key": key and without_secret(key), "rates": rate or None, "burst": burst}
     body = {field: value for field, value in given.items() if value is not None}
-    call.printer.one(call.gateway.post("/v1/clients", body, call.in_tenant), COLUMNS)
+    with named_as_typed(_OPTIONS):
+        call.printer.one(call.gateway.post("/v1/clients", body, call.in_tenant), COLUMNS)
 
 
 def list_(
@@ -78,7 +81,8 @@ def set_(
         changes["rates"] = None
     if not changes:
         raise MisuseError("nothing to change", "give --rate, --burst or --no-rate")
-    call.printer.one(call.gateway.patch(path_of("clients", client), changes, _of(call, key)), COLUMNS)
+    with named_as_typed(_OPTIONS):
+        call.printer.one(call.gateway.patch(path_of("clients", client), changes, _of(call, key)), COLUMNS)
 
 
 def remove(

@@ -7,7 +7,7 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of, without_secret
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, noun, refuse_both
+from gatectl.grammar import Call, named_as_typed, noun, refuse_both
 from gatectl.output import KINDS, Column, hour_text
 from gatectl.spans import span_of
 
@@ -38,6 +38,18 @@ SIMULATION_COLUMNS = (
     Column("would_earn", "money"),
     Column("units", "number", wide=True),
 )
+
+# By the field of the admin API: the option that it is typed behind.
+_OPTIONS = {
+    "name": "NAME",
+    "rates": "--rate",
+    "burst": "--burst",
+    "quota": "--quota",
+    "alerts": "--alert",
+    "in_flight_limit": "--max-in-flight",
+    "clients_limit": "--clients",
+    "price": "--price",
+}
 
 Ref = Annotated[str, typer.Argument(metavar="PLAN", help="Its name or id.")]
 Rate = Annotated[
@@ -86,7 +98,8 @@ def add(
 ) -> None:
     """Add a plan. Without --rate and --quota it limits nothing."""
     terms = _terms(rate, burst, quota, quota_mode, alert, in_flight, clients, shadow, price)
-    plan = call.gateway.post("/v1/plans", {"name": name, **terms}, call.in_tenant)
+    with named_as_typed(_OPTIONS):
+        plan = call.gateway.post("/v1/plans", {"name": name, **terms}, call.in_tenant)
     _show_one(call, plan)
     command = f"key create --plan {plan['name']}"
     call.printer.note(f"\nNext: {call.example(command)}")
@@ -150,7 +163,8 @@ def set_(
     changes |= {field: nothing for field, (asked, nothing) in cleared.items() if asked}
     if not changes:
         raise MisuseError("nothing to change", "give --rate, --burst, --quota or --price")
-    _show_one(call, call.gateway.patch(path_of("plans", plan), changes, call.in_tenant))
+    with named_as_typed(_OPTIONS):
+        _show_one(call, call.gateway.patch(path_of("plans", plan), changes, call.in_tenant))
 
 
 def simulate(
@@ -191,7 +205,9 @@ def simulate(
     body |= {field: nothing for field, asked, nothing in (("rates", no_rate, []), ("quota", no_quota, None)) if asked}
     body |= {"like": like} if like else {}
     body |= {"keys": [without_secret(each) for each in key]} if key else {}
-    answer = call.gateway.post(f"{path_of('plans', whose)}/simulate", body | span_of(since, until), call.in_tenant)
+    body |= span_of(since, until)
+    with named_as_typed(_OPTIONS):
+        answer = call.gateway.post(f"{path_of('plans', whose)}/simulate", body, call.in_tenant)
     printer = call.printer
     if printer.whole(answer):
         return

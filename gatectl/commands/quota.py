@@ -8,7 +8,7 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of, without_secret
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, argument, noun
+from gatectl.grammar import Call, argument, named_as_typed, noun
 from gatectl.output import Column
 from gatectl.times import parse_expiry, rfc3339
 
@@ -72,7 +72,8 @@ def grant(
         ends = None if until is None else rfc3339(parse_expiry(until, datetime.now(UTC)))
     given = {"units": units, "until": ends, "reason": reason}
     body = {field: value for field, value in given.items() if value is not None}
-    call.printer.one(call.gateway.post(f"{_path(key)}/grants", body, call.in_tenant), COLUMNS)
+    with named_as_typed({"units": "UNITS", "until": "--until", "reason": "--reason"}):
+        call.printer.one(call.gateway.post(f"{_path(key)}/grants", body, call.in_tenant), COLUMNS)
 
 
 def reset(

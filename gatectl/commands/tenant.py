@@ -7,7 +7,7 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of
 from gatectl.errors import MisuseError
-from gatectl.grammar import Call, noun, refuse_both
+from gatectl.grammar import Call, named_as_typed, noun, refuse_both
 from gatectl.output import Column
 
 COLUMNS = (
@@ -24,6 +24,16 @@ COLUMNS = (
     Column("allow", "lines", wide=True),
     Column("id", wide=True),
 )
+
+# By the field of the admin API: the option that it is typed behind.
+_OPTIONS = {
+    "slug": "SLUG",
+    "rates": "--rate",
+    **{
+        field: "--" + field.replace("_", "-")
+        for field in ("name", "currency", "time_zone", "contact", "allow", "burst")
+    },
+}
 
 Slug = Annotated[str, typer.Argument(metavar="TENANT", help="Its slug.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What people call it.")]
@@ -59,7 +69,8 @@ def add(
 ) -> None:
     """Add a tenant."""
     body = {"slug": slug, **_options(name, currency, time_zone, contact, allow, rate, burst)}
-    tenant = call.gateway.post("/v1/tenants", body)
+    with named_as_typed(_OPTIONS):
+        tenant = call.gateway.post("/v1/tenants", body)
     _show_one(call, tenant)
     call.printer.note(f"\nNext: gatectl service add NAME URL -t {tenant['slug']}")
 
@@ -110,7 +121,8 @@ def set_(
     changes |= {field: [] for field, asked in (("allow", no_allow), ("rates", no_rate)) if asked}
     if not changes:
         raise MisuseError("nothing to change", "give --name, --currency, --default-plan, --rate, --suspend ...")
-    _show_one(call, call.gateway.patch(path_of("tenants", tenant), changes))
+    with named_as_typed(_OPTIONS):
+        _show_one(call, call.gateway.patch(path_of("tenants", tenant), changes))
 
 
 def suspend(call: Call, tenant: Slug) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
+import pytest
+
 from tests.acceptance.house import House, wait_until
+from tests.acceptance.load import get, run_for
 
 
 def statuses(house: House, path: str, key: str, times: int) -> list[int]:
@@ -85,3 +90,51 @@ def test_a_new_price_is_for_what_comes_after_it(house: House) -> None:
     assert house.usage("--key", key[:11])["cost"] == "2.004"
     versions = house.gatectl.json("plan", "show", "priced", "--versions")["items"]
     assert [(version["version"], version["price"]) for version in versions] == [(2, "0.5"), (1, "0.001")]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("plan add x --max-in-flight 0", "--max-in-flight: must be 1 or more"),
+        ("plan add x --alert 0", "--alert: must be 1 or more"),
+        ("plan add x --clients -1", "--clients: must be 0 or more"),
+        ("plan add x --rate 60", "--rate: '60' is not a rate; write one such as 60/min or 10/s"),
+        (
+            "plan add x --rate 5/month --quota 5",
+            "--quota: the quota is given twice; N/month among the rates is one too",
+        ),
+        ("plan simulate none", "there is no plan 'none'"),
+        ("tenant add x --time-zone Mars", "--time-zone: 'Mars' is not a time zone such as UTC or Europe/Berlin"),
+        (
+            "tenant add x --allow GET",
+            "--allow: 'GET' is not a rule such as 'GET /v1/users/*': methods, a space and a path",
+        ),
+        (
+            "client add 'a b'",
+            "NAME: 'a b' is not a client: 1 to 128 letters, digits and ._~:+/=@-, not beginning with cli_",
+        ),
+        ("client add a --burst 5", "--burst: belongs to a rate; give one such as 60/min"),
+    ],
+)
+def test_what_is_refused_is_told_by_its_option(house: House, command: str, said: str) -> None:
+    run = house.gatectl.run(*shlex.split(command))
+    assert run.returncode in (3, 4)
+    assert run.stderr.startswith(f"gatectl: {said}"), run.stderr
+
+
+def test_a_quota_is_one_number_everywhere_under_load(house: House) -> None:
+    """What callers counted, the header, `quota show`, `key show` and `usage show`."""
+    house.service("same")
+    house.gatectl.do("plan", "add", "same", "--quota", "300/month")
+    key = house.key("--service", "same", "--plan", "same")
+    load = house.load()
+    run_for(1.5, load, [get("/same/x", key)], callers=20)
+    assert load.answers.keys() == {200, 429}
+    last = house.call("/same/x", key)
+    assert (last.status, last.json()["code"]) == (429, "quota_exceeded")
+    assert last.headers["ratelimit"].startswith('"month";r=0;')
+    quota = house.gatectl.json("quota", "show", key[:11])
+    shown = house.gatectl.json("key", "show", key[:11])
+    assert (quota["limit"], quota["used"], quota["remaining"]) == (300, load.ok, 0)
+    assert quota["used"] == shown["limits"]["quota"]["used"] == shown["usage"]["requests"]
+    assert quota["used"] == house.usage("--key", key[:11])["units"] == house.counting.served("/same/x")

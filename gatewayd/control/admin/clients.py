@@ -205,5 +205,7 @@ def _refuse_taken(session: Session, tenant: Tenant, key: Key | None, name: str) 
 
 def _check_name(name: str) -> str:
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{name[:80]!r} is not a client: 1 to 128 letters, digits and ._~:+/=@-, and not cli_...")
+        raise ValueError(
+            f"{name[:80]!r} is not a client: 1 to 128 letters, digits and ._~:+/=@-, not beginning with cli_"
+        )
     return name
