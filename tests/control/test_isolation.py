@@ -39,8 +39,14 @@ def acme(admin: Admin) -> dict[str, dict[str, Any]]:
     admin.post("/v1/tenants", slug="acme")
     nouns = {path.split("/")[2] for _, path in ADDRESSES}
     return {
-        noun: admin.post(f"/v1/{path}?tenant=acme", **body) for noun, (path, body, _) in MADE.items() if noun in nouns
+        noun: made(admin, f"/v1/{path}?tenant=acme", body) for noun, (path, body, _) in MADE.items() if noun in nouns
     }
+
+
+def made(admin: Admin, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    response = admin("POST", path, body)
+    assert response.status_code == 201, response.text
+    return dict(response.json())
 
 
 def test_every_noun_is_tried() -> None:
@@ -54,10 +60,10 @@ def test_what_is_another_tenants_is_not_found(
 ) -> None:
     admin.post("/v1/tenants", slug="globex")
     noun, action = path.split("/")[2], path.split("/")[-1]
-    made = SAME.get(noun, noun)
+    found = SAME.get(noun, noun)
     before = admin.get("/v1/audit")["items"]
-    for name in MADE[made][2]:
-        address = re.sub(r"\{.*?\}", str(acme[made][name]), path)
+    for name in MADE[found][2]:
+        address = re.sub(r"\{.*?\}", str(acme[found][name]), path)
         body = None if method in ("GET", "DELETE") else BODIES.get(action, {})
         problem = admin.refused("not_found", method, address, body, params={"tenant": tenant})
         assert problem["detail"].startswith(("there is no", "no ")), problem
@@ -86,12 +92,17 @@ def test_lists_show_ones_own(admin: Admin) -> None:
         ("PATCH", "/v1/keys/own", {"plan": "gold"}),
         ("PATCH", "/v1/keys/own", {"services": ["orders"]}),
         ("POST", "/v1/clients", {"name": "x", "key": "ci"}),
+        ("POST", "/v1/routes", {"path": "/x", "service": "orders"}),
+        ("POST", "/v1/plans/own/simulate", {"like": "gold"}),
+        ("POST", "/v1/plans/own/simulate", {"keys": ["ci"]}),
+        ("POST", "/v1/plans/gold/simulate", {}),
         ("PATCH", "/v1/tenants/default", {"default_plan": "gold"}),
     ],
 )
 @pytest.mark.usefixtures("acme")
 def test_what_is_another_tenants_cannot_be_referred_to(admin: Admin, method: str, path: str, body: Any) -> None:
     admin.post("/v1/keys", name="own")
+    admin.post("/v1/plans", name="own")
     admin.refused("not_found", method, path, body)
 
 
@@ -99,5 +110,6 @@ def test_what_is_another_tenants_cannot_be_referred_to(admin: Admin, method: str
 def test_a_name_of_another_tenant_is_free(admin: Admin) -> None:
     for noun, (path, body, _) in MADE.items():
         if f"/v1/{noun}" in {route.path for route in ROUTES}:
-            admin.post(f"/v1/{path}", **body)
+            elsewhere = {"path": "/theirs"} if noun == "routes" else {}  # addresses are everybody's, names are not
+            made(admin, f"/v1/{path}", body | elsewhere)
             assert len(admin.get(f"/v1/{path}")["items"]) == 1

@@ -21,7 +21,7 @@ START, END = month_of(NOW)
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A month that does not end while a test runs."""
-    for module in ("quotas", "changes"):
+    for module in ("quotas", "changes", "keys"):
         monkeypatch.setattr(f"gatewayd.control.admin.{module}.now_s", lambda: NOW)
 
 
@@ -111,6 +111,24 @@ def test_a_reset_forgives_what_was_used(admin: Admin, key: dict[str, Any]) -> No
     assert [(item["kind"], item["units"], item["reason"]) for item in shown["grants"]] == [("reset", 90, "our fault")]
     assert admin.get("/v1/usage", since=str(START), until=str(END))["total"]["units"] == 93
     assert admin.get("/v1/audit")["items"][0]["action"] == "quota.reset"
+
+
+def test_the_key_shows_the_same_quota(admin: Admin, key: dict[str, Any]) -> None:
+    """Units, not requests; with what was granted, and less what was forgiven."""
+
+    def shown() -> tuple[dict[str, Any], dict[str, Any]]:
+        quota = admin.get("/v1/quotas/ci")
+        return admin.get("/v1/keys/ci")["limits"]["quota"], {
+            name: quota[name] for name in ("limit", "used", "remaining")
+        }
+
+    of_key, quota = shown()
+    assert of_key == quota == {"limit": 100, "used": 90, "remaining": 10}
+    admin.post("/v1/quotas/ci/grants", units=50)
+    admin.post("/v1/quotas/ci/reset")
+    use(admin, 30)
+    of_key, quota = shown()
+    assert of_key == quota == {"limit": 150, "used": 30, "remaining": 120}
 
 
 def test_what_was_told_is_told_again_after_a_grant_that_took_it_back(admin: Admin, key: dict[str, Any]) -> None:

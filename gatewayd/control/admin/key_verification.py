@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from gatewayd import keys
 from gatewayd.channel import KeyConf, ServiceConf
-from gatewayd.control import usage
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.inputs import checked, read_body, read_query
@@ -36,7 +35,6 @@ from gatewayd.errors import (
 from gatewayd.policy.allowing import compile_allow, compile_networks
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.balancing import Rotation
-from gatewayd.policy.buckets import month_of
 from gatewayd.policy.facts import Facts, Fields, Guard, Service
 from gatewayd.policy.guards import NO_SUCH_KEY, generation_of, key_is_for_service, key_is_known, key_is_valid
 from gatewayd.policy.spending import KeyEntry
@@ -92,8 +90,7 @@ def _judge(control: ControlState, tenant_ref: str | None, question: Question) ->
             return _shown(NO_SUCH_KEY, {})
         key = session.exec(select(Key).where(Key.id == conf.id)).one()
         owner = session.exec(select(Tenant).where(Tenant.id == conf.tenant_id)).one()
-        requests = usage.used_in(session.connection(), conf.id, *month_of(now)).numbers["requests"]
-        limits = show_limits(session, key, requests)
+        limits = show_limits(session, key, now)
         if not isinstance(refusal, Refusal):
             refusal = _refusal_of_terms(owner, conf, question, limits["quota"])
         view = show(session, owner, key, now)

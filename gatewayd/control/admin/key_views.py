@@ -13,6 +13,7 @@ from gatewayd.channel import RateConf
 from gatewayd.control import usage
 from gatewayd.control.admin.terms import show_rates
 from gatewayd.control.compile import Overrides
+from gatewayd.control.quotas import quota_of
 from gatewayd.control.tables import Key, KeyGeneration, Plan, Price, Tenant
 from gatewayd.policy.amounts import DEFAULT_RATES, format_time
 from gatewayd.policy.pricing import format_nanos
@@ -105,7 +106,7 @@ def show_generations(session: Session, key: Key, now: int) -> list[GenerationVie
     return [current, *(_show_older(generation, now) for generation in older)]
 
 
-def show_limits(session: Session, key: Key, used: int) -> dict[str, Any]:
+def show_limits(session: Session, key: Key, now: int) -> dict[str, Any]:
     """Those that are in force: the key's own, else its plan's, else what a key without a plan has."""
     plan = session.get(Plan, key.plan_id) if key.plan_id is not None else None
     own = _overrides.decode(key.overrides)
@@ -114,7 +115,9 @@ def show_limits(session: Session, key: Key, used: int) -> dict[str, Any]:
     if plan is not None:
         limit = plan.quota if limit is None else limit
         in_flight_limit = plan.in_flight_limit if in_flight_limit is None else in_flight_limit
-    quota = None if limit is None else {"limit": limit, "used": used, "remaining": max(0, limit - used)}
+    assert key.id is not None
+    month = quota_of(session.connection(), key.id, limit, now)
+    quota = None if limit is None else {"limit": month.limit, "used": month.used, "remaining": month.remaining}
     return {"rates": show_rates(rates), "quota": quota, "in_flight_limit": in_flight_limit}
 
 

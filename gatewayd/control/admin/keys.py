@@ -171,7 +171,7 @@ def _show_whole(control: ControlState, tenant_ref: str, ref: str) -> dict[str, A
                 "billable": sums.numbers["billable"],
                 "cost": format_nanos(sums.nanos),
             },
-            "limits": show_limits(session, key, sums.numbers["requests"]),
+            "limits": show_limits(session, key, now),
         }
 
 
