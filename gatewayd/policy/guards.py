@@ -7,6 +7,7 @@ must know is not here yet. The worker then fetches that and asks the same guard 
 from __future__ import annotations
 
 import hmac
+from functools import cache
 
 from gatewayd.channel import KeyConf
 from gatewayd.errors import (
@@ -237,6 +238,7 @@ ORDER: tuple[Guard, ...] = (
 )
 
 
+@cache  # there are few kinds and may be many routes, for each of which it would take half of compiling it
 def guards_for(
     *,
     tenant_suspended: bool,

@@ -232,7 +232,10 @@ def test_a_service_that_routes_lead_to_stays_unless_forced(services: Admin) -> N
     add(services, "/v1", name="reads")
     other = add(services, "/v2")
     problem = services.refused("conflict", "DELETE", "/v1/services/orders")
-    assert problem["detail"] == f"routes lead to service 'orders': reads, {other['id']}; force removes them with it"
+    assert (
+        problem["detail"]
+        == f"service 'orders' has routes that lead to it: reads, {other['id']}; force removes it with them"
+    )
     services.delete("/v1/services/orders?force=true")
     assert services.get("/v1/routes")["items"] == []
     services.delete("/v1/services/products")

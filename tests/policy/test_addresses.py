@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from gatewayd.policy.addresses import (
     Claim,
     check_key_header,
+    check_match_host,
     check_path,
+    check_pattern,
     check_server_name,
     check_slug,
     check_target,
@@ -33,6 +35,43 @@ def test_what_is_no_slug(slug: str) -> None:
 )
 def test_paths(path: str, normal: str) -> None:
     assert check_path(path) == normal
+
+
+@pytest.mark.parametrize(("path", "normal"), [("/{id}/", "/{id}"), ("/a/{a_1}/b", "/a/{a_1}/b"), ("/", "/")])
+def test_patterns(path: str, normal: str) -> None:
+    assert check_pattern(path) == normal
+
+
+@pytest.mark.parametrize(
+    "path", ["{id}", "/{}", "/{1}", "/{a}b", "/a{b}", "/{a", "/a}", "/{a/b}", "/{a}" * 9, "/{a}//b"]
+)
+def test_what_is_no_pattern(path: str) -> None:
+    with pytest.raises(ValueError, match=r"^path .*(brace|names|empty|begin)"):
+        check_pattern(path)
+
+
+@pytest.mark.parametrize(
+    ("host", "kept"),
+    [
+        ("api.Example.com", "api.example.com"),
+        ("api.example.com.", "api.example.com"),
+        ("*.example.com", "*.example.com"),
+        ("localhost", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("[0:0::1]", "[::1]"),
+    ],
+)
+def test_hosts_of_routes(host: str, kept: str) -> None:
+    assert check_match_host(host) == kept
+    assert check_match_host(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "host", ["", "*", "*.", "a.*.b", "**.a", "a b", "a:80", "::1", "[::g]", "a/b", "ä.de", "http://a", ".a"]
+)
+def test_what_is_no_host_of_a_route(host: str) -> None:
+    with pytest.raises(ValueError, match=r"host|port|brackets"):
+        check_match_host(host)
 
 
 @pytest.mark.parametrize(

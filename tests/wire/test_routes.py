@@ -12,7 +12,7 @@ import pytest
 from gatewayd.channel import KeyConf, KeyFound, KeysChanged, RouteConf, ServiceConf, SnapshotChanged, TenantConf
 from gatewayd.keys import digest
 from gatewayd.policy.spending import KeyEntry
-from tests.wire.harness import Wire, services
+from tests.wire.harness import OK, Wire, services
 from tests.wire.peer import Message
 from tests.wire.test_requests import get
 from tests.wire.test_tunnels import UPGRADE, echoed, ended, switched
@@ -227,6 +227,30 @@ async def test_where_a_key_may_come_from(wire: Wire) -> None:
     assert [record.key for record in wire.records()] == [7] * 4
 
 
+async def test_a_key_that_changes_while_it_is_used(wire: Wire) -> None:
+    """A request in flight refers to what the worker remembers of it, so that changes in place."""
+    gate = asyncio.Event()
+
+    async def held(upstream: Any, peer: Any) -> None:
+        await peer.message()
+        await gate.wait()
+        await peer.send(OK)
+
+    wire.upstream.script = held
+    (entry,) = wire.worker.keys.entries.values()
+    conf = entry.conf
+    wire.worker.keys.forget(None)
+    clients = [await wire.client() for _ in range(2)]
+    for client, found in zip(clients, (conf, msgspec.structs.replace(conf, allow=("GET /v2",))), strict=True):
+        wire.worker._on_message(KeysChanged(1, (conf.public_id,)))
+        await client.send(get(b"/keyed/v1", b"X-API-Key: " + wire.key))
+        await wire.settled(lambda: any(not exchange.admitted for exchange in wire.worker.exchanges))
+        wire.worker._on_message(KeyFound(conf.public_id, found))
+    assert (await clients[1].message()).problem == "route_not_allowed"
+    gate.set()
+    assert (await clients[0].message()).status == 200
+
+
 # The key's own service.
 
 
@@ -257,13 +281,16 @@ async def test_the_keys_own_service_answers(wire: Wire) -> None:
         ({"tenant_id": 2, "services": frozenset({THEIRS})}, "key_not_allowed"),
         ({"services": frozenset({KEYED}), "revoked": True}, "revoked_key"),
         ({"services": frozenset({KEYED}), "allow": ("GET /v2",)}, "route_not_allowed"),
+        ({"services": frozenset({OPEN}), "allow": ("GET /v2",)}, "route_not_allowed"),
         ({"services": frozenset({KEYED}), "networks": ("10.0.0.0/8",)}, "address_not_allowed"),
     ],
 )
 async def test_keys_that_choose_nothing(wire: Wire, changes: dict[str, Any], problem: str) -> None:
     install(wire, route(5, "/api", None, prefix="/v1"))
     give_key(wire, **changes)
-    assert (await wire.ask(get(b"/api/x", b"X-API-Key: " + wire.key))).problem == problem
+    got = await wire.ask(get(b"/api/x", b"X-API-Key: " + wire.key))
+    assert got.problem == problem
+    assert (b"not for this service" in got.body) == ("tenant_id" in changes)
     assert wire.upstream.requests == []
     (record,) = wire.records()
     assert (record.tenant, record.route, record.key) == (1, 5, 7)

@@ -335,8 +335,8 @@ def _remove_routes(session: Session, service: Service, tenant: Tenant, at: int, 
     if routes and not force:
         named = ", ".join(route.name or route.public_id for route in routes[:MOST_NAMED])
         more = f" and {len(routes) - MOST_NAMED} more" if len(routes) > MOST_NAMED else ""
-        lead = "route leads" if len(routes) == 1 else "routes lead"
-        raise conflict(f"{lead} to service {service.slug!r}: {named}{more}; force removes them with it")
+        have = "a route that leads" if len(routes) == 1 else "routes that lead"
+        raise conflict(f"service {service.slug!r} has {have} to it: {named}{more}; force removes it with them")
     for route in routes:
         route.removed_at = at
         session.add(route)
