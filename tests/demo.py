@@ -66,6 +66,11 @@ class Demo:
         )
         self._gatectl("plan", "add", "pro", "--rate", "2000/s", "--quota", "1M/month", "--price", pro)
         self._gatectl("plan", "list")
+        self._gatectl(
+            "route", "add", "--path", "/v1/orders/{id}", "--method", "GET", "--to", "orders", "--name", "read"
+        )
+        self._gatectl("route", "list")
+        self._gatectl("route", "test", "GET", "/v1/orders/42")
 
     def _mint(self) -> None:
         self._terminal.heading("2. Three customers get keys; a key is shown this once")

@@ -78,7 +78,7 @@ def test_every_setting_is_kept_and_reaches_the_data_plane(services: Admin) -> No
         ("path", "/{a}" * 9), ("path", "/%41"), ("host", "*"), ("host", "a.*.b"), ("host", "a b"), ("host", "a:80"),
         ("host", ""), ("host", "[::g]"), ("methods", ["G ET"]), ("methods", ["GET", "*"]), ("prefix", "v2"),
         ("prefix", "/{id}"), ("prefix", ""), ("rates", ["5"]), ("rates", ["5/s", "6/s"]), ("rates", ["5/month"]),
-        ("networks", ["10.0.0.1/8"]), ("weight", -1), ("timeout_s", 0), ("auth", "jwt"), ("name", "a\nb"), ("x", 1),
+        ("networks", ["10.0.0.1/8"]), ("weight", 0), ("timeout_s", 0), ("auth", "jwt"), ("name", "a\nb"), ("x", 1),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_its_field(services: Admin, field: str, value: object) -> None:

@@ -383,7 +383,8 @@ async def test_a_tunnel_of_the_keys_own_service(wire: Wire) -> None:
     wire.worker._on_message(KeysChanged(1, (changed.public_id,)))
     wire.worker._on_message(KeyFound(changed.public_id, changed))
     await ended(wire)
-    assert [record.service for record in wire.records()][:1] == [KEYED]
+    assert {(record.service, record.route, record.key) for record in wire.records()} == {(KEYED, 5, 7)}
+    assert sum(record.bytes_in for record in wire.records()) == len(b"still")
 
 
 @pytest.mark.parametrize("change", ["networks", "allow", "route networks", "tenant allow"])

@@ -34,7 +34,7 @@ from gatewayd.policy.snapshot import all_matches
 
 Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
 Rates = Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
-Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Auth = Literal["key", "none"]
 
 MOST_LOSERS = 100  # shown by `test`
