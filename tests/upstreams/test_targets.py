@@ -14,6 +14,7 @@ import pytest
 from gatewayd.channel import BreakerConf, HeaderRuleConf, HealthConf, TargetConf
 from gatewayd.policy.balancing import Rotation
 from gatewayd.proxy.pool import Pool
+from gatewayd.proxy.sightings import Sightings
 from tests.wire.harness import GET, OK, Upstream, Wire, service
 from tests.wire.peer import Message, Peer
 
@@ -351,3 +352,60 @@ async def test_rules_on_an_answer_that_streams(wire: Wire, framing: bytes) -> No
     serve(wire, url_of(wire.upstream), header_rules=RULES)
     answer = await wire.ask(GET)
     assert (answer.body, answer.all(b"server"), answer.one(b"vary")) == (b"ok", [], b"X-Env")
+
+
+async def test_control_is_told_who_is_not_well_and_nothing_twice(wire: Wire, clock: Clock) -> None:
+    told: list[Any] = []
+    wire.worker.sightings = Sightings(told.append, wire.worker.load_of)
+
+    def tell() -> list[tuple[str, str, str, int]]:
+        told.clear()
+        wire.worker.sightings.tell(wire.worker.snapshot.services, time.monotonic())
+        assert len(told) <= 1
+        return [(each.url, each.state, each.error, each.in_flight) for each in told[0].targets] if told else []
+
+    async with upstreams(1) as (bad,):
+        serve(wire, url_of(wire.upstream), url_of(bad), breaker=BREAKING)
+        await statuses(wire, 2)
+        assert tell() == []
+        bad.script = drop
+        wire.worker.shed_idle_upstreams()
+        await statuses(wire, 6, GET.replace(b"GET", b"POST"))
+        why = "it closed the connection without an answer"
+        assert tell() == [(url_of(bad), "open", why, 0)]
+        (seen,) = told[0].targets
+        assert abs(seen.since_s - time.time_ns() // 1_000_000_000) < 3
+        assert tell() == []
+        wire.worker.sightings.begin_anew()  # another control
+        assert tell() == [(url_of(bad), "open", why, 0)]
+        clock.ahead_s += 5
+        assert tell() == [(url_of(bad), "half-open", why, 0)]
+        bad.script = Upstream.answer_all
+        await statuses(wire, 4)
+        assert tell() == [(url_of(bad), "healthy", why, 0)]  # the last error stays known
+        serve(wire, url_of(wire.upstream))
+        wire.worker.sightings.tell(wire.worker.snapshot.services, time.monotonic())
+        assert told[-1].targets == ()
+
+
+async def test_control_is_told_what_a_drained_target_still_has(wire: Wire) -> None:
+    told: list[Any] = []
+    gate = asyncio.Event()
+
+    async def late(upstream: Upstream, peer: Peer) -> None:
+        upstream.requests.append(await peer.message())
+        await gate.wait()
+        await peer.send(OK)
+
+    wire.upstream.script = late
+    serve(wire, url_of(wire.upstream))
+    asked = [asyncio.create_task(wire.ask(GET)) for _ in range(2)]
+    await wire.settled(lambda: len(wire.upstream.requests) == 2)
+    wire.worker.sightings = Sightings(told.append, wire.worker.load_of)
+    serve(wire, url_of(wire.upstream), drained=url_of(wire.upstream))
+    wire.worker.sightings.tell(wire.worker.snapshot.services, time.monotonic())
+    assert [(each.state, each.in_flight) for each in told[-1].targets] == [("drained", 2)]
+    gate.set()
+    await asyncio.gather(*asked)
+    wire.worker.sightings.tell(wire.worker.snapshot.services, time.monotonic())
+    assert [(each.state, each.in_flight) for each in told[-1].targets] == [("drained", 0)]
