@@ -55,7 +55,7 @@ class Member:
         self.target = target
         self.weight = weight
         self.standing = standing
-        self.share: float = weight
+        self.share = float(weight)
         self.credit = 0.0
         # By its URL, so that all workers draw the same.
         self.seed = int.from_bytes(blake2b(target.url.encode(), digest_size=8).digest())
@@ -117,10 +117,11 @@ class Rotation:
                 serving.append(member)
             elif state is State.EJECTED:
                 passed_over.append(member)
-        for member in self.members:
-            if member not in serving:
-                member.credit = 0.0  # or it would come back with a run of turns
-        self._serving = serving or passed_over
+        serving = serving or passed_over
+        if serving != self._serving:  # credits were among others
+            for member in self.members:
+                member.credit = 0.0
+        self._serving = serving
         self._even = len({member.share for member in self._serving}) == 1
         self._changes_at = changes_at
         in_trouble = any(member.standing.breaker.open_until for member in self.members)

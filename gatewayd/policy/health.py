@@ -77,7 +77,7 @@ class Standing:
     def share(self, weight: int, now: float) -> float:
         """Its weight, or the part of it that a slow start has reached."""
         if not self.health.slow_start_s:
-            return weight
+            return float(weight)
         return weight * min(1.0, max(_LEAST_SHARE, (now - self.back_at) / self.health.slow_start_s))
 
     def changes_at(self, now: float) -> float:

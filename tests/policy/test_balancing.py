@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.channel import BreakerConf, HealthConf, ServiceConf, TargetConf, TlsConf
@@ -64,6 +64,7 @@ def run(rotation: Rotation, times: int, now: float = START) -> Counter[str]:
     return Counter(chosen(rotation, now) for _ in range(times))
 
 
+@settings(deadline=None)
 @given(WEIGHTS)
 def test_over_a_cycle_each_target_has_exactly_its_share(weights: list[int]) -> None:
     rotation = rotation_of(weights)
@@ -71,6 +72,7 @@ def test_over_a_cycle_each_target_has_exactly_its_share(weights: list[int]) -> N
     assert run(rotation, sum(weights)) == {url(n): weight for n, weight in enumerate(weights)}
 
 
+@settings(deadline=None)
 @given(WEIGHTS, st.integers(0, 200), st.integers(1, 200))
 def test_over_any_run_each_target_is_near_its_share(weights: list[int], skipped: int, times: int) -> None:
     rotation = rotation_of(weights)
@@ -80,12 +82,25 @@ def test_over_any_run_each_target_is_near_its_share(weights: list[int], skipped:
         assert abs(counts[url(n)] - times * weight / sum(weights)) <= len(weights)
 
 
+@settings(deadline=None)
+@given(WEIGHTS, st.integers(0, 40), st.integers(0, 40))
+def test_a_target_that_comes_back_has_its_share_and_no_more(weights: list[int], before: int, without: int) -> None:
+    rotation = rotation_of(weights, health=HealthConf(path="/health"))
+    run(rotation, before)
+    rotation.told(url(0), False, START)
+    run(rotation, without)
+    rotation.told(url(0), True, START)
+    counts = run(rotation, sum(weights))
+    assert without == 0 or counts == {url(n): weight for n, weight in enumerate(weights)}
+
+
 def test_targets_alternate_rather_than_come_in_runs() -> None:
     rotation = rotation_of([5, 1, 1])
     run(rotation, 7)
     assert "".join(chosen(rotation)[-1] for _ in range(7)) == "0010200"
 
 
+@settings(deadline=None)
 @given(WEIGHTS, st.integers(1, 300))
 def test_the_least_loaded_for_its_weight_is_taken(weights: list[int], times: int) -> None:
     rotation = rotation_of(weights, balance="least-outstanding")
@@ -101,13 +116,14 @@ def test_among_equals_the_first_changes() -> None:
     assert run(rotation_of([1, 1], balance="least-outstanding"), 10) == {url(0): 5, url(1): 5}
 
 
-VALUES = [b"caller-%d" % n for n in range(2000)]
+VALUES = [b"caller-%d" % n for n in range(1000)]
 
 
 def hashed(rotation: Rotation) -> dict[bytes, str]:
     return {value: chosen(rotation, asking=Asking(value)) for value in VALUES}
 
 
+@settings(max_examples=25, deadline=None)  # each draws some thousand times
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=6), st.data())
 def test_a_target_that_goes_moves_only_its_own_share(weights: list[int], data: st.DataObject) -> None:
     rotation = rotation_of(weights, balance="hash")
@@ -125,7 +141,7 @@ def test_a_target_that_goes_moves_only_its_own_share(weights: list[int], data: s
 def test_a_hash_spreads_by_weight() -> None:
     counts = Counter(hashed(rotation_of([1, 2, 5], balance="hash")).values())
     for n, weight in enumerate([1, 2, 5]):
-        assert counts[url(n)] == pytest.approx(len(VALUES) * weight / 8, rel=0.15)
+        assert counts[url(n)] == pytest.approx(len(VALUES) * weight / 8, rel=0.2)
 
 
 def test_one_target_that_is_well_needs_no_choice() -> None:
@@ -199,6 +215,7 @@ def test_failover_takes_those_in_rotation_first_and_then_the_ejected() -> None:
     assert order[2:] == [url(0)]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20), st.lists(st.floats(0, 70), min_size=2, max_size=20))
 def test_a_slow_start_never_takes_back_what_it_gave(weight: int, moments: list[float]) -> None:
     rotation = rotation_of([weight, weight], health=HealthConf(path="/health", slow_start_s=60.0))

@@ -13,7 +13,7 @@ import pytest
 
 from gatewayd.channel import BreakerConf, HeaderRuleConf, HealthConf, TargetConf
 from gatewayd.policy.balancing import Rotation
-from gatewayd.proxy.pool import Pool
+from gatewayd.proxy.dial import Dialer
 from gatewayd.proxy.sightings import Sightings
 from tests.wire.harness import GET, OK, Upstream, Wire, service
 from tests.wire.peer import Message, Peer
@@ -182,18 +182,46 @@ async def test_a_request_that_kills_is_not_carried_on_and_on(wire: Wire) -> None
 
 
 async def test_a_target_that_accepts_nobody_is_left_in_time(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = Pool._connect
+    dial = Dialer.dial
 
-    async def in_vain(self: Pool, exchange: Any, attempt: int) -> None:
-        if self.target.url == DEAD:
-            await asyncio.sleep(0.7)  # beyond the time for a connect, as a network that drops every packet would be
-        await connect(self, exchange, attempt)
+    async def in_vain(dialer: Dialer, *more: Any) -> Any:
+        if dialer._target.url == DEAD:
+            await asyncio.sleep(0.7)  # beyond the time for a connect, as where every packet is dropped
+        return await dial(dialer, *more)
 
-    monkeypatch.setattr(Pool, "_connect", in_vain)
+    monkeypatch.setattr(Dialer, "dial", in_vain)
     serve(wire, DEAD, url_of(wire.upstream), connect_timeout_s=0.2)
     assert await asyncio.wait_for(statuses(wire, 2), 3) == {200: 2}
     await asyncio.sleep(0.8)  # the late connects fail for nobody
     assert len(wire.upstream.requests) == 2
+
+
+async def test_a_connection_that_comes_too_late_sends_nothing_twice(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dial = Dialer.dial
+    made = asyncio.Event()
+
+    async def late(dialer: Dialer, *more: Any) -> Any:
+        if dialer._target.url != url_of(slow):
+            return await dial(dialer, *more)
+        await asyncio.sleep(0.5)
+        made.set()
+        return await dial(dialer, *more)
+
+    async def answer_when_made(upstream: Upstream, peer: Peer) -> None:
+        upstream.requests.append(await peer.message())
+        await made.wait()
+        await asyncio.sleep(0.1)
+        await peer.send(OK)
+
+    monkeypatch.setattr(Dialer, "dial", late)
+    wire.upstream.script = answer_when_made
+    async with upstreams(1) as (slow,):
+        serve(wire, url_of(wire.upstream), url_of(slow), connect_timeout_s=0.2)
+        assert (await wire.ask(GET)).status == 200
+        assert (len(slow.peers), slow.requests, len(wire.upstream.requests)) == (1, [], 1)
+        assert wire.worker.load_of(wire.worker.snapshot.services[1].targets[1]) == 0
 
 
 async def test_a_circuit_opens_lets_one_through_and_closes(wire: Wire, clock: Clock) -> None:
