@@ -30,7 +30,7 @@ NOUNS = (
     Noun("service", "APIs behind the gateway and where they are."),
     Noun("route", "What leads to a service: host, path, methods."),
     Noun("plan", "Rate limits, quotas and prices under one name."),
-    Noun("key", "API keys: create, limit, revoke."),
+    Noun("key", "API keys: create, limit, rotate, revoke."),
     Noun("client", "Who stands behind X-Client-ID."),
     Noun("quota", "How much of its month each key has used."),
     Noun("usage", "Who called what, how often and how fast."),

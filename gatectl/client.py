@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -77,8 +77,16 @@ class Gateway:
     def delete(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         return self._ask("DELETE", path, query)
 
+    def upload(
+        self, path: str, chunks: Iterable[bytes], content_type: str, query: Mapping[str, Any], timeout_s: float
+    ) -> Any:
+        """POST what comes, in chunks, and wait that long for the answer."""
+        return self._answer(self._exchange(_upload_head(path, query, content_type), _framed(chunks), timeout_s))
+
     def _ask(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any = None) -> Any:
-        reply = self._exchange(_request(method, path, query, body))
+        return self._answer(self._exchange(_request(method, path, query, body)))
+
+    def _answer(self, reply: _Reply) -> Any:
         try:
             answer = json.loads(reply.body) if reply.body else None
         except ValueError:
@@ -89,11 +97,14 @@ class Gateway:
             raise GatectlError(f"what answers at {self.socket_path} does not speak the admin API")
         return answer
 
-    def _exchange(self, request: bytes) -> _Reply:
-        deadline = monotonic() + ANSWER_TIMEOUT_S
+    def _exchange(self, request: bytes, more: Iterable[bytes] = (), timeout_s: float = ANSWER_TIMEOUT_S) -> _Reply:
+        deadline = monotonic() + timeout_s
         with self._connect() as connection:
+            connection.settimeout(timeout_s)
             try:
                 connection.sendall(request)
+                for part in more:
+                    connection.sendall(part)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it may have answered before it read everything: a refusal is worth reading
             except TimeoutError:
@@ -172,11 +183,33 @@ class _Reply:
         self.complete = True
 
 
-def _request(method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> bytes:
+def _upload_head(path: str, query: Mapping[str, Any], content_type: str) -> bytes:
+    head = [f"POST {_target(path, query)} HTTP/1.1", "Host: gatewayd", "Accept: application/json", "Connection: close",
+            f"Content-Type: {content_type}", "Transfer-Encoding: chunked"]  # fmt: skip
+    return ("\r\n".join(head) + "\r\n\r\n").encode("ascii")
+
+
+def _framed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """RFC 9112 section 7.1."""
+    for chunk in chunks:
+        if chunk:
+            yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
+    yield b"0\r\n\r\n"
+
+
+def _target(path: str, query: Mapping[str, Any] | None) -> str:
     given = {name: value for name, value in (query or {}).items() if value is not None}
-    target = f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
+    return f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
+
+
+def _request(method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> bytes:
     content = b"" if body is None else json.dumps(body).encode()
-    head = [f"{method} {target} HTTP/1.1", "Host: gatewayd", "Accept: application/json", "Connection: close"]
+    head = [
+        f"{method} {_target(path, query)} HTTP/1.1",
+        "Host: gatewayd",
+        "Accept: application/json",
+        "Connection: close",
+    ]
     if body is not None:
         head += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     return ("\r\n".join(head) + "\r\n\r\n").encode("ascii") + content

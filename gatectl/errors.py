@@ -7,8 +7,8 @@
     ├── NotPermittedError       5
     └── UnreachableError        6  the daemon is
 
-Some codes are results, not errors: 8 of `explain` says refused, 9 of `status` degraded. 130 is Ctrl-C, 141 what a
-shell shows for a program whose reader went away (`gatectl key list --all | head`).
+Some codes are results, not errors: 8 of `explain` and `key verify` says refused, 9 of `status` degraded. 130 is Ctrl-C,
+141 what a shell shows for a program whose reader went away (`gatectl key list --all | head`).
 """
 
 from __future__ import annotations

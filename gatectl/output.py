@@ -121,6 +121,20 @@ def _chosen(value: Any) -> str:
     return _text(value) if value else "key's own"
 
 
+def _pairs(value: Any) -> str:
+    return ",".join(f"{name}={text}" for name, text in value.items())
+
+
+def _generations(value: Any) -> str:
+    """One a line: 2 current, used 2026-11-21 02:00:00Z."""
+    return "\n".join(
+        f"{each['number']} {each['status']}"
+        + (f" until {_time(each['expires_at'])}" if each["status"] == "active" else "")
+        + (f", used {_time(each['last_used_at'])}" if each["last_used_at"] else ", never used")
+        for each in value
+    )
+
+
 def _scope(value: Any) -> str:
     return _text(value) if value else "all"
 
@@ -153,6 +167,8 @@ KINDS: Mapping[str, Kind] = {
     "grants": Kind(_grants, _text),
     "any": Kind(_any, _any),
     "chosen": Kind(_chosen, _chosen),  # of a route's service: none named is the key's
+    "labels": Kind(_pairs, _pairs),
+    "generations": Kind(_generations, _text),
     "scope": Kind(_scope, _scope),  # services of a key: none named is all
 }
 
@@ -163,7 +179,9 @@ NOTHING = "-"  # not "": a shell's `read` takes two tabs for one
 def human(column: Column, item: Object) -> str:
     """A value as a person wants to see it."""
     value = column.of(item)
-    if (value is None and column.kind not in _SAYING_NONE) or (value == [] and column.kind not in ("rates", "scope")):
+    if (value is None and column.kind not in _SAYING_NONE) or (
+        value in ([], {}) and column.kind not in ("rates", "scope")
+    ):
         return NOTHING
     return _printable(KINDS[column.kind].human(value)) or NOTHING
 

@@ -94,7 +94,7 @@ def record_more_bytes(journal: Journal, facts: Facts, request_id: bytes, bytes_i
             client_id = client_id_of(facts)
     journal.append(
         pack_record(
-            MORE_BYTES, time.time_ns(), service.tenant_id, service.id, facts.route.id, key_id, client_id, 0, price_id, SWITCHED,
-            0, 0, bytes_in, bytes_out, 0, 0, request_id[:16], generation,
+            MORE_BYTES, time.time_ns(), service.tenant_id, service.id, facts.route.id, key_id, client_id, 0, price_id,
+            SWITCHED, 0, 0, bytes_in, bytes_out, 0, 0, request_id[:16], generation,
         )
     )  # fmt: skip

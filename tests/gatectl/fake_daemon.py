@@ -36,7 +36,10 @@ FIELDS = {
         "name", "rates", "burst", "quota", "quota_mode", "in_flight_limit", "shadow", "alerts", "clients_limit",
         "price",
     },
-    "keys": {"services", "plan", "name", "expires"},
+    "keys": {
+        "services", "plan", "name", "expires", "allow", "networks", "labels", "rates", "burst", "quota",
+        "in_flight_limit", "price",
+    },
     "clients": {"name", "key", "rates", "burst"},
     "quotas": set(),
 }  # fmt: skip
@@ -91,7 +94,9 @@ def candidate(reason: str, of: dict[str, Any]) -> dict[str, Any]:
 def key(public_id: str, name: str, services: list[str], plan: str | None, **more: Any) -> dict[str, Any]:
     return {
         "id": f"key_{public_id}", "prefix": f"gw_{public_id}", "tenant": "default", "services": services, "plan": plan,
-        "name": name, "status": "active", "expires_at": None, "created_at": CREATED, "revoked_at": None, **more,
+        "name": name, "status": "active", "expires_at": None, "created_at": CREATED, "revoked_at": None,
+        "disabled_at": None, "last_used_at": None, "generation": 1, "imported": False, "allow": [], "networks": [],
+        "overrides": {}, "labels": {}, **more,
     }  # fmt: skip
 
 
@@ -141,7 +146,8 @@ def fresh_state() -> dict[str, Any]:
         ],
         "plans": [plan("pro", 50, 1, 100, None, "0.0005"), plan("starter", 60, 60, 10, 10000, "0.001")],
         "keys": [
-            key("ab12cd34", "ci", ["orders"], "starter", expires_at="2027-02-19T02:00:00Z"),
+            key("ab12cd34", "ci", ["orders"], "starter", expires_at="2027-02-19T02:00:00Z", labels={"team": "a"},
+                last_used_at=CREATED, allow=["GET /v1/users/*", "* /health"]),
             key("bc23df45", "", [], None),
             key("cd34fg56", "old", ["orders", "products"], "pro", status="revoked", revoked_at=CREATED),
         ],
@@ -196,6 +202,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
         if noun in ("status", "usage", "billing", "targets") or rest == ["test"]:
             return 200, READERS["/".join([noun, *rest])](self, query)
+        if path in KEY_ACTIONS:
+            return 200, KEY_ACTIONS[path](self, method, query, body)
         items = self.state[noun]
         if query.get("tenant", "default") not in [tenant["slug"] for tenant in self.state["tenants"]]:
             raise ProblemError(404, "not_found", f"there is no tenant '{query['tenant']}'")
@@ -234,8 +242,14 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return 200, _page([{**item, "since": CREATED}, first], {})
         if rest == ["simulate"]:
             return 200, _simulation(item)
-        if rest == ["revoke"]:
-            item.update(status="revoked", revoked_at=CREATED)
+        if rest == ["rotate"]:
+            before, now = GENERATIONS[1], GENERATIONS[0]
+            return 200, {**item, "key": SECRET, "generation": 2, "generations": [now, before]}
+        if rest:
+            states = {"revoke": "revoked", "disable": "disabled", "enable": "active"}
+            if "generation" not in body:
+                item["status"] = states[rest[0]]
+                item[f"{item['status']}_at"] = CREATED
         elif method == "PATCH":
             _check(noun, body)
             item.update(body)
@@ -250,7 +264,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             quota = {"limit": 10000, "used": 1234, "remaining": 8766}
             rates = self.state["plans"][1]["rates"]
             usage = {"requests": 1234, "billable": 1231, "cost": "1.231"}
-            return 200, {**item, "usage": usage, "limits": {"rates": rates, "quota": quota}}
+            limits = {"rates": rates, "quota": quota, "in_flight_limit": None}
+            return 200, {**item, "generations": GENERATIONS, "usage": usage, "limits": limits}
         return 200, item
 
     def _quota(self, item: Any, rest: list[str], body: Any) -> tuple[int, Any]:
@@ -441,6 +456,37 @@ def _drain(body: dict[str, Any]) -> Any:
     return {"service": "products", "target": body["target"], "drained": drained, "in_flight": 3 if drained else None}
 
 
+GENERATIONS = [
+    {"number": 2, "status": "current", "created_at": CREATED, "expires_at": None, "last_used_at": CREATED,
+     "ended_at": None},
+    {"number": 1, "status": "active", "created_at": CREATED, "expires_at": "2026-11-28T02:00:00Z",
+     "last_used_at": None, "ended_at": None},
+]  # fmt: skip
+
+
+def _verify(daemon: FakeDaemon, method: str, query: Mapping[str, str], body: Any) -> Any:
+    if body["key"] != SECRET:
+        return {"valid": False, "code": "invalid_key", "detail": "this API key is not known here"}
+    found = {name: daemon.state["keys"][0][name] for name in ("id", "prefix", "name", "tenant", "services", "plan")}
+    quota = {"limit": 10000, "used": 1234, "remaining": 8766}
+    return {"valid": True, "code": None, "detail": "", **found, "status": "active", "labels": {}, "generation": 2,
+            "expires_at": None, "quota": quota}  # fmt: skip
+
+
+def _import(daemon: FakeDaemon, method: str, query: Mapping[str, str], body: Any) -> Any:
+    if method == "GET":
+        return {"state": "storing", "rows": 2, "stored": 1}
+    rows = body.splitlines()[1:]
+    if "short" in rows:
+        raise ProblemError(422, "invalid", f"line {rows.index('short') + 2}: has a secret that is not", field="file")
+    dry_run = query.get("dry_run") == "true"
+    return {"tenant": "default", "rows": len(rows), "imported": 0 if dry_run else len(rows), "dry_run": dry_run}
+
+
+KEY_ACTIONS: Mapping[str, Callable[[FakeDaemon, str, Mapping[str, str], Any], Any]] = {
+    "/v1/keys/verify": _verify,
+    "/v1/keys/import": _import,
+}
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "usage": _usage,
@@ -458,6 +504,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
         body = json.loads(self.rfile.read(length)) if length else None
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = self._chunks().decode()
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         self.server.requests.append((self.command, url.path, query, body))
@@ -471,6 +519,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _chunks(self) -> bytes:
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
 
     do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 (http.server's names)
 

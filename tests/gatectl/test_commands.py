@@ -130,6 +130,25 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
     ("keys list --service orders --plan pro --status revoked",
      ("GET", "/v1/keys", {"limit": "100", "service": "orders", "plan": "pro", "status": "revoked"}, None)),
     ("key revoke ci --yes", ("POST", "/v1/keys/key_ab12cd34/revoke", {}, {})),
+    ("key revoke ci --generation 1 --yes", ("POST", "/v1/keys/key_ab12cd34/revoke", {}, {"generation": 1})),
+    ("key create --allow 'GET /v1/*' --allow '* /x' --network 10.0.0.0/8 --label team=a --label b=c=d --rate 5/s "
+     "--burst 9 --quota 10/month --max-in-flight 3 --price 0.5 --no-plan",
+     ("POST", "/v1/keys", {}, {
+         "allow": ["GET /v1/*", "* /x"], "networks": ["10.0.0.0/8"], "labels": {"team": "a", "b": "c=d"},
+         "rates": ["5/s"], "burst": 9, "quota": "10/month", "in_flight_limit": 3, "price": "0.5", "plan": None,
+     })),
+    ("key set ci --no-allow --no-network --no-label --no-rate --no-quota --no-max-in-flight --no-price",
+     ("PATCH", "/v1/keys/ci", {}, {"allow": None, "networks": None, "labels": None, "rates": None, "quota": None,
+                                   "in_flight_limit": None, "price": None})),
+    ("key list --label team=a --status disabled",
+     ("GET", "/v1/keys", {"limit": "100", "label": "team=a", "status": "disabled"}, None)),
+    ("key rotate ci", ("POST", "/v1/keys/ci/rotate", {}, {})),
+    ("key rotate ci --overlap 7d --retire-after 1h",
+     ("POST", "/v1/keys/ci/rotate", {}, {"overlap": "7d", "retire_after": "1h"})),
+    ("key rotate ci --overlap 0 --no-retire --yes",
+     ("POST", "/v1/keys/ci/rotate", {}, {"overlap": "0", "retire_after": None})),
+    ("key disable ci -t acme", ("POST", "/v1/keys/key_ab12cd34/disable", {"tenant": "acme"}, {})),
+    ("key enable ci", ("POST", "/v1/keys/key_ab12cd34/enable", {}, {})),
     ("tenant add initech --name Initech --currency USD",
      ("POST", "/v1/tenants", {}, {"slug": "initech", "name": "Initech", "currency": "USD"})),
     ("tenant add initech --time-zone Europe/Rome --contact ops@initech.example --rate 1000/s --rate 1M/d --burst 50 "
@@ -204,7 +223,7 @@ def test_every_verb_has_a_summary_and_two_examples_that_work(
     assert len(examples) == 2
     for example in examples:
         assert len(example) <= 78
-        words = shlex.split(example.removeprefix("KEY=$(").removesuffix(")"))
+        words = shlex.split(example.removeprefix("KEY=$(").removesuffix(")").partition(" < ")[0])
         assert words[0] == "gatectl"
         assert " ".join(words[1:]).startswith(name)
         code = run(words[1:])

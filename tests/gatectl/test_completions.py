@@ -27,7 +27,7 @@ def test_no_script_is_left_over() -> None:
     [
         ("gatectl ", "status explain service route plan key client quota usage billing tenant audit"),
         ("gatectl se", "service"),
-        ("gatectl key ", "create list show set revoke"),
+        ("gatectl key ", "create list show set rotate disable enable revoke verify import"),
         ("gatectl keys re", "revoke"),
         ("gatectl service list --out", "--output"),
         ("gatectl service list -o ", "table wide json ndjson csv tsv id"),

@@ -1,0 +1,1 @@
+"""What `gatectl key` is made of, beside its verbs."""

@@ -1,0 +1,70 @@
+"""How far long work is: a bar on a terminal, lines elsewhere. On stderr, since stdout is for data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Protocol
+
+_BETWEEN_LINES_S = 5.0
+
+
+class Progress(Protocol):
+    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
+        """`of`: None where nobody knows how much there is."""
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Progress]:
+    if quiet:
+        yield _Silence()
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            yield bar
+    else:
+        yield _Lines()
+
+
+class _Silence:
+    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
+        pass
+
+
+class _Lines:
+    """One every few seconds, and one for each step."""
+
+    def __init__(self) -> None:
+        self._step = ""
+        self._said_at = 0.0
+
+    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
+        if doing == self._step and monotonic() - self._said_at < _BETWEEN_LINES_S:
+            return
+        self._step, self._said_at = doing, monotonic()
+        part = f" {100 * done // of} %" if of else ""
+        sys.stderr.write(f"gatectl: {doing}{part}, {rows:,} rows\n")
+        sys.stderr.flush()
+
+
+class _Bar:
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+        self._task = bars.add_task("reading", total=None, rows=0)
+
+    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
+        self._bars.update(self._task, description=doing, completed=done, total=of, rows=rows)
+
+
+@contextmanager
+def _bar() -> Iterator[_Bar]:
+    from rich.console import Console  # dear, and only for who looks at it
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]:,} rows"),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield _Bar(bars)
