@@ -1,0 +1,122 @@
+"""Keys are imported while the gateway is in use: as many as they are, it starts, serves and remembers as before."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import NewHouse
+from tests.acceptance.house import House
+from tests.acceptance.load import get, run_during
+
+CALLERS = 8
+WITHIN_S = 60.0
+# A look-up needs a turn of control's loop, which computes meanwhile: about 15 ms, on a machine that does nothing else.
+LOOK_UP_S = 1.0
+PROBES = 2000
+GROWTH_LIMIT_BYTES = 32 << 20  # of a worker that has met all of the probes
+
+
+def secret_of(number: int) -> str:
+    return f"sk_live_{hashlib.md5(b'%d' % number, usedforsecurity=False).hexdigest()}"
+
+
+def write_keys(path: Path, count: int) -> None:
+    with path.open("w") as file:
+        file.write("secret,name,label:team\n")
+        file.writelines(f"{secret_of(number)},customer-{number},{number % 7}\n" for number in range(count))
+
+
+def start_to_first_answer_s(house: House, key: str) -> float:
+    assert house.stop() == 0
+    began = time.monotonic()
+    house.start()
+    assert house.call("/api/x", key).status == 200
+    return time.monotonic() - began
+
+
+def resident_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) << 10
+
+
+@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_keys_are_imported_in_one_transaction_while_others_are_served(
+    new_house: NewHouse, tmp_path: Path, count: int
+) -> None:
+    house = new_house(workers=1)
+    house.service("api")
+    house.gatectl.do("plan", "add", "unlimited")
+    known = house.key("--plan", "unlimited")
+    unknown = [house.key("--plan", "unlimited") for _ in range(40)]
+    started_s = min(start_to_first_answer_s(house, known) for _ in range(2))
+    file = tmp_path / "keys.csv"
+    write_keys(file, count)
+
+    took: list[float] = []
+    looked_up_s: list[float] = []
+
+    def import_all() -> None:
+        began = time.monotonic()
+        assert house.gatectl.json("key", "import", str(file))["imported"] == count
+        took.append(time.monotonic() - began)
+
+    def import_and_look_up() -> None:
+        importing = threading.Thread(target=import_all)
+        importing.start()
+        for key in unknown:  # each is looked up at control
+            began = time.monotonic()
+            assert house.call("/api/x", key).status == 200
+            looked_up_s.append(time.monotonic() - began)
+            importing.join(count / 1_000_000)
+        importing.join()
+
+    load = house.load()
+    run_during(import_and_look_up, load, [get("/api/x", known)], CALLERS)
+    assert (load.broken, load.unheard, set(load.answers)) == (0, 0, {200})
+    median_s = sorted(looked_up_s)[len(looked_up_s) // 2]
+    print(f"{count} keys in {took[0]:.1f} s; slowest of {load.ok} requests {load.slowest_s:.3f} s")
+    print(f"look-ups meanwhile: median {median_s:.3f} s, at most {max(looked_up_s):.3f} s")
+    assert took[0] < WITHIN_S
+    assert max(looked_up_s) < LOOK_UP_S
+
+    (worker,) = house.worker_pids()
+    before = resident_bytes(worker)
+    drawn = random.Random(count).sample(range(count), PROBES)
+    for number in drawn[:200]:
+        assert house.call("/api/x", secret_of(number)).status == 200
+    assert house.call("/api/x", secret_of(count)).status == 401
+    run_during(
+        lambda: time.sleep(3),
+        (load := house.load()),
+        [get("/api/x", secret_of(number)) for number in drawn],
+        PROBES // 10,
+    )
+    assert set(load.answers) <= {200, 429}
+    grown = resident_bytes(worker) - before
+    print(f"the worker grew by {grown >> 10} KiB")
+    assert grown < GROWTH_LIMIT_BYTES
+
+    name = house.gatectl.json("key", "show", f"customer-{drawn[0]}")["prefix"]
+    house.gatectl.do("key", "revoke", name, "--yes")
+    assert house.call("/api/x", secret_of(drawn[0])).json()["code"] == "revoked_key"
+    again_s = min(start_to_first_answer_s(house, known) for _ in range(2))
+    print(f"start to first answer: {started_s:.2f} s before, {again_s:.2f} s after")
+    assert again_s <= 1.5 * started_s + 0.2
+    assert house.call("/api/x", secret_of(drawn[1])).status in (200, 429)
+
+
+def test_a_bad_line_near_the_end_leaves_nothing(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "keys.csv"
+    write_keys(file, 20_000)
+    with file.open("a") as more:
+        more.write("short,x,y\n")
+    ended = house.gatectl.run("key", "import", str(file))
+    assert ended.returncode == 4
+    assert "line 20002" in ended.stderr
+    assert house.admin("GET", "/v1/keys")["items"] == []
