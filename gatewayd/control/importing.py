@@ -13,6 +13,7 @@ refused. Keys that come as digests are taken at their word.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 import sqlite3
@@ -244,6 +245,8 @@ class KeyImport:
             if self._database.in_transaction:
                 run("ROLLBACK")
             raise
+        with contextlib.suppress(sqlite3.Error):  # else the log stays as large as the import, which does no harm
+            run("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class _Once(dict[str, Any]):
@@ -284,10 +287,11 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     known = ", ".join((*COLUMNS, _LABEL + "NAME"))
     for at, cell in enumerate(header):
         name = cell.strip()
+        # Not quoted: in a file without names of columns, this may be a secret.
         if name not in COLUMNS and not name.startswith(_LABEL):
-            raise BadRowError(1, f"{name[:40]!r} is no column; known are {known}")
+            raise BadRowError(1, f"column {at + 1} has no name that is known; known are {known}")
         if name in places:
-            raise BadRowError(1, f"{name[:40]!r} stands there twice")
+            raise BadRowError(1, f"the column {name} stands there twice")
         places[name] = at
     if "secret" not in places and "sha256" not in places:
         raise BadRowError(1, "names neither a secret nor a sha256: the first line has to name the columns")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,16 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gatewayd.channel import FindKey, KeyConf, KeyFound, KeysChanged, SnapshotChanged, TenantConf, Welcome
+from gatewayd.channel import (
+    FindKey,
+    KeyConf,
+    KeyFound,
+    KeysChanged,
+    OlderConf,
+    SnapshotChanged,
+    TenantConf,
+    Welcome,
+)
 from gatewayd.keys import digest
 from gatewayd.policy.spending import KeyEntry
 from gatewayd.proxy.client import ClientConnection
@@ -503,6 +513,29 @@ async def cut_off(wire: Wire, client: Peer) -> None:
     await ended(wire)
     assert len([record for record in wire.records() if record.flags & ADMITTED]) == 1
     assert carried(wire.records()) == (10, 10)
+
+
+async def test_a_key_that_is_rotated_goes_on_for_its_overlap(wire: Wire) -> None:
+    """The tunnel stands on the older secret, and ends with it."""
+    client = await switched(wire, keyed(wire))
+    now_s = time.time_ns() / 1e9
+    older = OlderConf(1, digest(wire.key), now_s + 60)
+    changed(wire, conf_of(wire, digest=b"x" * 32, generation=2, older=(older,)))
+    await echoed(client, TEN)
+    client.close()
+    await wire.settled(lambda: wire.upstream.peers[0].ended)
+    await ended(wire)
+    assert {record.generation for record in wire.records()} == {1}
+
+
+@pytest.mark.parametrize("older", [(0.0, False), (2e9, True)], ids=["without an overlap", "then revoked"])
+async def test_a_key_that_is_rotated_and_ended(wire: Wire, older: tuple[float, bool]) -> None:
+    client = await switched(wire, keyed(wire))
+    await echoed(client, TEN)
+    until, was_ended = older
+    generations = (OlderConf(1, digest(wire.key), until, was_ended),)
+    changed(wire, conf_of(wire, digest=b"x" * 32, generation=2, older=generations))
+    await cut_off(wire, client)
 
 
 @pytest.mark.parametrize("name", LOST)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -129,20 +130,20 @@ def _words(database: Database, tenant: Tenant, now: int) -> Words:
     default_plan = tenant.default_plan_id
     return Words(
         name=check_display_name,
-        services=_in_words(services),
-        plan=_in_words(plan),
-        expires=_in_words(lambda text: expiry_of(text.strip() or None, now)),
-        labels=_in_words(check_labels),
+        services=_in_words(services, "names a service that does not exist"),
+        plan=_in_words(plan, "names a plan that does not exist"),
+        expires=_in_words(lambda text: expiry_of(text.strip() or None, now), "has an expiry that is no time to come"),
+        labels=_in_words(check_labels, "has a label whose name or value is none"),
     )
 
 
-def _in_words(read: Any) -> Any:
-    """With the API's complaint as a sentence about a line."""
+def _in_words(read: Callable[[Any], Any], complaint: str) -> Any:
+    """With a sentence about a line for the API's complaint, which quotes: where columns are mixed up, a secret."""
 
     def reading(value: Any) -> Any:
         try:
             return read(value)
-        except GatewayError as error:
-            raise ValueError(error.detail) from None
+        except GatewayError:
+            raise ValueError(complaint) from None
 
     return reading
