@@ -12,6 +12,7 @@ import pytest
 
 from gatewayd.control.database import FILE_NAME, Database
 from gatewayd.control.ingest import Ingest
+from gatewayd.control.tables import Key
 from gatewayd.errors import GatewayError
 from gatewayd.proxy.journal import Journal
 from gatewayd.records import ADMITTED, MORE_BYTES, SEGMENT_BYTES, SLOT_BYTES, UPSTREAM_BROKE, pack_record
@@ -177,3 +178,33 @@ def test_a_database_that_fails_keeps_the_journal_and_says_so(database: Database,
     asyncio.run(ingest.catch_up())
     assert not ingest.failure
     assert totals(database)[0] == 1
+
+
+def test_records_wait_while_another_has_the_write_lock(database: Database, folder: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    ingest = ingest_of(database, folder)
+    journal.append(record())
+
+    async def catch_up() -> None:
+        with database.lent():
+            assert not ingest.step()
+            asked = asyncio.create_task(ingest.catch_up())
+            await asyncio.sleep(0.05)
+            assert not asked.done()
+            assert (totals(database), ingest.failure) == ((0, 0, 0, 0), "")
+        await asked
+
+    asyncio.run(catch_up())
+    assert totals(database) == (1, 1, 0, 0)
+    journal.close()
+
+
+def test_the_generation_of_a_record_moves_its_last_use(database: Database, folder: Path) -> None:
+    with database.write() as session:
+        session.add(Key(public_id="bbbbbbbb", digest=b"x", tenant_id=1, created_at=1, generation=2))
+    journal = Journal(folder, WORKER, 1)
+    journal.append(pack_record(ADMITTED, NOON_NS, 1, 0, 0, 1, 0, 0, 1, 200, 0, 1, 0, 0, 0, 0, b"id".ljust(16), 2))
+    ingest_of(database, folder).step()
+    used = database.lookup.exec_driver_sql("SELECT last_used_at FROM key").scalar_one()
+    assert used == NOON_NS // 60_000_000_000 * 60
+    journal.close()

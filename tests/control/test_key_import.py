@@ -150,6 +150,16 @@ def test_keys_that_exist_are_not_imported_again(admin: Admin) -> None:
     assert len(admin.get("/v1/keys")["items"]) == 2
 
 
+def test_an_id_that_is_somebodys_is_drawn_again(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight characters a few are drawn twice, where there are millions of keys."""
+    theirs = admin.post("/v1/keys")["id"].removeprefix("key_")
+    monkeypatch.setattr(keys, "drawn_public_ids", lambda: iter([theirs, "bbbbbbbb", "bbbbbbbb", "cccccccc"]))
+    imported(admin, "id,secret", f",{SECRETS[0]}", f",{SECRETS[1]}", f",{SECRETS[2]}", f"cccccccc,{SECRETS[3]}")
+    ids = [item["id"].removeprefix("key_") for item in admin.get("/v1/keys")["items"]]
+    assert len(set(ids)) == 5
+    assert ids[0] == theirs and ids[4] == "cccccccc"
+
+
 def test_a_dry_run_checks_and_leaves_no_trace(admin: Admin) -> None:
     answer = imported(admin, "secret", *SECRETS, dry_run="true")
     assert answer == {"tenant": "default", "rows": 5, "imported": 0, "dry_run": True}
