@@ -54,7 +54,8 @@ class _Bar:
         self._task = bars.add_task("reading", total=None, rows=0)
 
     def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
-        self._bars.update(self._task, description=doing, completed=done, total=of, rows=rows)
+        self._bars.tasks[self._task].total = of  # `update` takes None for "as before"
+        self._bars.update(self._task, description=doing, completed=done, rows=rows)
 
 
 @contextmanager

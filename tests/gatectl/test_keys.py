@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gatectl.progress import progress
 from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import SECRET, FakeDaemon
 
@@ -102,3 +103,13 @@ def test_a_bad_line_of_an_import_is_named(gatectl: Gatectl, folder: Path) -> Non
     assert ended.code == 4
     assert "line 3" in ended.err
     assert gatectl("key", "import", str(folder / "none.csv")).code == 1
+
+
+def test_progress_is_told_in_lines_where_no_terminal_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress(quiet=False) as shown:
+        shown.show("reading", 1, 4, 1000)
+        shown.show("reading", 2, 4, 2000)  # at once again: not worth a line
+        shown.show("storing", 1000, 4000, 4000)
+    with progress(quiet=True) as shown:
+        shown.show("reading", 1, 4, 1000)
+    assert capsys.readouterr().err == "gatectl: reading 25 %, 1,000 rows\ngatectl: storing 25 %, 4,000 rows\n"
