@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from decimal import Decimal
 from math import ceil
+
+import pytest
 
 from tests.acceptance.conftest import NewHouse
 from tests.acceptance.house import House, kill, wait_until
-from tests.acceptance.load import get, run_for
+from tests.acceptance.load import Answer, get, run_during, run_for
+
+CONNECTIONS = 64
+LENGTHS = [
+    pytest.param(3.0, id="short"),
+    pytest.param(70.0, id="long", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+]
+
+
+def change_rows(house: House, *statements: str) -> None:
+    """What has no command yet, while nobody has the database open."""
+    assert house.stop() == 0
+    with closing(sqlite3.connect(house.state_dir / "gatewayd.db")) as database:
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+    house.start()
+
+
+def assert_within(answers: Sequence[Answer], burst: int, per_s: float) -> None:
+    """Over any interval at most burst + rate * t. Each was admitted somewhere between its two times."""
+    answers = sorted((answer for answer in answers if answer.status == 200), key=lambda answer: answer.ended)
+    for since in sorted({answer.began for answer in answers})[:: max(1, len(answers) // 400)]:
+        admitted = 0
+        for answer in answers:
+            if answer.began >= since:
+                admitted += 1
+                assert admitted <= burst + per_s * (answer.ended - since)
 
 
 def assert_one_number(house: House, path: str, key: str, received: int) -> None:
@@ -94,3 +129,95 @@ def test_a_quota_and_a_rate_together(house: House) -> None:
     run_for(2.0, load, [get("/both/x", key)], callers=20)
     assert load.ok == 400
     assert_one_number(house, "/both/x", key, 400)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("seconds", LENGTHS)
+def test_mixed_windows_are_exact_over_any_interval_and_used_nearly_whole(
+    new_house: NewHouse, workers: int, seconds: float
+) -> None:
+    house = new_house(workers=workers)
+    house.service("mixed")
+    house.gatectl.do("plan", "add", "mixed", "--rate", "100/s", "--rate", "250/min", "--price", "0.001")
+    key = house.key("--service", "mixed", "--plan", "mixed")
+    load = house.load()
+    answers: list[Answer] = []
+    load.on_answer = answers.append
+    run_for(seconds, load, [get("/mixed/x", key)], CONNECTIONS)
+    assert load.answers.keys() == {200, 429}
+    assert_within(answers, 100, 100)
+    assert_within(answers, 250, 250 / 60)
+    elapsed_s = max(answer.ended for answer in answers) - min(answer.began for answer in answers)
+    most = min(100 + 100 * elapsed_s, 250 + 250 / 60 * elapsed_s)
+    print(f"{workers} workers: {load.ok} admitted in {elapsed_s:.2f} s, of at most {most:.0f}")
+    assert load.ok >= 0.98 * most - 1  # the last token may come after the last request
+    assert_one_number(house, "/mixed/x", key, load.ok)
+    total = house.usage("--key", key[:11])
+    assert (total["refused"], total["units"]) == (load.answers[429], load.ok)
+    assert Decimal(total["cost"]) == load.ok * Decimal("0.001")
+
+
+def test_a_tenants_limit_is_shared_by_all_its_keys(new_house: NewHouse) -> None:
+    house = new_house(workers=2)
+    house.service("shared")
+    house.gatectl.do("plan", "add", "ample", "--rate", "1000/s")
+    keys = [house.key("--service", "shared", "--plan", "ample") for _ in range(20)]
+    change_rows(house, """UPDATE tenant SET rates = '[["second", 150, 1, 100]]' WHERE id = 1""")
+    load = house.load()
+    answers: list[Answer] = []
+    load.on_answer = answers.append
+    run_for(3.0, load, [get("/shared/x", key) for key in keys], CONNECTIONS)
+    assert load.answers.keys() == {200, 429}
+    assert_within(answers, 100, 150)
+    elapsed_s = max(answer.ended for answer in answers) - min(answer.began for answer in answers)
+    print(f"{load.ok} admitted in {elapsed_s:.2f} s, of at most {100 + 150 * elapsed_s:.0f}")
+    assert load.ok >= 0.98 * (100 + 150 * elapsed_s) - 1
+    time.sleep(0.3)
+    answer = house.call("/shared/x", keys[0])
+    assert answer.headers["ratelimit-policy"] == '"second";q=1000;w=1, "tenant-second";q=150;w=1'
+
+
+def test_requests_in_flight_are_limited_over_all_workers(new_house: NewHouse) -> None:
+    house = new_house(workers=4)
+    house.service("places")
+    house.gatectl.do("plan", "add", "three")
+    key = house.key("--service", "places", "--plan", "three")
+    change_rows(house, "UPDATE plan SET in_flight_limit = 3")
+    load = house.load()
+    elapsed_s = run_for(3.0, load, [get("/places/slow?ms=50", key)], 16)
+    most = 3 * (elapsed_s / 0.05 + 1)
+    print(f"{load.ok} admitted in {elapsed_s:.2f} s, of at most {most:.0f}")
+    assert load.answers.keys() == {200, 429}
+    assert len(load.workers) >= 2
+    assert 0.5 * most <= load.ok <= most
+    assert house.call("/places/x", key).status == 200  # every place has come back
+    assert house.usage("--key", key[:11])["requests"] == load.ok + 1
+
+
+def test_every_count_agrees_under_load(new_house: NewHouse) -> None:
+    """Header, `key show` and `usage show`, while they move and when they have come to rest."""
+    house = new_house(workers=2)
+    house.service("counted")
+    house.gatectl.do("plan", "add", "counted", "--rate", "300/s", "--quota", "5000/month")
+    key = house.key("--service", "counted", "--plan", "counted")
+    load = house.load()
+    seen = []
+
+    def look() -> None:
+        for _ in range(3):
+            time.sleep(0.4)
+            before = load.ok
+            quota = house.gatectl.json("key", "show", key[:11])["limits"]["quota"]
+            requests = house.usage("--key", key[:11])["requests"]
+            seen.append((before, quota["used"], requests, load.ok + CONNECTIONS))
+
+    run_during(look, load, [get("/counted/x", key)], CONNECTIONS)
+    for numbers in seen:
+        assert list(numbers) == sorted(numbers), numbers
+    time.sleep(1.3)  # surpluses have come back
+    answer = house.call("/counted/x", key)
+    (left,) = re.findall(r'"month";r=(\d+)', answer.headers["ratelimit"])
+    quota = house.gatectl.json("key", "show", key[:11])["limits"]["quota"]
+    assert answer.status == 200
+    assert 5000 - int(left) == quota["used"] == house.usage("--key", key[:11])["units"] == load.ok + 1
+    assert house.counting.served("/counted/x") == load.ok + 1
