@@ -450,7 +450,8 @@ def _surplus(lease: Lease, workers: int, granted: int) -> int:
             brisk = bucket.limit * NANOS // bucket.window_ns // SURPLUS_PER_S
             amounts += ((bucket.available() - granted) // share, brisk, brisk * holders - bucket.away)
     if lease.quota is not None:
-        amounts.append((lease.quota.available() - granted) // share)
+        # Of a soft one too: what is in hand beyond it would be told as left.
+        amounts.append((lease.quota.remaining() - granted) // share)
     if not lease.books:
         amounts.append(SURPLUS_WITHOUT_RATE)
     return max(0, min(amounts))

@@ -324,6 +324,7 @@ class KeyBook:
     def _hand_back(self, entry: KeyEntry) -> None:
         for lease in entry.all_leases():
             self._return(lease)
+            lease.blocked_until = 0.0  # by limits that may be others now
         if entry.more is not None:
             self._return_slots(entry)
 

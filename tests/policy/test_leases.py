@@ -246,6 +246,7 @@ def test_a_soft_quota_is_counted_and_passed_beyond() -> None:
     world.lessor.load_quota(7, Quota(5, 0, 1 << 40, 0, soft=True))
     world.load(KEY, {Account("key", 7): ()})
     assert world.ask(world.workers[0], KEY, 20) == 20
+    assert world.workers[0].holds(KEY) == 0  # it would be told as left
     grant = world.lessor.ask(b"a", KEY, 1, 0, world.now_ns, NOW_S)
     assert (grant.blocked_by, grant.left[0].remaining) == (None, 0)
 

@@ -1,0 +1,249 @@
+"""The broker's answers about limits: to workers it knows, and to those that served on while there was no control."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.channel import (
+    ClientFound,
+    FindClient,
+    FromControl,
+    Held,
+    Hello,
+    KeyHeld,
+    LeaseAsked,
+    LeaseGranted,
+    LeaseId,
+    LeaseReturned,
+    SlotsAsked,
+    SlotsGranted,
+    SlotsReturned,
+)
+from gatewayd.control import broker as broker_module
+from gatewayd.control.broker import Broker
+from gatewayd.control.database import Database
+from gatewayd.control.levels import LevelFile
+from gatewayd.control.quotas import quota_of
+from gatewayd.control.tables import Client, Key, Plan, QuotaGrant, Route, Tenant
+from gatewayd.policy.buckets import month_of
+
+pytestmark = pytest.mark.anyio
+MINUTE = '[["minute", 60, 60, 60]]'
+KEY = LeaseId(1)
+
+
+class Channel:
+    """A worker's end."""
+
+    def __init__(self, broker: Broker, name: bytes) -> None:
+        self.broker = broker
+        self.name = name
+        self.sent: list[FromControl] = []
+
+    def send(self, message: FromControl) -> None:
+        self.sent.append(message)
+
+    def close(self) -> None:
+        raise AssertionError("it spoke out of turn")
+
+    def say(self, message: Any) -> Any:
+        """What the broker answers; None when it does not yet."""
+        count = len(self.sent)
+        self.broker._on_message(self, message)  # type: ignore[arg-type]
+        return self.sent[-1] if len(self.sent) > count else None
+
+    def hello(self, *held: Held, keys: tuple[KeyHeld, ...] = ()) -> None:
+        self.say(Hello(self.name, 0, 1, held, 0, keys))
+
+    def ask(self, id_: LeaseId, count: int, **more: int) -> LeaseGranted:
+        answer = self.say(LeaseAsked(id_, count, 0, **more))
+        assert isinstance(answer, LeaseGranted)
+        return answer
+
+
+class Place:
+    """A state folder, on which one control follows another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database = Database.open(folder)
+        with self.database.write() as session:
+            plan = Plan(
+                id=1, public_id="pln_1", tenant_id=1, name="p", rates=MINUTE, quota=100, price_id=1, created_at=0
+            )
+            session.add(plan)
+            session.flush()
+            session.add(Key(id=1, public_id="ab12cd34", digest=b"1", tenant_id=1, plan_id=1, created_at=0))
+            session.add(Key(id=2, public_id="ab12cd35", digest=b"2", tenant_id=1, plan_id=1, created_at=0))
+
+    def broker(self, expected: set[bytes] = frozenset(), slots: int = 2) -> Broker:  # type: ignore[assignment]
+        broker = Broker(self.database, slots, LevelFile(self.folder, time.monotonic_ns(), b"b" * 16))
+        broker.expect(set(expected))
+        return broker
+
+    def change(self, row: type, id_: int, **values: Any) -> None:
+        with self.database.write() as session:
+            found = session.get(row, id_)
+            for name, value in values.items():
+                setattr(found, name, value)
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.database.close()
+
+
+def worker_of(broker: Broker, name: bytes = b"a", *held: Held, keys: tuple[KeyHeld, ...] = ()) -> Channel:
+    channel = Channel(broker, name)
+    channel.hello(*held, keys=keys)
+    return channel
+
+
+def names(grant: LeaseGranted) -> list[str] | None:
+    return None if grant.limits is None else [limit.name for limit in grant.limits]
+
+
+async def test_a_grant_names_its_limits_to_who_knows_others(place: Place) -> None:
+    broker = place.broker()
+    worker = worker_of(broker)
+    first = worker.ask(KEY, 1)
+    assert (names(first), [left.remaining for left in first.left]) == (["minute", "month"], [59, 99])
+    assert names(worker.ask(KEY, 1, terms=first.terms)) is None
+    place.change(Plan, 1, rates='[["minute", 60, 60, 60], ["hour", 90, 3600, 90]]')
+    broker._current.clear()  # as `publish_keys` does
+    assert names(worker.ask(KEY, 1, terms=first.terms)) == ["minute", "hour", "month"]
+
+
+async def test_routes_and_tenants_are_charged_with_the_key(place: Place) -> None:
+    with place.database.write() as session:
+        session.add(Route(id=3, public_id="rte_3", tenant_id=1, path="/x", rates='[["second", 5, 1, 5]]', created_at=0))
+    place.change(Tenant, 1, rates='[["minute", 7, 60, 7]]')
+    worker = worker_of(place.broker())
+    grant = worker.ask(LeaseId(1, 0, 3, 1), 9)
+    assert names(grant) == ["minute", "route-second", "tenant-minute", "month"]
+    assert (grant.granted, grant.blocked_by) == (5, 1)
+    other = worker.ask(LeaseId(2, 0, 0, 1), 9)
+    assert (other.granted, other.blocked_by) == (2, 1)
+
+
+async def test_limits_that_were_lifted_hold_nobody_up(place: Place) -> None:
+    worker = worker_of(place.broker())
+    grant = worker.ask(LeaseId(0, 0, 99, 0), 4)
+    assert (grant.granted, grant.surplus, grant.left, grant.limits, grant.blocked_by) == (4, 0, (), (), None)
+
+
+async def test_a_control_that_begins_anew_goes_on_where_the_last_one_was_killed(place: Place) -> None:
+    worker = worker_of(place.broker())
+    assert worker.ask(KEY, 40).granted == 40
+    again = worker_of(place.broker({b"a"}), b"a")
+    grant = again.ask(KEY, 60)
+    assert (grant.granted, grant.blocked_by) == (20, 0)
+
+
+async def test_nothing_is_given_out_before_all_have_said_what_they_hold(place: Place) -> None:
+    place.change(Plan, 1, rates='[["second", 1000, 1, 1000]]', quota=5000)
+    old = worker_of(place.broker())
+    grant = old.ask(KEY, 1)
+    assert grant.surplus
+    broker = place.broker({b"a", b"b"})
+    fresh = worker_of(broker, b"c")
+    assert fresh.say(LeaseAsked(KEY, 2000, 0)) is None
+    assert fresh.say(SlotsAsked(1, 1)) is None
+    worker_of(broker, b"a", Held(KEY, grant.surplus), keys=(KeyHeld(1, grant.surplus + 1, 3),))
+    broker.worker_gone(b"b")
+    granted, slots = fresh.sent[-2:]
+    assert isinstance(granted, LeaseGranted)
+    assert 900 <= granted.granted <= 1000 - grant.surplus
+    assert granted.left[-1].remaining == 5000 - granted.granted - grant.surplus - 1
+    assert slots == SlotsGranted(1, 1, False)
+    assert sum(broker.lessor.slots[1].values()) == 4
+
+
+async def test_one_that_stays_silent_is_not_waited_for_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "HELLO_TIMEOUT_S", 0.05)
+    broker = place.broker({b"a"})
+    fresh = worker_of(broker, b"c")
+    assert fresh.say(LeaseAsked(KEY, 1, 0)) is None
+    await asyncio.sleep(0.1)
+    assert isinstance(fresh.sent[-1], LeaseGranted)
+    assert broker.lessor._settled_ns is None  # it may speak yet
+    broker.worker_gone(b"a")
+    assert broker.lessor._settled_ns is not None
+
+
+async def test_slots_are_exact_over_all_workers_and_freed_by_a_death(place: Place) -> None:
+    place.change(Plan, 1, in_flight_limit=3)
+    broker = place.broker()
+    first, second = worker_of(broker, b"a"), worker_of(broker, b"b")
+    assert first.say(SlotsAsked(1, 2)) == SlotsGranted(1, 2, False)
+    assert second.say(SlotsAsked(1, 2)) == SlotsGranted(1, 1, False)
+    assert second.say(SlotsAsked(2, 2)) == SlotsGranted(2, 2, False)  # another key
+    first.say(SlotsReturned(1, 1))
+    assert second.say(SlotsAsked(1, 2)) == SlotsGranted(1, 1, False)
+    broker._on_lost(first)  # type: ignore[arg-type]
+    assert second.say(SlotsAsked(1, 1)) == SlotsGranted(1, 0, False)
+    broker.worker_gone(b"a")
+    assert second.say(SlotsAsked(1, 1)) == SlotsGranted(1, 1, False)
+    alone = place.broker(slots=1)
+    assert worker_of(alone).say(SlotsAsked(1, 1)) == SlotsGranted(1, 1, True)
+
+
+async def test_a_grant_of_quota_counts_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "APPLY_TIMEOUT_S", 0.01)  # this worker never says that it has heard
+    place.change(Plan, 1, rates="[]")
+    broker = place.broker()
+    worker = worker_of(broker)
+    assert worker.ask(KEY, 200).granted == 100
+    worker.say(LeaseReturned(KEY, 0, 0, 0))
+    start, _ = month_of(time.time_ns() / 1e9)
+    with place.database.write() as session:
+        session.add(QuotaGrant(public_id="qgr_1", key_id=1, month=start, units=30, created_at=0))
+    await broker.publish_keys(["ab12cd34"])
+    grant = worker.ask(KEY, 200)
+    assert (grant.granted, grant.limits and grant.limits[0].limit) == (30, 130)
+    assert quota_of(place.database.lookup, 1, 100, time.time_ns() / 1e9).limit == 130
+
+
+# Clients.
+
+
+async def test_a_plan_accepts_unknown_clients_up_to_its_number(place: Place) -> None:
+    place.change(Plan, 1, clients_limit=2)
+    worker = worker_of(place.broker())
+    found = [worker.say(FindClient(1, name)) for name in ("a", "b", "c", "a")]
+    assert all(isinstance(each, ClientFound) for each in found)
+    assert [each.client is not None for each in found] == [True, True, False, True]
+    assert found[3].client == found[0].client
+    assert worker.say(FindClient(2, "c")).client is not None  # each key has its own
+    assert [each.client.limited for each in found[:2]] == [True, True]
+    grant = worker.ask(LeaseId(1, found[0].client.id), 100)
+    assert (names(grant), grant.granted) == (["client-minute", "month"], 60)
+    assert worker.ask(LeaseId(1, found[1].client.id), 100).granted == 40  # the quota is the key's
+
+
+async def test_registered_clients_come_first_and_may_have_rates_of_their_own(place: Place) -> None:
+    with place.database.write() as session:
+        for id_, key_id, name, rates, removed in (
+            (11, None, "ann", '[["second", 3, 1, 3]]', None), (12, 1, "bob", None, None), (13, None, "bob", "[]", None),
+            (14, None, "gone", None, 1), (15, 2, "theirs", None, None),
+        ):  # fmt: skip
+            client = Client(
+                id=id_, public_id=f"cli_{id_}", tenant_id=1, key_id=key_id, name=name, rates=rates, created_at=0,
+                removed_at=removed,
+            )  # fmt: skip
+            session.add(client)
+    worker = worker_of(place.broker())
+    found = {name: worker.say(FindClient(1, name)).client for name in ("ann", "bob", "gone", "theirs", "nobody")}
+    assert {name: client and client.id for name, client in found.items()} == {
+        "ann": 11, "bob": 12, "gone": None, "theirs": None, "nobody": None,
+    }  # fmt: skip
+    assert names(worker.ask(LeaseId(1, 11), 1)) == ["client-second", "month"]
+    assert worker.say(FindClient(2, "bob")).client.limited is False  # rates of its own: none
