@@ -1,7 +1,7 @@
 """The file of levels: how full every bucket is, so that a limit outlives the lessor that counts it.
 
 A file of slots in the state folder, mapped into control's memory. The lessor stores each bucket that it has changed
-before it tells anybody (about 1 us, no system call); like the journal, a store into a shared page outlives `kill -9` of
+before it tells anybody (1 to 2 us, no system call); like the journal, a store into a shared page outlives `kill -9` of
 any process and not a power cut. Buckets that are full need no slot: theirs is used again.
 
     file    = header (64 bytes), then slots of 80 bytes each; grown by doubling, never shrunk

@@ -264,7 +264,8 @@ class Lessor:
             for bucket in books.buckets:
                 bucket.charge(total)
                 bucket.away += surplus
-            self._save(books)
+            if total or spent:
+                self._save(books)
         if lease.quota is not None and total:
             lease.quota.out[worker] = lease.quota.out.get(worker, 0) + total
         return Grant(total, surplus, _left(lease, now_s), blocked_by)

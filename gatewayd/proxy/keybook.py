@@ -96,13 +96,13 @@ class KeyBook:
             else:
                 leases_of(facts)[lease.id] = lease
         if facts.key is not None and len(facts.key.leases) > LEASES_LIMIT:
-            self._forget_a_lease(facts.key)
+            self._forget_a_lease(facts.key, lease)
         return lease
 
-    def _forget_a_lease(self, entry: KeyEntry) -> None:
-        """The oldest that nobody waits for. It may be remembered elsewhere, where it is of no key."""
+    def _forget_a_lease(self, entry: KeyEntry, wanted: Lease) -> None:
+        """The oldest that nobody waits for, but not this one. What is of no key is remembered elsewhere too."""
         for id_, lease in entry.leases.items():
-            if not lease.is_busy:
+            if lease is not wanted and not lease.is_busy:
                 del entry.leases[id_]
                 if id_.key_id:
                     self._return(lease)

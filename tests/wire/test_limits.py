@@ -385,6 +385,26 @@ async def test_made_up_clients_are_rationed(wire: Wire) -> None:
     assert len(control.of_kind(FindClient)) <= 2 + elapsed_s / keybook.CLIENT_MISS_PAUSE_S
 
 
+async def test_what_is_remembered_of_clients_is_bounded(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keybook, "CLIENTS_LIMIT", 3)
+    monkeypatch.setattr(keybook, "LEASES_LIMIT", 3)
+    control = Control(wire)
+    rates = (RateConf("second", 1000, 1, 1000),)
+    for number in range(1, 9):
+        control.clients[f"c{number}"] = ClientConf(number, True)
+        control.rates[Account("client", KEY_ID, number)] = rates
+    entry = plan(wire, rates=rates, has_clients=True)
+    for number in [*range(1, 9)] * 2:
+        assert (await wire.ask(keyed(wire, b"X-Client-ID: c%d" % number))).status == 200
+        assert entry.more is not None
+        assert len(entry.more.clients) <= 3 and len(entry.leases) <= 3
+        assert len(wire.worker.keys._leases) <= 3
+    held = {lease.id: lease.surplus for lease in entry.leases.values()}
+    away = {id_: sum(lease.away.values()) for id_, lease in control.lessor.leases.items()}
+    assert {id_: count for id_, count in away.items() if count} == held  # the others' have come back
+    at_rest(wire, control)
+
+
 async def test_a_client_has_nothing_to_say_where_there_are_none(wire: Wire) -> None:
     control = Control(wire)
     control.rates[Account("key", KEY_ID)] = minute(2)
