@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from gatectl.errors import REFUSED
 from tests import traffic
 from tests.daemons import DaemonError, Gateway, ends_on_signals, example, gateway
 from tests.terminal import Terminal
@@ -50,9 +51,9 @@ class Demo:
         self._read()
         self._check()
 
-    def _gatectl(self, *arguments: str) -> str:
+    def _gatectl(self, *arguments: str, code: int = 0) -> str:
         gatectl = self._gateway.gatectl
-        return self._terminal.run(["gatectl", *arguments], [*gatectl.argv, *arguments], gatectl.environment)
+        return self._terminal.run(["gatectl", *arguments], [*gatectl.argv, *arguments], gatectl.environment, (code,))
 
     def _register(self) -> None:
         self._terminal.heading("1. Two APIs are put behind the gateway, and two plans are made")
@@ -96,6 +97,8 @@ class Demo:
             raise WrongError(
                 f"expected 200 with a key and 401 without, got {answer.status_code}, {refused.status_code}"
             )
+        self._gatectl("explain", refused.headers["x-request-id"], code=REFUSED)
+        self._gatectl("explain", "--key", "hobby", "GET", "/products/1", code=REFUSED)
 
     def _get(self, path: str, key: str | None) -> httpx.Response:
         self._terminal.line(f"\nGET {self._gateway.url}{path}" + (f"\nX-API-Key: {key[:11]}_..." if key else ""))
