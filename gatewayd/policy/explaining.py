@@ -24,7 +24,6 @@ from gatewayd.policy import guards, limiting
 from gatewayd.policy.addresses import DEFAULT_TENANT
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.facts import CHUNKED, Guard, Route, Service
-from gatewayd.policy.routing import length_of_segments
 from gatewayd.policy.spending import Known
 
 HEAD: Final = "head"
@@ -120,13 +119,12 @@ def rest_after(step: str) -> list[StepTold]:
 
 
 def address(route: Route, path: bytes) -> str:
-    """Who answers there, and what is taken off the path."""
+    """Who answers there, and under which path it gets the request, below the base of its target."""
     service = route.service.conf
     answers = f"service {service.slug}" if route.of_service is None else "the key's own service"
-    stripped = length_of_segments(path, -route.strip) if route.strip < 0 else route.strip
-    taken = f"; {text(path[:stripped])} is taken off" if stripped else ""
-    put = f"; {text(route.rewrite)} stands in its place" if route.rewrite else ""
-    return f"{answers} of tenant {service.tenant}{taken}{put}"
+    within = guards.path_within(route, path)
+    known_as = "" if within == path else f", as {text(within)}"
+    return f"{answers} of tenant {service.tenant}{known_as}"
 
 
 def text(data: bytes) -> str:

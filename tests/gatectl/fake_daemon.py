@@ -398,7 +398,7 @@ def _explained(request: Mapping[str, Any], steps: Mapping[str, str], refused: st
 
 
 _STEPS = {
-    "head": "50 bytes, well-formed", "address": "service orders of tenant default; /orders is taken off",
+    "head": "50 bytes, well-formed", "address": "service orders of tenant default, as /42",
     "gateway": "0 of 8192 requests are in flight in this worker", "tenant": "tenant default is active",
     "key": "taken as given: --key names gw_ab12cd34", "validity": "not revoked, expires 2027-02-19T02:00:00Z",
     "scope": "it is for orders", "limits": "each has one left", "upstream": "http://127.0.0.1:8001 has its turn",
