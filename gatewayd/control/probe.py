@@ -31,7 +31,12 @@ async def probe(url: str, health: HealthConf, tls: TlsConf) -> str | None:
         request = httpx.Request(
             "GET",
             f"{address}{health.path}",
-            headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Connection": "close"},
+            headers={
+                "Host": target.host_header.decode(),  # as requests have it: without an IPv6 zone
+                "User-Agent": USER_AGENT,
+                "Accept": "*/*",
+                "Connection": "close",
+            },
             extensions=extensions,
         )
         # The transport and not a client: nothing follows redirects, reads the environment or keeps a cookie.
