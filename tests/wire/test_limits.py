@@ -117,13 +117,14 @@ def plan(wire: Wire, **terms: object) -> KeyEntry:
 def with_policy(wire: Wire, prefix: bytes, *, route_id: int = 0, weight: int = 1) -> None:
     """The service's address as if it were a route with rates or a weight of its own."""
     snapshot = wire.worker.snapshot
-    route = snapshot.routes[prefix]
+    plain = snapshot.router._plain
+    route = plain[prefix]
     guards = guards_for(
         tenant_suspended=False, has_body_limit=False, has_in_flight_limit=False, needs_key=route.needs_key,
         has_shared_limits=bool(route_id), weight=weight,
     )  # fmt: skip
     shared = Shared(route_id, 0) if route_id else None
-    snapshot.routes[prefix] = replace(route, guards=guards, weight=weight, shared=shared)
+    plain[prefix] = replace(route, guards=guards, weight=weight, shared=shared)
 
 
 def keyed(wire: Wire, *fields: bytes, path: bytes = b"/keyed/") -> bytes:
