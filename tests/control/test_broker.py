@@ -212,6 +212,25 @@ async def test_a_grant_of_quota_counts_at_once(place: Place, monkeypatch: pytest
     assert quota_of(place.database.lookup, 1, 100, time.time_ns() / 1e9).limit == 130
 
 
+async def test_a_grant_of_quota_that_ends_takes_its_units_along(place: Place) -> None:
+    broker = place.broker()
+    worker = worker_of(broker)
+    now_s = time.time_ns() // 10**9
+    with place.database.write() as session:
+        grant = QuotaGrant(
+            id=1, public_id="qgr_1", key_id=1, month=month_of(now_s)[0], units=30, until=now_s + 60, created_at=0
+        )  # fmt: skip
+        session.add(grant)
+    first = worker.ask(KEY, 1)
+    assert first.limits is not None and first.limits[-1].limit == 130
+    assert broker.lessor.quotas[1].changes_at == now_s + 60
+    place.change(QuotaGrant, 1, until=now_s)
+    broker.lessor.quotas[1].changes_at = now_s  # as if the minute had passed
+    second = worker.ask(KEY, 1, terms=first.terms)
+    assert second.limits is not None and second.limits[-1].limit == 100
+    assert second.left[-1].remaining == 98
+
+
 # Clients.
 
 
