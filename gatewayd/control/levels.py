@@ -34,8 +34,8 @@ from struct import Struct
 from zlib import crc32
 
 from gatewayd.channel import RateConf
+from gatewayd.policy.accounts import Account
 from gatewayd.policy.buckets import NANOS, Bucket
-from gatewayd.policy.leases import Account
 
 FILE_NAME = "levels"
 SLOT_BYTES = 80

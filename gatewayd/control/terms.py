@@ -8,8 +8,8 @@ from gatewayd.channel import KeyConf, LeaseId, RateConf
 from gatewayd.control.clients import find_client_by_id
 from gatewayd.control.compile import find_key_by_id, route_rates, tenant_rates
 from gatewayd.control.quotas import quota_of
+from gatewayd.policy.accounts import Account, Part
 from gatewayd.policy.buckets import Quota
-from gatewayd.policy.leases import Account, Part
 
 
 def terms_of(connection: Connection, lease: LeaseId) -> list[Part]:

@@ -29,30 +29,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from zlib import crc32
 
 from gatewayd.channel import LeaseId, LimitConf, RateConf
+from gatewayd.policy.accounts import Account, Books, Levels, NoLevels, Part, fitted
 from gatewayd.policy.buckets import NANOS, Bucket, Quota
 
 SURPLUS_PER_S = 20  # a surplus lasts 1/20 s at the key's full rate
 SURPLUS_WITHOUT_RATE = 256  # for a key that has a quota but no rate
 RECHECK_S = 1.0
-
-
-class Account(NamedTuple):
-    """Who has buckets. `scope` as in `LimitConf`; a client has the key's number and its own."""
-
-    scope: str
-    id: int
-    client_id: int = 0
-
-
-class Part(NamedTuple):
-    """One of the accounts of a lease, with its rates."""
-
-    account: Account
-    rates: tuple[RateConf, ...]
 
 
 class LimitLeft(NamedTuple):
@@ -69,56 +55,12 @@ class Grant(NamedTuple):
     blocked_by: int | None
 
 
-class Levels(Protocol):
-    """What outlives a lessor."""
-
-    def find(self, account: Account, rate: RateConf, now_ns: int) -> Bucket | None:
-        """The bucket as it was saved, with what was away as unclaimed; None for one that was full or never was."""
-
-    def save(self, account: Account, bucket: Bucket) -> None: ...
-
-    def release(self, bucket: Bucket) -> None:
-        """It is full, or no more."""
-
-
-class NoLevels:
-    """For a lessor that has nothing to remember."""
-
-    def find(self, account: Account, rate: RateConf, now_ns: int) -> Bucket | None:
-        return None
-
-    def save(self, account: Account, bucket: Bucket) -> None:
-        pass
-
-    def release(self, bucket: Bucket) -> None:
-        pass
-
-
-@dataclass(slots=True, eq=False)
-class _Books:
-    """The buckets of an account, in the order of its rates."""
-
-    account: Account
-    rates: tuple[RateConf, ...]
-    buckets: list[Bucket]
-
-    @property
-    def is_shared(self) -> bool:
-        """By many keys."""
-        return self.account.scope in ("route", "tenant")
-
-    def is_full(self, now_ns: int) -> bool:
-        for bucket in self.buckets:
-            bucket.refill(now_ns)
-        return all(bucket.is_full() for bucket in self.buckets)
-
-
 @dataclass(slots=True, eq=False)
 class Lease:
     """One combination at the lessor, and what each worker holds of it."""
 
     id: LeaseId
-    books: list[_Books]
+    books: list[Books]
     quota: Quota | None
     away: dict[bytes, int] = field(default_factory=dict)  # surplus per worker, not yet spent
     limits: tuple[LimitConf, ...] = ()
@@ -144,7 +86,7 @@ class Lessor:
 
     def __init__(self, levels: Levels | None = None) -> None:
         self.leases: dict[LeaseId, Lease] = {}
-        self.accounts: dict[Account, _Books] = {}
+        self.accounts: dict[Account, Books] = {}
         self.quotas: dict[int, Quota] = {}
         self.slots: dict[int, dict[bytes, int]] = {}  # taken, by key and worker
         self.workers = 1
@@ -189,11 +131,11 @@ class Lessor:
         quota = self.quotas.get(key_id)
         return quota is None or quota.is_of(now_s)
 
-    def _open(self, part: Part, now_ns: int) -> _Books:
+    def _open(self, part: Part, now_ns: int) -> Books:
         books = self.accounts.get(part.account)
         if books is None:
             buckets = [self._find(part.account, rate, now_ns) for rate in part.rates]
-            books = self.accounts[part.account] = _Books(part.account, part.rates, buckets)
+            books = self.accounts[part.account] = Books(part.account, part.rates, buckets)
         elif books.rates != part.rates:
             self._change(books, part.rates, now_ns)
         return books
@@ -206,9 +148,9 @@ class Lessor:
             bucket.refill(self._settled_ns)
             bucket.unclaimed = 0
         bucket.refill(now_ns)
-        return _fitted(bucket, rate)
+        return fitted(bucket, rate)
 
-    def _change(self, books: _Books, rates: tuple[RateConf, ...], now_ns: int) -> None:
+    def _change(self, books: Books, rates: tuple[RateConf, ...], now_ns: int) -> None:
         """A window that stays keeps its level; one that is new is full, but for what is away."""
         before = {bucket.window_ns: bucket for bucket in books.buckets}
         for bucket in books.buckets:
@@ -218,7 +160,7 @@ class Lessor:
         for rate in rates:
             kept = before.pop(rate.window_s * NANOS, None)
             if kept is not None:
-                bucket = _fitted(kept, rate)
+                bucket = fitted(kept, rate)
             else:
                 bucket = Bucket.full(rate.limit, rate.window_s, rate.burst, now_ns)
                 bucket.claim(away)
@@ -227,7 +169,7 @@ class Lessor:
             self._levels.release(bucket)
         self._save(books)
 
-    def _rebook(self, lease: Lease, books: list[_Books]) -> None:
+    def _rebook(self, lease: Lease, books: list[Books]) -> None:
         """What is away of a lease is away of all its accounts, those that it has only now too."""
         away = sum(lease.away.values())
         before, lease.books = lease.books, books
@@ -255,7 +197,7 @@ class Lessor:
         lease = self.leases[id_]
         self._refill(lease, now_ns)
         self._came_home(lease, worker, spent)
-        granted, blocked_by = _grantable(lease, waiting, least)
+        granted, blocked_by = _within(lease, waiting, least)
         surplus = _surplus(lease, self.workers, granted) if blocked_by is None else 0
         if surplus:
             lease.away[worker] = lease.away.get(worker, 0) + surplus
@@ -274,7 +216,7 @@ class Lessor:
         """What `waiting` units would be granted, and what is left before they are. Nobody is charged."""
         lease = self.leases[id_]
         self._refill(lease, now_ns)
-        granted, blocked_by = _grantable(lease, waiting, least)
+        granted, blocked_by = _within(lease, waiting, least)
         return Grant(granted, 0, _left(lease, now_s), blocked_by)
 
     def give_back(self, worker: bytes, id_: LeaseId, returned: int, unused: int, spent: int, now_ns: int) -> None:
@@ -419,7 +361,7 @@ class Lessor:
                 for bucket in books.buckets:
                     bucket.away = max(0, bucket.away - tokens)
 
-    def _save(self, books: _Books) -> None:
+    def _save(self, books: Books) -> None:
         for bucket in books.buckets:
             self._levels.save(books.account, bucket)
 
@@ -428,17 +370,14 @@ def _told_scope(account: Account) -> str:
     return "" if account.scope == "key" else account.scope
 
 
-def _fitted(bucket: Bucket, rate: RateConf) -> Bucket:
-    if (bucket.limit, bucket.burst) == (rate.limit, rate.burst):
-        return bucket
-    return bucket.resized(rate.limit, rate.burst)
-
-
-def _available(lease: Lease) -> int:
+def _within(lease: Lease, waiting: int, least: int) -> tuple[int, int | None]:
+    """How many of `waiting` units all limits allow, and which does not allow more."""
     amounts = [bucket.available() for books in lease.books for bucket in books.buckets]
     if lease.quota is not None:
         amounts.append(lease.quota.available())
-    return min(amounts)
+    available = min(amounts)
+    granted = min(waiting, available) if available >= least else 0
+    return granted, None if granted == waiting else _blocking(lease, granted + 1 if granted else least)
 
 
 def _surplus(lease: Lease, workers: int, granted: int) -> int:
@@ -467,13 +406,6 @@ def _left(lease: Lease, now_s: float) -> tuple[LimitLeft, ...]:
     if lease.quota is not None:
         left.append(LimitLeft(lease.quota.remaining(), max(0.0, lease.quota.month_end_s - now_s)))
     return tuple(left)
-
-
-def _grantable(lease: Lease, waiting: int, least: int) -> tuple[int, int | None]:
-    """How many of the units that wait, and the limit that has no more."""
-    available = _available(lease)
-    granted = min(waiting, available) if available >= least else 0
-    return granted, None if granted == waiting else _blocking(lease, least if granted == 0 else granted + 1)
 
 
 def _blocking(lease: Lease, needed: int) -> int:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gatewayd.channel import RateConf
 from gatewayd.control import levels
 from gatewayd.control.levels import FIRST_SLOTS, HEADER_BYTES, SLOT_BYTES, LevelFile
+from gatewayd.policy.accounts import Account
 from gatewayd.policy.buckets import NANOS, Bucket
-from gatewayd.policy.leases import Account
 from tests.policy.worlds import assert_within
 
 BOOT, OTHER_BOOT = b"b" * 16, b"o" * 16

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.channel import LeaseId, RateConf
+from gatewayd.policy.accounts import Account
 from gatewayd.policy.buckets import NANOS, Quota, month_of
-from gatewayd.policy.leases import Account, Lessor
+from gatewayd.policy.leases import Lessor
 from tests.policy.worlds import NOW_S, World, admitted_at_most
 
 KEY = LeaseId(7)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gatewayd.channel import LeaseGranted, LeaseId, Left, RateConf
+from gatewayd.policy.accounts import Account, Part
 from gatewayd.policy.buckets import NANOS, Bucket, Quota
-from gatewayd.policy.leases import Account, Lessor, Part
+from gatewayd.policy.leases import Lessor
 from gatewayd.policy.spending import ADMITTED, Lease
 
 NOW_S = 1_795_000_000.0  # in November 2026

@@ -30,9 +30,10 @@ from gatewayd.channel import (
     SlotsGranted,
     SlotsReturned,
 )
+from gatewayd.policy.accounts import Account, Part
 from gatewayd.policy.facts import Shared
 from gatewayd.policy.guards import guards_for
-from gatewayd.policy.leases import Account, Lessor, Part
+from gatewayd.policy.leases import Lessor
 from gatewayd.policy.spending import KeyEntry
 from gatewayd.proxy import keybook
 from gatewayd.records import ADMITTED, WOULD_REFUSE
