@@ -382,5 +382,7 @@ class KeyBook:
 
     def _drop_if_forgotten(self, entry: KeyEntry) -> None:
         """It was kept only for what is gone now."""
-        if self.entries.get(entry.conf.public_id) is not entry:
+        public_id = entry.conf.public_id
+        names = (public_id, *self._digest_names.get(public_id, ()))
+        if not any(self.entries.get(name) is entry for name in names):
             self._drop_unless_busy(entry)

@@ -133,6 +133,7 @@ class Trial:
                 position += 1
             elif answer is NEED_ROUTE:  # the key has chosen its own service, whose guards are asked from their first
                 position = 0
+                facts.route = _unshared(facts.route)
                 facts.service = self._untouched(facts.route.service)
                 self.seen = dataclasses.replace(self.seen, route=facts.route, chosen_by_key=True)
             elif isinstance(answer, Refusal):
@@ -166,6 +167,7 @@ class Trial:
     def _meet(self, facts: Facts, route: Route) -> None:
         """As in `Exchange.start`, but for the copies, and a key that is named or shown beside the head."""
         asked, fields = self.asked, facts.fields
+        route = _unshared(route)
         facts.route, facts.keys, facts.key, facts.lease = route, {}, None, None
         facts.service = self._untouched(route.service)
         fields.read_for = route
@@ -287,6 +289,13 @@ class Trial:
             address=text(self.origin.address if fields is None else self.origin.client_address(fields)),
             key=f"gw_{public_id}" if public_id else None,
         )
+
+
+def _unshared(route: Route) -> Route:
+    """The route with leases of its own: those of requests without a key stand there, and are spent by real ones."""
+    if route.shared is None:
+        return route
+    return dataclasses.replace(route, shared=dataclasses.replace(route.shared, leases={}))
 
 
 def read_head(worker: Worker, head: bytes) -> Facts | Refusal:

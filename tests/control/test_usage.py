@@ -295,8 +295,8 @@ def test_a_key_shows_what_it_used_this_month(admin: Admin) -> None:
     made = admin.post("/v1/keys", plan="starter")
     ledger = Ledger(admin)
     now = time.time_ns() // 10**9
-    ledger.add(hour=now - now % 3600, requests=7, billable=6)
-    ledger.add(hour=now - now % 3600 - 40 * 86400, requests=100, billable=100)
+    ledger.add(hour=now - now % 3600, requests=7, units=7, billable=6)
+    ledger.add(hour=now - now % 3600 - 40 * 86400, requests=100, units=100, billable=100)
     shown = admin.get(f"/v1/keys/{made['id']}")
     assert shown["usage"] == {"requests": 7, "billable": 6, "cost": "0.006"}
     assert shown["limits"]["quota"] == {"limit": 5, "used": 7, "remaining": 0}
