@@ -149,6 +149,8 @@ def _look_for_digest(facts: Facts, credential: bytes, now: float, now_s: float) 
 
 def key_is_valid(facts: Facts, now: float, now_s: float) -> Answer:
     assert facts.key is not None  # key_is_known has passed
+    if facts.key.is_unquestioned:
+        return None
     conf = facts.key.conf
     if conf.revoked:
         return _REVOKED

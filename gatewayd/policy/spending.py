@@ -35,10 +35,14 @@ class KeyEntry:
     keys, which then cost one look at it. `more` is for the others.
     """
 
-    __slots__ = ("bounds", "conf", "in_flight", "lease", "leases", "more", "recently_used")
+    __slots__ = ("bounds", "conf", "in_flight", "is_unquestioned", "lease", "leases", "more", "recently_used")
 
     def __init__(self, conf: KeyConf) -> None:
         self.conf = conf
+        # No time and no state makes it invalid: by far the most, which then cost one look at this.
+        self.is_unquestioned = (
+            not conf.revoked and not conf.disabled and conf.expires_at is None and conf.generation == 1
+        )
         self.bounds = bounds_of(conf.networks, conf.allow)
         self.in_flight = 0  # units of admitted requests whose record is still to come
         self.recently_used = True

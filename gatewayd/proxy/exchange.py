@@ -215,11 +215,14 @@ class Exchange:
     def _forward(self, target: Target | None = None, *, fresh: bool = False) -> None:
         route = self.route
         if target is None:
-            chosen = route.service.rotation.only or route.service.rotation.choose(time.monotonic(), self)
-            if isinstance(chosen, Refusal):  # it was otherwise a moment ago
-                self.refuse(chosen)
-                return
-            target = chosen
+            rotation = route.service.rotation
+            target = rotation.only  # mostly
+            if target is None:
+                chosen = rotation.choose(time.monotonic(), self)
+                if isinstance(chosen, Refusal):  # it was otherwise a moment ago
+                    self.refuse(chosen)
+                    return
+                target = chosen
         pool = self.worker.pool_of(target)
         connection = None if fresh else pool.take()
         if connection is not None:

@@ -183,7 +183,7 @@ class KeyBook:
 
     def _renew(self, entry: KeyEntry, fresh: KeyEntry) -> None:
         """The same key with other terms: requests in flight still refer to the entry, so it changes in place."""
-        entry.conf, entry.bounds = fresh.conf, fresh.bounds
+        entry.conf, entry.bounds, entry.is_unquestioned = fresh.conf, fresh.bounds, fresh.is_unquestioned
         if entry.lease is None or fresh.lease is None:
             if entry.lease is not None:
                 entry.leases[entry.lease.id] = entry.lease
