@@ -171,7 +171,7 @@ class Tunnel:
             return
         entry = self._worker.keys.entries.get(self._public_id)
         # A key that was rotated has that digest as an older one; whether it still works is for the guards to say.
-        if entry is None or self._digest not in (entry.conf.digest, *(older.digest for older in entry.conf.older)):
+        if entry is None or self._digest not in [entry.conf.digest] + [older.digest for older in entry.conf.older]:
             self.cut()
             return
         self.facts.key = entry
