@@ -738,12 +738,11 @@ async def test_lifetime(wire: Wire, lifetime_s: float | None) -> None:
 async def test_key_expires(wire: Wire) -> None:
     client = await switched(wire, keyed(wire))
     await echoed(client, TEN)
-    entry = wire.worker.keys.entries[wire.key[3:11].decode()]
-    assert entry is not None
     tunnel = tunnel_of(wire)
     tunnel.check_time(wire.worker.now())
     await echoed(client, b"")
-    entry.conf = conf_of(wire, expires_at=1000.0)
+    entry = wire.worker.keys.entries[wire.key[3:11].decode()]
+    wire.worker.keys._renew(entry, KeyEntry(conf_of(wire, expires_at=1000.0)))
     tunnel.check_time(wire.worker.now())
     await cut_off(wire, client)
 
