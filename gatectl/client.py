@@ -84,7 +84,7 @@ class Gateway:
         return self._answer(self._exchange(_upload_head(path, query, content_type), _framed(chunks), timeout_s))
 
     def _ask(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any = None) -> Any:
-        return self._answer(self._exchange(_request(method, path, query, body)))
+        return self._answer(self._exchange(_request(method, path, query, body), (), ANSWER_TIMEOUT_S))
 
     def _answer(self, reply: _Reply) -> Any:
         try:
@@ -97,7 +97,7 @@ class Gateway:
             raise GatectlError(f"what answers at {self.socket_path} does not speak the admin API")
         return answer
 
-    def _exchange(self, request: bytes, more: Iterable[bytes] = (), timeout_s: float = ANSWER_TIMEOUT_S) -> _Reply:
+    def _exchange(self, request: bytes, more: Iterable[bytes], timeout_s: float) -> _Reply:
         deadline = monotonic() + timeout_s
         with self._connect() as connection:
             connection.settimeout(timeout_s)
