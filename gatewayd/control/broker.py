@@ -107,6 +107,7 @@ class Broker:
         self._deferred: list[tuple[FrameProtocol, LeaseAsked | SlotsAsked]] = []
         self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
         self.on_hello_timeout: Callable[[], None] = lambda: None
+        self._turned_away: set[str] = set()  # keys of which clients could not be stored
         self._inquiries = Inquiries()
         self.on_services: Callable[[Sequence[ServiceConf]], None] = lambda services: None
         self.targets_checked: Callable[[], TargetsChecked] = lambda: TargetsChecked(())
@@ -294,9 +295,11 @@ class Broker:
                 if key is None
                 else accept_client(self._database, key, message.name, time.time_ns() // 1_000_000_000)
             )
-        except DBAPIError as error:  # one that is not accepted for the moment
-            log.error("a client cannot be stored: %s", error.orig)
+        except (DBAPIError, GatewayError) as error:  # not accepted for the moment; `tidy` says when it may be again
+            log.error("a client cannot be stored: %s", error.orig if isinstance(error, DBAPIError) else error)
             found = None
+            assert key is not None  # else nothing was stored
+            self._turned_away.add(key.public_id)
         client = None if found is None or key is None else conf_of(found, key)
         return ClientFound(message.key_id, message.name, client)
 
@@ -396,6 +399,12 @@ class Broker:
         self._current.difference_update(self.lessor.forget_full(time.monotonic_ns()))
         if len(self._slot_limits) > 10_000:  # looked up again when they are needed
             self._slot_limits.clear()
+        if self._turned_away and not self._database.is_lent:
+            self._changes += 1
+            message = KeysChanged(self._changes, tuple(self._turned_away))
+            self._turned_away.clear()
+            for channel in self._workers:  # nobody waits for it
+                channel.send(message)
 
     # For explain.
 

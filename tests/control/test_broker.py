@@ -17,6 +17,7 @@ from gatewayd.channel import (
     Held,
     Hello,
     KeyHeld,
+    KeysChanged,
     LeaseAsked,
     LeaseGranted,
     LeaseId,
@@ -246,6 +247,25 @@ async def test_a_plan_accepts_unknown_clients_up_to_its_number(place: Place) -> 
     grant = worker.ask(LeaseId(1, found[0].client.id), 100)
     assert (names(grant), grant.granted) == (["client-minute", "month"], 60)
     assert worker.ask(LeaseId(1, found[1].client.id), 100).granted == 40  # the quota is the key's
+
+
+async def test_a_client_that_comes_while_keys_are_imported_is_accepted_later(place: Place) -> None:
+    place.change(Plan, 1, clients_limit=2)
+    broker = place.broker()
+    worker = worker_of(broker)
+    assert worker.say(FindClient(1, "a")).client is not None
+    with place.database.lent():
+        assert worker.say(FindClient(1, "a")).client is not None  # one that is known
+        assert worker.say(FindClient(1, "b")) == ClientFound(1, "b", None)
+        broker.tidy()
+        assert worker.sent[-1] == ClientFound(1, "b", None)  # it would be so again
+    broker.tidy()
+    changed = worker.sent[-1]
+    assert isinstance(changed, KeysChanged)  # workers forget that it was not accepted
+    assert changed.public_ids == ("ab12cd34",)
+    assert worker.say(FindClient(1, "b")).client is not None
+    broker.tidy()
+    assert isinstance(worker.sent[-1], ClientFound)
 
 
 async def test_registered_clients_come_first_and_may_have_rates_of_their_own(place: Place) -> None:
