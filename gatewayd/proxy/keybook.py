@@ -235,7 +235,8 @@ class KeyBook:
             return
         slots = entry.more.slots
         slots.free += message.granted
-        slots.keep = message.keep
+        if message.granted:  # else the key may have more in flight than it is allowed now
+            slots.keep = message.keep
         if message.granted < slots.asked:
             slots.denied_at = now
         slots.asked = 0
@@ -326,6 +327,7 @@ class KeyBook:
             self._return(lease)
             lease.blocked_until = 0.0  # by limits that may be others now
         if entry.more is not None:
+            entry.more.slots.keep = False  # those in use may be more than it is allowed now
             self._return_slots(entry)
 
     def _return(self, lease: Lease) -> None:

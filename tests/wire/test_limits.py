@@ -20,6 +20,8 @@ from gatewayd.channel import (
     FromControl,
     FromWorker,
     KeyConf,
+    KeyFound,
+    KeysChanged,
     LeaseAsked,
     LeaseGranted,
     LeaseId,
@@ -313,6 +315,39 @@ async def test_a_worker_that_is_alone_keeps_slots_for_a_while(wire: Wire, monkey
     assert (await wire.ask(keyed(wire))).status == 200
     wire.worker.drain()
     await wire.settled(lambda: control.slots_taken == 0)
+    at_rest(wire, control)
+
+
+async def test_slots_that_a_plan_takes_away_are_kept_by_nobody(wire: Wire) -> None:
+    control = Control(wire)
+    control.slots, control.keeps_slots = 4, True
+    entry = plan(wire, in_flight_limit=4)
+    gates = [asyncio.Event() for _ in range(4)]
+
+    async def script(upstream: Upstream, peer: Peer) -> None:
+        gate = gates[len(upstream.peers) - 1]
+        while True:
+            await peer.message()
+            await gate.wait()
+            await peer.send(OK)
+
+    wire.upstream.script = script
+    clients = [await wire.client() for _ in range(4)]
+    for number, client in enumerate(clients):
+        await client.send(keyed(wire))
+        await wire.settled(lambda number=number: len(wire.upstream.peers) == number + 1)
+    control.slots = 1
+    less = msgspec.structs.replace(entry.conf, in_flight_limit=1)
+    wire.worker._on_message(KeysChanged(1, (entry.conf.public_id,)))
+    wire.worker._on_message(KeyFound(entry.conf.public_id, less))
+    assert (await wire.ask(keyed(wire))).status == 429  # and was told so by control
+    for gate, client in zip(gates, clients, strict=True):
+        before = control.slots_taken
+        gate.set()
+        assert (await client.message()).status == 200
+        assert control.slots_taken == before - 1
+    assert [(await wire.ask(keyed(wire))).status for _ in range(2)] == [200, 200]
+    assert control.slots_taken == 1, "it is kept again"
     at_rest(wire, control)
 
 
