@@ -380,6 +380,7 @@ class KeyBook:
             del self._by_id[entry.conf.id]
             for lease in entry.all_leases():
                 if lease.id.key_id:
+                    self._return(lease)  # what came after it was forgotten
                     self._leases.pop(lease.id, None)
 
     def _drop_if_forgotten(self, entry: KeyEntry) -> None:

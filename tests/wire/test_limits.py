@@ -351,6 +351,25 @@ async def test_slots_that_a_plan_takes_away_are_kept_by_nobody(wire: Wire) -> No
     at_rest(wire, control)
 
 
+async def test_a_surplus_that_comes_for_a_key_that_is_forgotten_goes_back(wire: Wire) -> None:
+    control = Control(wire)
+    second = (RateConf("second", 1000, 1, 1000),)
+    control.slots, control.rates[Account("key", KEY_ID)] = 5, second
+    entry = plan(wire, in_flight_limit=5, rates=second)
+    keys = wire.worker.keys
+
+    def hear(message: FromWorker) -> None:
+        control.hear(message)
+        if isinstance(message, LeaseAsked):
+            keys.forget((entry.conf.public_id,))  # its grant is on the way
+
+    keys._send = hear
+    assert (await wire.ask(keyed(wire))).status == 200
+    assert keys._by_id == {}
+    assert not any(control.lessor.leases[LeaseId(KEY_ID)].away.values())
+    assert control.slots_taken == 0
+
+
 async def test_what_it_holds_is_told_to_a_control_that_begins_anew(wire: Wire) -> None:
     control = Control(wire)
     control.slots = 5
