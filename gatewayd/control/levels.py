@@ -73,6 +73,7 @@ class LevelFile:
         self._wall_clock = wall_clock
         self._path = folder / FILE_NAME
         self._names: dict[bytes, int] = {}  # of slots that nobody has asked for yet
+        self._settled: dict[bytes, Bucket] = {}  # likewise; these have changed since the file was opened
         self._free: list[int] = []
         self._is_damaged = False
         self._saves = True
@@ -102,7 +103,11 @@ class LevelFile:
     # The lessor's.
 
     def find(self, account: Account, rate: RateConf, now_ns: int) -> Bucket | None:
-        place = self._names.pop(_name(account, rate.window_s), None)
+        name = _name(account, rate.window_s)
+        settled = self._settled.pop(name, None)
+        if settled is not None:
+            return settled
+        place = self._names.pop(name, None)
         if place is not None:
             return self._bucket(place, rate)
         if self._is_damaged:  # it may have been on the file, and empty
@@ -110,8 +115,10 @@ class LevelFile:
         return None
 
     def save(self, account: Account, bucket: Bucket) -> None:
-        if bucket.place < 0 and not self._take_place(account, bucket):
-            return
+        if bucket.place >= 0 or self._take_place(account, bucket):
+            self._store(bucket)
+
+    def _store(self, bucket: Bucket) -> None:
         offset = HEADER_BYTES + bucket.place * SLOT_BYTES
         whole, rest = divmod(bucket.level, bucket.window_ns)
         state = _STATE.pack(
@@ -127,14 +134,23 @@ class LevelFile:
             bucket.place = -1
 
     def forget_full(self, now_ns: int) -> None:
-        """Use the slots again of buckets that nobody has asked for and that have filled up since."""
+        """Use the slots again of buckets that nobody has asked for and that have filled up since.
+
+        What was away of the others is spent, at the latest now; from now on its room is refilled.
+        """
         for name, place in list(self._names.items()):
-            limit, burst, whole, rest, _, stamp_ns, wall_ns = self._state(place)
-            window_ns = _NAME.unpack(name)[3] * NANOS
-            level = whole * window_ns + rest + max(0, now_ns - self._stamp(stamp_ns, wall_ns)) * limit
-            if level >= burst * window_ns and self._is_whole(place):
+            if not self._is_whole(place):
+                continue
+            bucket = self._stored(place, _NAME.unpack(name)[3] * NANOS)
+            bucket.refill(now_ns)
+            if bucket.level >= bucket.burst * bucket.window_ns:
                 del self._names[name]
                 self._clear(place)
+            elif bucket.unclaimed:
+                bucket.unclaimed = 0
+                self._store(bucket)
+                del self._names[name]
+                self._settled[name] = bucket
 
     # Slots.
 
@@ -209,6 +225,9 @@ class LevelFile:
         if not self._is_whole(place):
             log.warning("the level of a limit was cut short by a crash: it begins empty")
             return Bucket(rate.limit, window_ns, rate.burst, 0, self._now_ns, place=place)
+        return self._stored(place, window_ns)
+
+    def _stored(self, place: int, window_ns: int) -> Bucket:
         limit, burst, whole, rest, away, stamp_ns, wall_ns = self._state(place)
         level = whole * window_ns + rest
         return Bucket(limit, window_ns, burst, level, self._stamp(stamp_ns, wall_ns), unclaimed=away, place=place)

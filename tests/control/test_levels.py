@@ -88,7 +88,7 @@ def test_it_grows_and_uses_slots_again(tmp_path: Path) -> None:
 
 def test_slots_of_buckets_that_have_filled_up_are_free(tmp_path: Path) -> None:
     file = opened(tmp_path)
-    file.save(KEY, bucket_of(MINUTE, away=60))
+    file.save(KEY, bucket_of(MINUTE))
     file.save(Account("key", 8), bucket_of(MONTH))
     again = opened(tmp_path, START_NS + 59 * NANOS)
     again.forget_full(START_NS + 59 * NANOS)
@@ -97,6 +97,21 @@ def test_slots_of_buckets_that_have_filled_up_are_free(tmp_path: Path) -> None:
     later.forget_full(START_NS + 60 * NANOS)
     assert later.find(KEY, MINUTE, START_NS) is None
     assert found(later, MONTH, Account("key", 8)).level == 0
+
+
+@pytest.mark.parametrize("boot", [BOOT, OTHER_BOOT])
+def test_what_was_away_may_have_been_spent_a_moment_ago(tmp_path: Path, boot: bytes) -> None:
+    opened(tmp_path).save(KEY, bucket_of(MINUTE, away=20))
+    settled_ns = START_NS + 70 * NANOS
+    again = opened(tmp_path, settled_ns - NANOS, boot)
+    again.forget_full(settled_ns)
+    bucket = found(again)
+    bucket.refill(settled_ns)
+    assert (bucket.available(), bucket.unclaimed, bucket.stamp_ns) == (40, 0, settled_ns)
+    later_ns = settled_ns + 20 * NANOS
+    later = opened(tmp_path, later_ns, boot)
+    later.forget_full(later_ns)
+    assert later.find(KEY, MINUTE, later_ns) is None
 
 
 def damaged(folder: Path, offset: int, data: bytes) -> None:
