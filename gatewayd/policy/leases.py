@@ -151,7 +151,7 @@ class Lessor:
         return fitted(bucket, rate)
 
     def _change(self, books: Books, rates: tuple[RateConf, ...], now_ns: int) -> None:
-        """A window that stays keeps its level; one that is new is full, but for what is away."""
+        """A window that stays keeps its level; one that is new begins as it was found, less what is away."""
         before = {bucket.window_ns: bucket for bucket in books.buckets}
         for bucket in books.buckets:
             bucket.refill(now_ns)
@@ -162,7 +162,7 @@ class Lessor:
             if kept is not None:
                 bucket = fitted(kept, rate)
             else:
-                bucket = Bucket.full(rate.limit, rate.window_s, rate.burst, now_ns)
+                bucket = self._find(books.account, rate, now_ns)
                 bucket.claim(away)
             books.buckets.append(bucket)
         for bucket in before.values():

@@ -149,6 +149,23 @@ async def test_a_control_that_begins_anew_goes_on_where_the_last_one_was_killed(
     assert (grant.granted, grant.blocked_by) == (20, 0)
 
 
+async def test_a_window_that_a_plan_has_again_goes_on_where_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "APPLY_TIMEOUT_S", 0.01)
+    hour, both = '[["hour", 60, 3600, 60]]', '[["minute", 60, 60, 60], ["hour", 60, 3600, 60]]'
+    place.change(Plan, 1, rates=hour, quota=None)
+    assert worker_of(place.broker()).ask(KEY, 50).granted == 50
+    broker = place.broker()
+    worker = worker_of(broker)
+    place.change(Plan, 1, rates=MINUTE)
+    assert worker.ask(KEY, 1).granted == 1
+    place.change(Plan, 1, rates=both)
+    await broker.publish_keys(["ab12cd34"])
+    assert worker.ask(KEY, 60).granted == 10
+    assert worker_of(place.broker()).ask(KEY, 60).granted == 0
+
+
 async def test_nothing_is_given_out_before_all_have_said_what_they_hold(place: Place) -> None:
     place.change(Plan, 1, rates='[["second", 1000, 1, 1000]]', quota=5000)
     old = worker_of(place.broker())
