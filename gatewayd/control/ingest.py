@@ -49,8 +49,9 @@ YOUNG_S = 10.0  # a file without a header is being made for so long, and damaged
 DAMAGED_SUFFIX = ".damaged"
 _EMPTY_SLOT = bytes(8)
 
-# worker id, key id, units of what was admitted, time of the oldest in seconds since 1970
-Recorded = Callable[[bytes, int, int, float], None]
+# worker id, key id, units of what was admitted, the hour that it counts for in seconds since 1970
+Recorded = Callable[[bytes, int, int, int], None]
+_HOUR_NS = 3_600_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -298,11 +299,11 @@ class Ingest:
     def _tell(self, batches: list[tuple[_Reader, list[Record], int]]) -> None:
         for reader, records, _ in batches:
             assert reader.header is not None
-            counts: dict[int, int] = {}
-            oldest_ns: dict[int, int] = {}
+            # By hours, as on the rollups: a batch may hold the end of one month and the begin of the next.
+            counts: dict[tuple[int, int], int] = {}
             for record in records:
                 if record.flags & ADMITTED and record.key:
-                    counts[record.key] = counts.get(record.key, 0) + record.units
-                    oldest_ns.setdefault(record.key, record.time_ns)
-            for key_id, count in counts.items():
-                self._on_recorded(reader.header.worker_id, key_id, count, oldest_ns[key_id] / 1e9)
+                    of = record.key, record.time_ns // _HOUR_NS
+                    counts[of] = counts.get(of, 0) + record.units
+            for (key_id, hour), units in counts.items():
+                self._on_recorded(reader.header.worker_id, key_id, units, hour * 3600)

@@ -122,8 +122,8 @@ async def serve(
     broker = Broker(database, settings.workers, levels)
     alerts = Alerts(database)
 
-    def recorded(worker_id: bytes, key_id: int, count: int, oldest_s: float) -> None:
-        broker.lessor.recorded(worker_id, key_id, count, oldest_s)
+    def recorded(worker_id: bytes, key_id: int, count: int, hour_s: int) -> None:
+        broker.lessor.recorded(worker_id, key_id, count, hour_s)
         alerts.recorded(key_id, count)
 
     ingest = Ingest(database, journals, recorded, broker.worker_gone)

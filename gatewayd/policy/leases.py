@@ -267,12 +267,15 @@ class Lessor:
                     bucket.refill(now_ns)
                     bucket.unclaimed = 0
 
-    def recorded(self, worker: bytes, key_id: int, units: int, oldest_s: float) -> None:
-        """Ingest has moved admitted requests of a key, so many units, from this worker's journal to the rollups."""
+    def recorded(self, worker: bytes, key_id: int, units: int, hour_s: float) -> None:
+        """Ingest has moved admitted requests of a key, so many units, from this worker's journal to the rollups.
+
+        `hour_s`: the begin of the hour that they count for.
+        """
         quota = self.quotas.get(key_id)
         if quota is None:
             return
-        if oldest_s >= quota.month_start_s:
+        if hour_s >= quota.month_start_s:
             quota.recorded += units
         quota.out[worker] = max(0, quota.out.get(worker, 0) - units)
 

@@ -26,10 +26,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.admitted = 0
+        self.units_by_hour: dict[int, int] = {}
         self.gone: list[bytes] = []
 
-    def recorded(self, worker: bytes, key_id: int, admitted: int, oldest_s: float) -> None:
+    def recorded(self, worker: bytes, key_id: int, admitted: int, hour_s: int) -> None:
         self.admitted += admitted
+        self.units_by_hour[hour_s] = self.units_by_hour.get(hour_s, 0) + admitted
 
     def writer_gone(self, worker: bytes) -> None:
         self.gone.append(worker)
@@ -87,6 +89,18 @@ def test_bytes_of_a_tunnel_move_nothing_but_bytes(database: Database, folder: Pa
     assert tuple(rows[1][:8]) == (1, 1, 0, 0, 1, 1, 115, 2020)
     assert rows[1].latency == rows[0].latency
     assert heard.admitted == 1, "quotas count requests"
+    journal.close()
+
+
+def test_a_batch_over_the_end_of_a_month_counts_for_both(database: Database, folder: Path) -> None:
+    month_s = 1_796_083_200  # 2026-12-01 00:00 UTC
+    journal, heard = Journal(folder, WORKER, 1), Heard()
+    # They are stored as they end: the first to end may have begun last.
+    for begun_ns, units in ((month_s * 10**9, 1), (month_s * 10**9 - 1, 2), (month_s * 10**9 + 5, 4)):
+        size = (10, 20, 30, 40)
+        journal.append(pack_record(ADMITTED, begun_ns, 1, 0, 0, 5, 0, 0, 1, 200, 0, units, *size, b"id".ljust(16)))
+    ingest_of(database, folder, heard).step()
+    assert heard.units_by_hour == {month_s - 3600: 2, month_s: 5}
     journal.close()
 
 
