@@ -333,9 +333,13 @@ async def test_slots_that_a_plan_takes_away_are_kept_by_nobody(wire: Wire) -> No
 
     wire.upstream.script = script
     clients = [await wire.client() for _ in range(4)]
+
+    def connected(count: int) -> Callable[[], bool]:
+        return lambda: len(wire.upstream.peers) == count
+
     for number, client in enumerate(clients):
         await client.send(keyed(wire))
-        await wire.settled(lambda number=number: len(wire.upstream.peers) == number + 1)
+        await wire.settled(connected(number + 1))
     control.slots = 1
     less = msgspec.structs.replace(entry.conf, in_flight_limit=1)
     wire.worker._on_message(KeysChanged(1, (entry.conf.public_id,)))
