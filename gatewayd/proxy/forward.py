@@ -49,14 +49,16 @@ _EXPECT_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
 def passed_fields(fields: Fields, route: Route, credential_headers: frozenset[bytes]) -> bytes:
     """Of the headers that were cut out, those that may pass: credentials that are the upstream's, not ours.
 
-    The header that a route reads keys from never passes, nor does any other that holds a gateway key.
+    The header that a route reads keys from never passes, nor does any other that holds a gateway key or the key that
+    was shown: one that was imported looks like anything, and may have come as a bearer token.
     """
     ours = route.service.key_header if route.needs_key else b""
+    shown = fields.credential or b"gw_"
     passed = b""
     for lower, name, value in fields.cut:
         if lower == ours or lower not in credential_headers or lower in fields.connection_named:
             continue
-        if b"gw_" not in value:
+        if b"gw_" not in value and shown not in value:
             passed += b"%b: %b\r\n" % (name, value)
     return passed
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatewayd.channel import OTHERS_KEPT, REFUSED_KEPT, SAMPLED, KeyConf
 from gatewayd.errors import Refusal
-from gatewayd.keys import looks_like_key
+from gatewayd.keys import visible_id
 from gatewayd.policy.facts import Guard, Route, Target
 from gatewayd.policy.spending import Known
 
@@ -71,8 +71,8 @@ class Recent:
             route, key = exchange.route, entry.conf
         elif exchange.service is not None:
             route = exchange.route
-            if fields.read_for is route and (credential := fields.credential) and looks_like_key(credential):
-                public_id = fields.public_id
+            if fields.read_for is route and (credential := fields.credential):
+                public_id = visible_id(credential)  # one may be looked for by its digest
         if facts.lease is not None:
             known = facts.lease.known()
         if refusal is None:

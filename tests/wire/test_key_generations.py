@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gatewayd.channel import FindKey, KeyConf, KeyFound, KeysChanged, OlderConf, SnapshotChanged, TenantConf
+from gatewayd.errors import INVALID_KEY
 from gatewayd.keys import digest, name_of_digest, new_key
 from tests.wire.harness import Wire, services
 
@@ -184,3 +185,30 @@ async def test_an_imported_key_that_was_rotated_is_one_key_under_two_names(tmp_p
         assert {(record.key, record.generation) for record in wire.records()} == {(8, 1), (8, 2)}
         wire.worker._on_message(KeysChanged(2, ("bbbbbbbb",)))
         assert set(wire.worker.keys.entries) == {wire.key[3:11].decode()}
+
+
+@pytest.mark.parametrize("header", [b"X-API-Key: ", b"Authorization: Bearer "])
+async def test_an_imported_key_goes_no_further(tmp_path: Path, header: bytes) -> None:
+    """It is a credential wherever it was read from, though it does not look like one of ours."""
+    async with Wire(tmp_path) as wire:
+        sent = with_imported_keys(wire)
+        client = await wire.client()
+        await client.send(b"GET /keyed/ HTTP/1.1\r\nHost: api\r\n" + header + FOREIGN + b"\r\n\r\n")
+        await wire.settled(lambda: bool(sent))
+        know(wire, imported(), name_of_digest(digest(FOREIGN)))
+        assert (await client.message()).status == 200
+        assert FOREIGN not in wire.upstream.received
+
+
+async def test_what_a_mistyped_key_is_remembered_by(tmp_path: Path) -> None:
+    """It is looked up by its digest, which is nobody's name and tells of the secret."""
+    async with Wire(tmp_path) as wire:
+        sent = with_imported_keys(wire)
+        mistyped = OLD[:-1] + (b"0" if OLD[-1:] != b"0" else b"1")
+        client = await wire.client()
+        await client.send(get(mistyped))
+        await wire.settled(lambda: bool(sent))
+        wire.worker._on_message(KeyFound(name_of_digest(digest(mistyped)), None))
+        assert (await client.message()).status == 401
+        (kept,) = wire.worker.recent._refused[INVALID_KEY.number]
+        assert kept[9] == "bbbbbbbb"
