@@ -93,6 +93,14 @@ def test_rules_and_networks_are_asked_about(admin: Admin, question: dict[str, st
     assert code_of(admin, made["key"], **question) == code
 
 
+def test_rules_are_asked_about_with_a_service_too(admin: Admin) -> None:
+    admin.post("/v1/services", slug="api", targets=TARGETS)
+    made = admin.post("/v1/keys", allow=["GET /users/*"])
+    assert code_of(admin, made["key"], service="api") is None
+    assert code_of(admin, made["key"], service="api", path="/users/7") is None
+    assert code_of(admin, made["key"], service="api", path="/admin") == "route_not_allowed"
+
+
 def test_a_quota_that_is_used_up_refuses(admin: Admin) -> None:
     admin.post("/v1/plans", name="starter", quota=10)
     made = admin.post("/v1/keys", plan="starter")

@@ -119,7 +119,9 @@ def _facts(session: Session, question: Question, conf: KeyConf, name: str, crede
         owner = session.exec(select(Tenant).where(Tenant.id == conf.tenant_id)).one()
         service_id = service_by(session, owner, question.service).id or 0
     facts, fields = Facts(), Fields()
-    facts.fields, facts.keys, facts.key = fields, {name: KeyEntry(conf)}, None
+    # Its rules and networks are asked apart, about what the question names: here is no request to ask them of.
+    unbound = msgspec.structs.replace(conf, allow=(), networks=())
+    facts.fields, facts.keys, facts.key = fields, {name: KeyEntry(unbound)}, None
     fields.credential, fields.public_id, fields.proven = credential, name, None
     facts.service = Service(
         conf=ServiceConf(service_id, "", tenant_id, "", "", "key", (), (), False, None, 0.0, None, "X-API-Key"),
