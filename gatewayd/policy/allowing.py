@@ -2,7 +2,7 @@
 
     METHODS PATH      METHODS: `*`, or names with commas between; PATH: as it is within the service
     GET /v1/users     this path and no other
-    GET,HEAD /u/{id}  `{name}` is any one segment, but not an empty one
+    GET,HEAD /u/{id}  `{name}` is any one segment, but not an empty one, nor one that a service may read as several
     * /v1/*           `/*` at the end is everything below: /v1/ and /v1/a/b, but not /v1 itself
 
 A path is compared as the service gets it, that is once a route has stripped or rewritten its prefix, and byte by byte:
@@ -23,6 +23,8 @@ from gatewayd.policy.forwarding import Networks
 Allowed = re.Pattern[bytes]  # of "METHOD PATH"
 
 _METHOD = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]{1,32}", re.ASCII)  # RFC 9110 section 9.1, in capitals
+# Without a slash that is encoded or turned round: many servers decode it before they look at the path.
+_SEGMENT = r"(?:(?!%2[fF]|%5[cC])[^/\\])+"
 # As many lists as are in use at once; keys of one kind, imported by the thousand, share theirs.
 _COMPILED = 4096
 
@@ -85,7 +87,7 @@ def _rule_pattern(rule: str) -> bytes:
     method = "[^ ]+" if methods == "*" else f"(?:{'|'.join(re.escape(name) for name in methods.split(','))})"
     below = path.endswith("/*")
     segments: Iterable[str] = path.removesuffix("/*").split("/")
-    pattern = "/".join("[^/]+" if segment[:1] == "{" else re.escape(segment) for segment in segments)
+    pattern = "/".join(_SEGMENT if segment[:1] == "{" else re.escape(segment) for segment in segments)
     return f"{method} {pattern}{'/.*' if below else ''}".encode()
 
 
