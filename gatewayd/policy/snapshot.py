@@ -134,6 +134,8 @@ class _Compiler:
         tenant = self._tenants.get(service.tenant_id)
         needs_key = (conf.auth or of.auth) != "none"
         limits = (conf.body_limit_bytes, of.body_limit_bytes, self._body_limit_bytes)
+        if chooses is not None:  # the chosen service may have more than the default; the route's own holds for all
+            limits = (conf.body_limit_bytes, None, None)
         limit = next((given for given in limits if given is not None), None)
         timeout_s = of.timeout_s if conf.timeout_s is None else conf.timeout_s
         first_byte_timeout_s = conf.first_byte_timeout_s

@@ -313,6 +313,20 @@ async def test_the_policy_of_the_chosen_service_holds(wire: Wire) -> None:
     assert (await wire.ask(big)).problem == "body_too_large"
 
 
+async def test_the_default_limit_of_bodies_is_for_services_without_their_own(tmp_path: Path) -> None:
+    async with Wire(tmp_path, body_limit_bytes=LIMIT // 2) as wire:
+        install(wire, route(5, "/api", None), route(6, "/tight", None, body_limit_bytes=LIMIT // 4))
+        for service_id, path, size, problem in (
+            (SMALL, b"/api", LIMIT, None),
+            (SMALL, b"/api", LIMIT + 1, "body_too_large"),
+            (KEYED, b"/api", LIMIT // 2 + 1, "body_too_large"),
+            (SMALL, b"/tight", LIMIT // 4 + 1, "body_too_large"),
+        ):
+            give_key(wire, services=frozenset({service_id}))
+            head = b"POST %b HTTP/1.1\r\nHost: h\r\nX-API-Key: %b\r\nContent-Length: %d\r\n\r\n"
+            assert (await wire.ask(head % (path, wire.key, size) + b"a" * size)).problem == problem
+
+
 async def test_a_full_service_is_full_for_its_keys_too(wire: Wire) -> None:
     gate = asyncio.Event()
 
