@@ -86,9 +86,14 @@ class Rotation:
     def configure(self, conf: ServiceConf, targets: Sequence[tuple[TargetConf, Target]]) -> None:
         """Targets that were there keep how they stand."""
         before = {member.target.identity: member.standing for member in self.members}
+        # Probes go by the URL, and tell only of changes. However TLS is spoken now, what they said last still holds.
+        told = {member.target.url: member.standing.healthy for member in self.members}
         members = []
         for target_conf, target in targets:
-            standing = before.get(target.identity) or Standing(conf.health, conf.breaker)
+            standing = before.get(target.identity)
+            if standing is None:
+                standing = Standing(conf.health, conf.breaker)
+                standing.healthy = told.get(target.url, True)
             standing.configure(conf.health, conf.breaker, target_conf.drained)
             members.append(Member(target, target_conf.weight, standing))
         self.members = tuple(members)

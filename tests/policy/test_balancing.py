@@ -64,6 +64,20 @@ def run(rotation: Rotation, times: int, now: float = START) -> Counter[str]:
     return Counter(chosen(rotation, now) for _ in range(times))
 
 
+def test_what_probes_have_said_outlives_another_way_of_speaking_tls() -> None:
+    """They tell only of changes, and to them it is the same target."""
+    rotation = Rotation()
+    conf = conf_of([1, 1], health=HealthConf(path="/up"))
+    for tls in (TlsConf(), TlsConf(verify=False)):
+        targets = [(target, compile_target(target.url.replace("http:", "https:"), tls)) for target in conf.targets]
+        rotation.configure(conf, targets)
+        if tls.verify:
+            rotation.told("https://10.0.0.0", False, START)
+        assert run(rotation, 4) == {"https://10.0.0.1": 4}
+    rotation.configure(conf_of([1, 1]), targets)
+    assert len(run(rotation, 4)) == 2  # without probes nobody would tell that it is well again
+
+
 @settings(deadline=None)
 @given(WEIGHTS)
 def test_over_a_cycle_each_target_has_exactly_its_share(weights: list[int]) -> None:
