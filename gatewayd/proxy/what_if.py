@@ -119,7 +119,8 @@ class Trial:
             return self._told(refusal, [explaining.skipped(UPSTREAM)])
         exchange = self._exchange(facts)
         target = facts.route.service.rotation.peek(self.now, exchange)
-        assert not isinstance(target, Refusal)  # a guard has looked
+        if isinstance(target, Refusal):  # it was otherwise when its guard looked, before control was asked
+            return self._told(target, [explaining.tell_refusal(UPSTREAM, self.seen, target)])
         self._passed(UPSTREAM, f"{target.url} has its turn")
         return self._told(None, [], forward(exchange, target))
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gatewayd.channel import (
     OTHERS_KEPT,
@@ -278,6 +279,23 @@ async def test_whose_turn_it_is_does_not_change(wire: Wire) -> None:
     control = Control(wire)
     told = {str(control.what_if(GET).forward) for _ in range(4)}
     assert len(told) == 1
+
+
+async def test_a_target_that_goes_while_control_is_asked(wire: Wire) -> None:
+    control = Control(wire)
+    public_id, _ = control.key()
+    confs = services(f"http://127.0.0.1:{wire.upstream.port}")
+    gone = tuple(replace(conf, targets=(replace(conf.targets[0], drained=True),)) for conf in confs)
+    answer = control._answer
+
+    def drained(question: Question) -> Found:
+        if isinstance(question, LeaseAsked):
+            wire.worker._install(SnapshotChanged(1, (TenantConf(1, "default", False),), gone))
+        return answer(question)
+
+    control._answer = drained  # type: ignore[method-assign]
+    told = await ask(control, wire, get("/keyed/x"), public_id=public_id)
+    assert (told.outcome, told.code, refusing(told)) == ("refused", "no_healthy_target", "upstream")
 
 
 async def test_a_suspended_tenant_is_told_before_anything_else(wire: Wire) -> None:
