@@ -19,6 +19,9 @@ MOST_NAMES = 8  # of one path, each of which doubles the ways in which a request
 RESERVED_SLUGS = frozenset({"proxy"})  # /proxy/{service_id}
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+# A dot segment in every spelling that some server resolves: dots encoded (RFC 3986 section 6.2.2), slashes encoded or
+# turned round, a parameter behind the dots (`/..;/` is `/../` to Tomcat).
+DOT_SEGMENT = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
 _SEGMENT_CHARACTERS = re.compile(r"[A-Za-z0-9/._~!$&'()*+,;=:@-]*", re.ASCII)  # RFC 3986 pchar but for %
 _LONGEST_PATH = 1024
 _LONGEST_URL = 2048

@@ -16,6 +16,7 @@ import http
 import re
 
 from gatewayd.errors import BAD_REQUEST, NOT_IMPLEMENTED, TARGET_TOO_LONG, VERSION_NOT_SUPPORTED, Refusal
+from gatewayd.policy.addresses import DOT_SEGMENT
 from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE, Facts, Fields
 
 # Headers of a request that never pass as they came. A trailing `-` stands for the whole family.
@@ -59,9 +60,6 @@ def request_pattern(key_headers: frozenset[str]) -> re.Pattern[bytes]:
 _RESPONSE = _splitter(frozenset((*_RESPONSE_FRAMING, "x-request-id")), _RESPONSE_LIMITS)
 _ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)(.*)", re.DOTALL)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
-# A dot segment in every spelling that some server resolves: dots encoded (RFC 3986 section 6.2.2), slashes encoded or
-# turned round, a parameter behind the dots (`/..;/` is `/../` to Tomcat).
-_DOT_SEGMENT = re.compile(rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
 # reg-name, IPv4 or bracketed IPv6 with a port (RFC 3986 section 3.2.2): it is written into headers of ours. No comma,
 # though the RFC has it: no name holds one, but two Hosts that somebody has folded into one do.
 _HOST = re.compile(
@@ -117,7 +115,7 @@ def read_request(
         return Refusal(BAD_REQUEST, "the request target has a fragment")
     path, mark, query = target.partition(b"?")
     # A path that climbs is refused rather than resolved: which of two servers resolves it is how prefixes are escaped.
-    if (b"." in path or b"%2" in path) and _DOT_SEGMENT.search(path) is not None:
+    if (b"." in path or b"%2" in path) and DOT_SEGMENT.search(path) is not None:
         return Refusal(BAD_REQUEST, "the path has a `.` or `..` segment")
     facts.path = path
     facts.query = mark + query

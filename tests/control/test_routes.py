@@ -280,7 +280,8 @@ def test_of_another_tenants_routes_only_that_they_win_is_told(services: Admin) -
 
 
 @pytest.mark.parametrize("query", [{"url": "v1"}, {"url": ""}, {"url": "/a b"}, {"url": "ftp://a/b"}, {"url": "/ä"},
-                                   {"url": "/a", "method": "*"}, {"url": "/a", "method": "G,H"}, {}])  # fmt: skip
+                                   {"url": "/a/../b"}, {"url": "/a/%2e%2E;/b"}, {"url": "/a", "method": "*"},
+                                   {"url": "/a", "method": "G,H"}, {}])  # fmt: skip
 def test_what_cannot_be_tried(services: Admin, query: dict[str, str]) -> None:
     services.refused("invalid", "GET", "/v1/routes/test", params=query)
 

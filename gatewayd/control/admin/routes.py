@@ -26,7 +26,7 @@ from gatewayd.control.admin.state import control_of
 from gatewayd.control.admin.terms import show_rates
 from gatewayd.control.compile import snapshot
 from gatewayd.control.tables import Route, Service, Tenant
-from gatewayd.policy.addresses import check_characters, check_match_host, check_pattern
+from gatewayd.policy.addresses import DOT_SEGMENT, check_characters, check_match_host, check_pattern
 from gatewayd.policy.allowing import check_methods, check_network
 from gatewayd.policy.amounts import format_time, parse_rate
 from gatewayd.policy.routing import Match, Rank, Router, mismatch
@@ -301,7 +301,10 @@ def _split_url(url: str) -> tuple[str | None, str]:
         raise ValueError(
             f"{url[:80]!r} is no URL such as http://api.example.com/v1/users, and no path such as /v1/users"
         )
-    return match["host"], match["path"] or "/"
+    path = match["path"] or "/"
+    if DOT_SEGMENT.search(path.encode()) is not None:
+        raise ValueError(f"{url[:80]!r} has a `.` or `..` segment, with which a request is refused")
+    return match["host"], path
 
 
 def _show_address(match: Match, service: ServiceConf) -> RouteView:
