@@ -58,6 +58,12 @@ _TAKEN = (
      " ORDER BY 1 LIMIT 1",
      "has the id {}, which exists"),
 )  # fmt: skip
+# What was there when the file was read, and was removed while it still came in.
+_GONE = (
+    ("SELECT 0 FROM tenant WHERE id = :tenant_id AND removed_at IS NOT NULL", "the tenant was removed meanwhile"),
+    ("SELECT min(line) FROM staged JOIN plan ON plan.id = staged.plan_id WHERE plan.removed_at IS NOT NULL"
+     " HAVING count(*) > 0", "has a plan that was removed meanwhile"),
+)  # fmt: skip
 _TWICE = "SELECT min(line), max(line) FROM staged {} GROUP BY {} HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
 # Ids that were drawn here and are somebody's already: a few, where there are millions of keys.
 _UNLUCKY = """
@@ -229,6 +235,9 @@ class KeyImport:
         run = self._database.execute
         run("BEGIN IMMEDIATE")
         try:
+            for query, why in _GONE:
+                if gone := run(query, {"tenant_id": self._tenant_id}).fetchone():
+                    raise BadRowError(gone[0], why)
             while self.stored < self.rows:
                 last = min(self.stored + STORED_AT_ONCE, self.rows)
                 run(_STORE, {"tenant_id": self._tenant_id, "now": self._now, "first": self.stored, "last": last})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 
 from gatewayd import keys
 from gatewayd.control.compile import find_key, snapshot
-from gatewayd.control.importing import LONGEST_LINE_BYTES
+from gatewayd.control.importing import LONGEST_LINE_BYTES, KeyImport
 from gatewayd.control.tables import Tenant
 from gatewayd.errors import GatewayError
 from tests.control.conftest import Admin
@@ -158,6 +159,26 @@ def test_an_id_that_is_somebodys_is_drawn_again(admin: Admin, monkeypatch: pytes
     ids = [item["id"].removeprefix("key_") for item in admin.get("/v1/keys")["items"]]
     assert len(set(ids)) == 5
     assert ids[0] == theirs and ids[4] == "cccccccc"
+
+
+@pytest.mark.parametrize("table", ["plan", "tenant"])
+def test_what_is_removed_while_the_file_comes_in(admin: Admin, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    admin.post("/v1/tenants", slug="acme")
+    assert admin("POST", "/v1/plans", {"name": "starter"}, params={"tenant": "acme"}).status_code == 201
+
+    def removed_first(self: KeyImport, note: Any) -> None:
+        with sqlite3.connect(admin.control.database.path) as database:
+            database.execute(f"UPDATE {table} SET removed_at = 1 WHERE id = (SELECT max(id) FROM {table})")
+        database.close()
+        store(self, note)
+
+    store = KeyImport.store
+    monkeypatch.setattr(KeyImport, "store", removed_first)
+    lines = ["secret,plan", f"{SECRETS[0]},", f"{SECRETS[1]},starter"]
+    answer = admin.refused("invalid", "POST", PATH, content="\n".join(lines).encode(), params={"tenant": "acme"})
+    assert "removed meanwhile" in answer["detail"]
+    assert ("line 3" in answer["detail"]) is (table == "plan")
+    assert conf_of(admin, SECRETS[0]) is None
 
 
 def test_a_dry_run_checks_and_leaves_no_trace(admin: Admin) -> None:
