@@ -1,7 +1,6 @@
 """`gatectl explain`: what would become of a request, and what became of one. Exit 8 when it is refused."""
 
 import re
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ import typer
 from gatectl.client import path_of
 from gatectl.errors import REFUSED, GatectlError, MisuseError, UnreachableError
 from gatectl.grammar import Call, argument, verb_command
+from gatectl.keys.secrets import from_stdin
 from gatectl.output import Column
 from gatectl.times import parse_size
 
@@ -27,6 +27,7 @@ FORWARD_COLUMNS = (
     Column("timeout_s", "seconds"),
 )
 _WHOLE_KEY = re.compile(r"gw_[a-z0-9]{8}_\w", re.ASCII)
+_FROM_FILE = "gatectl explain --secret-stdin GET /a < FILE"
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _URL = re.compile(r"https?://([^/?#]+)(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -94,25 +95,10 @@ def _question(
     with argument("--body"):
         size = None if body is None else parse_size(body)
     question = {
-        "method": method, "path": path, "key": key, "secret": _secret() if secret else None, "host": host,
+        "method": method, "path": path, "key": key, "secret": from_stdin(_FROM_FILE) if secret else None, "host": host,
         "headers": headers or None, "address": address, "body_bytes": size,
     }  # fmt: skip
     return {field: value for field, value in question.items() if value is not None}
-
-
-def _secret() -> str:
-    """The key: typed unseen at a terminal, else the first line of standard input."""
-    if sys.stdin is None:
-        raise MisuseError("standard input is closed", "pipe the key into it")
-    if sys.stdin.isatty():
-        from getpass import getpass  # for who types
-
-        secret = getpass("API key: ")
-    else:
-        secret = sys.stdin.readline()
-    if not secret.strip():
-        raise MisuseError("standard input holds no key", "pipe the key into it")
-    return secret.strip()
 
 
 def _asked(call: Call, ask: Any) -> Any:

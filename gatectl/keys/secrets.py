@@ -1,4 +1,4 @@
-"""A key's secret, on its one way from the gateway to whoever asked for it."""
+"""A key's secret, on its one way from the gateway to whoever asked for it, and on its way back: never an argument."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gatectl.grammar import Call
 from gatectl.output import Column
 
 SECRET = Column("key")
+_LONGEST_LINE = 4096  # of stdin: what is longer is no key, but a file of another kind
 
 Out = Annotated[
     str | None,
@@ -59,6 +60,19 @@ def show(call: Call, key: dict[str, Any], out: str | None, columns: Sequence[Col
     where = f"The key is in {out}, and" if out else "This is the only time that the key is shown:"
     printer.note(f"\n{said}")
     printer.note(f"{where} nowhere else; the gateway cannot show it." if out else f"{where} store it now.")
+
+
+def from_stdin(how: str) -> str:
+    """A key: typed unseen at a terminal, else the first line of standard input. `how`: the command that gives one."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        from getpass import getpass  # for who types
+
+        key = getpass("API key: ").strip()
+    else:
+        key = "" if sys.stdin is None else sys.stdin.readline(_LONGEST_LINE).strip()
+    if not key:
+        raise MisuseError("standard input holds no key", f"write it there: {how}")
+    return key
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from gatectl.errors import REFUSED, MisuseError
+from gatectl.errors import REFUSED
 from gatectl.grammar import Call
+from gatectl.keys.secrets import from_stdin
 from gatectl.output import Column
 
 COLUMNS = (
@@ -30,24 +31,12 @@ COLUMNS = (
 
 def verify(call: Call, **about: str | None) -> None:
     question = {field: value for field, value in about.items() if value is not None}
-    answer = call.gateway.post("/v1/keys/verify", {"key": _shown_key(), **question}, call.in_tenant)
+    answer = call.gateway.post(
+        "/v1/keys/verify", {"key": from_stdin("gatectl key verify < FILE"), **question}, call.in_tenant
+    )
     if call.printer.quiet and not call.printer.asked:
         sys.stdout.write(f"{answer['code'] or 'ok'}\n")
     else:
         call.printer.one(answer, COLUMNS if "id" in answer else COLUMNS[:3])
     if not answer["valid"]:
         raise typer.Exit(REFUSED)
-
-
-def _shown_key() -> str:
-    if sys.stdin is None:
-        raise MisuseError("there is no key", "write it to stdin: gatectl key verify < FILE")
-    if sys.stdin.isatty():
-        from getpass import getpass
-
-        key = getpass("Key (it is not shown): ")
-    else:
-        key = sys.stdin.readline(4096)
-    if not key.strip():
-        raise MisuseError("there is no key", "write it to stdin: gatectl key verify < FILE")
-    return key.strip()
