@@ -24,11 +24,9 @@ from gatewayd.errors import (
     JOURNAL_FULL,
     NO_ROUTE,
     OVERLOADED,
-    REQUEST_TIMEOUT,
     RETRY_SOON,
     UPSTREAM_INVALID,
     UPSTREAM_RESET,
-    UPSTREAM_TIMEOUT,
     UPSTREAM_UNREACHABLE,
     Refusal,
 )
@@ -51,7 +49,7 @@ from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import choose_fields, limit_fields, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import ResponseHead
-from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, is_overdue
+from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, end_overdue, is_overdue
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recording import SWITCHED, record_exchange
 from gatewayd.proxy.targeting import attend_answer, hash_value, tell_failed
@@ -263,10 +261,10 @@ class Exchange:
             self.refuse(Refusal(OVERLOADED, str(error), RETRY_SOON))
             return
         tell_failed(self, str(error))
-        if not self._forward_elsewhere():
+        if not self.forward_elsewhere():
             self.refuse(Refusal(UPSTREAM_UNREACHABLE, str(error)))
 
-    def _forward_elsewhere(self) -> bool:
+    def forward_elsewhere(self) -> bool:
         """To a target that has not been tried, if there is one."""
         target = self.route.service.rotation.choose(time.monotonic(), self, self.tried)
         if isinstance(target, Refusal):
@@ -276,7 +274,7 @@ class Exchange:
 
     def _repeat_elsewhere(self) -> bool:
         self.repeated = True
-        return self._forward_elsewhere()
+        return self.forward_elsewhere()
 
     def hash_value(self, on: str) -> bytes:
         return hash_value(self, on)
@@ -460,7 +458,7 @@ class Exchange:
             return
         tell_failed(self, "it closed the connection in the middle of an answer", upstream)
         if self.status:
-            self._abort(UPSTREAM_BROKE)
+            self.break_off(UPSTREAM_BROKE)
         else:
             self.refuse(
                 Refusal(UPSTREAM_RESET, "the upstream closed the connection in the middle of its answer's head")
@@ -472,7 +470,7 @@ class Exchange:
             return
         tell_failed(self, f"its answer was invalid: {why}", upstream)
         if self.status:
-            self._abort(UPSTREAM_BROKE)
+            self.break_off(UPSTREAM_BROKE)
         else:
             self.refuse(Refusal(UPSTREAM_INVALID, f"the upstream's answer cannot be passed on: {why}"))
 
@@ -487,35 +485,12 @@ class Exchange:
     def check_time(self, now: float) -> None:
         """The sweeper's word that the deadline has passed."""
         if not self.done and is_overdue(self, now):
-            self._end_overdue()
-
-    def _end_overdue(self) -> None:
-        """Who kept whom waiting decides the answer."""
-        if self.status:
-            self._abort(CLIENT_LEFT if self.client.writing_paused else UPSTREAM_BROKE)
-        elif not self.admitted:
-            self.give_up(Refusal(OVERLOADED, "the gateway could not look up the key in time", RETRY_SOON))
-        elif self.upstream is None:
-            self._end_connecting()
-        elif not self.request_received and not self.client.reading_paused and not self.withholds_body:
-            self.client.close_after(self)
-            self.give_up(Refusal(REQUEST_TIMEOUT, "the request body did not arrive in time"))
-        else:
-            tell_failed(self, "it did not answer in time", self.upstream)
-            self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not answer in time"))
-
-    def _end_connecting(self) -> None:
-        """Nothing was sent, so nothing can happen twice: another target may have the time that is left."""
-        tell_failed(self, "it did not accept the connection in time")
-        self.worker.pool_of(self.tried[-1]).forget(self)
-        in_time = time.monotonic() < self.started_at + self.route.timeout_s
-        if not in_time or not self._forward_elsewhere():
-            self.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
+            end_overdue(self)
 
     def worker_ends(self) -> None:
         """The drain has taken as long as it may. What had begun is broken, not short."""
         if self.status:
-            self._abort(UPSTREAM_BROKE)
+            self.break_off(UPSTREAM_BROKE)
         else:
             self.give_up(Refusal(DRAINING, "this gateway ends before the upstream has answered; ask again", RETRY_SOON))
 
@@ -523,7 +498,7 @@ class Exchange:
         """Cut the upstream off and refuse, or abort where a response has begun."""
         self._drop_upstream()
         if self.status:
-            self._abort(0)
+            self.break_off(0)
         else:
             self.refuse(refusal)
 
@@ -533,7 +508,8 @@ class Exchange:
             upstream.exchange = None
             upstream.transport.abort()
 
-    def _abort(self, flags: int) -> None:
+    def break_off(self, flags: int) -> None:
+        """The client is to see that what it has got of the response is not all."""
         self._drop_upstream()
         self.worker.recent.keep(self, self.status, None, flags or UPSTREAM_BROKE)
         record_exchange(self, self.status, 0, flags)

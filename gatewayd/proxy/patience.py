@@ -1,4 +1,4 @@
-"""How long an exchange may take; looked at by the sweeper.
+"""How long an exchange may take, and how it ends when it takes longer; looked at by the sweeper.
 
 An exchange has one deadline: the next time at which there may be something to do about it. Nothing on its way notes
 when a byte came. When the deadline is there, what has moved by then is compared with what had moved at the last look,
@@ -13,7 +13,12 @@ Progress of a body is seen by looking about once a second, so an end may come so
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
+
+from gatewayd.errors import OVERLOADED, REQUEST_TIMEOUT, RETRY_SOON, UPSTREAM_TIMEOUT, Refusal
+from gatewayd.proxy.targeting import tell_failed
+from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
 
 if TYPE_CHECKING:
     from gatewayd.proxy.exchange import Exchange
@@ -48,3 +53,29 @@ def _moved(exchange: Exchange) -> int:
     if exchange.status:
         moved += exchange.bytes_out - exchange.client.transport.get_write_buffer_size()
     return moved
+
+
+def end_overdue(exchange: Exchange) -> None:
+    """Who kept whom waiting decides the answer."""
+    client = exchange.client
+    if exchange.status:
+        exchange.break_off(CLIENT_LEFT if client.writing_paused else UPSTREAM_BROKE)
+    elif not exchange.admitted:
+        exchange.give_up(Refusal(OVERLOADED, "the gateway could not look up the key in time", RETRY_SOON))
+    elif exchange.upstream is None:
+        _end_connecting(exchange)
+    elif not exchange.request_received and not client.reading_paused and not exchange.withholds_body:
+        client.close_after(exchange)
+        exchange.give_up(Refusal(REQUEST_TIMEOUT, "the request body did not arrive in time"))
+    else:
+        tell_failed(exchange, "it did not answer in time", exchange.upstream)
+        exchange.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not answer in time"))
+
+
+def _end_connecting(exchange: Exchange) -> None:
+    """Nothing was sent, so nothing can happen twice: another target may have the time that is left."""
+    tell_failed(exchange, "it did not accept the connection in time")
+    exchange.worker.pool_of(exchange.tried[-1]).forget(exchange)
+    in_time = time.monotonic() < exchange.started_at + exchange.route.timeout_s
+    if not in_time or not exchange.forward_elsewhere():
+        exchange.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))
