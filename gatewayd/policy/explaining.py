@@ -31,6 +31,7 @@ ADDRESS: Final = "address"
 GATEWAY: Final = "gateway"
 UPSTREAM: Final = "upstream"
 _NOT_REACHED = "not reached"
+_IT_DEPENDS = "it depends on the key"  # and the step comes again when the key has chosen its service
 _EXACT_BELOW_S = 10.0  # tenths of a second are of interest below
 
 
@@ -52,7 +53,12 @@ class Seen:
 
     @property
     def service(self) -> str:
-        return self.route.service.conf.slug if self.route is not None else "NAME"
+        """NAME stands for one that nobody can know, such as the key's own without a key."""
+        return (self.route.service.conf.slug if self.route is not None else "") or "NAME"
+
+    @property
+    def units(self) -> int:
+        return self.route.weight if self.route is not None else 1
 
     @property
     def tenant(self) -> str:
@@ -201,6 +207,8 @@ def _places(seen: Seen) -> str:
 
 
 def _no_places(seen: Seen) -> str:
+    if seen.route is not None and not seen.route.service.conf.slug:
+        return _IT_DEPENDS
     return f"service {seen.service} has no limit of requests in flight"
 
 
@@ -271,9 +279,12 @@ def _no_key_limits(seen: Seen) -> str:
 def _limits(seen: Seen) -> str:
     if not seen.limits:
         return "its plan has no limits"
+    many, each = seen.units > 1, len(seen.limits) > 1
+    units = str(seen.units) if many else "one"
+    was = "were" if many else "was"
     if seen.has_been:
-        return "one was taken of each" if len(seen.limits) > 1 else "one was taken"
-    return "each has one left" if len(seen.limits) > 1 else "one is left"
+        return f"{units} {was} taken of each" if each else f"{units} {was} taken"
+    return f"each has {units} left" if each else f"{units} {'are' if many else 'is'} left"
 
 
 # One line for each guard of `guards.ORDER`; a test holds that none is missing.
@@ -289,7 +300,7 @@ STEPS: dict[Guard, Step] = {
     guards.key_is_valid: Step("validity", _valid, _no_key, why=_why_invalid),
     guards.key_chooses_service: Step("choice", lambda seen: "the key names no service", _choice),
     guards.key_is_for_service: Step("scope", _scope, _no_key, why=_why_not_for_service),
-    guards.service_has_target: Step("target", lambda seen: "one can be asked", lambda seen: "it depends on the key"),
+    guards.service_has_target: Step("target", lambda seen: "one can be asked", lambda seen: _IT_DEPENDS),
     guards.service_has_place: Step("place", _places, _no_places, why=lambda seen, refusal: _places(seen)),
     limiting.key_has_tokens: Step("limits", _limits, _no_key_limits, has_limits=True),
     limiting.limits_hold: Step(
@@ -313,6 +324,9 @@ def _widened(seen: Seen, refusal: Refusal) -> str:
 def _refilled(seen: Seen, refusal: Refusal) -> str:
     empty = [limit.more_in_s for limit in seen.limits if limit.window_s is not None and limit.remaining <= 0]
     wait = f"wait {span(max(empty))}" if empty else "wait as long as Retry-After says"
+    retry_after = dict(refusal.headers).get(b"Retry-After")
+    if seen.units > 1 and retry_after is not None:  # when one more comes says little to who needs several
+        wait = f"wait {span(int(retry_after))}"
     return f"{wait}, or take a plan with a higher rate or burst"
 
 

@@ -187,6 +187,32 @@ async def test_leases_of_requests_without_a_key_are_not_touched(wire: Wire) -> N
         assert (lease.surplus, lease.spent, lease.waiting_tokens) == (in_hand, 0, 0)
 
 
+async def test_a_request_that_weighs_more_is_told_when_there_is_enough(wire: Wire) -> None:
+    control = Control(wire)
+    confs = services(f"http://127.0.0.1:{wire.upstream.port}")
+    shared = RouteConf(5, "rte_a", 1, 1, "/heavy", rates=RATES, weight=5)
+    wire.worker._install(SnapshotChanged(1, (TenantConf(1, "default", False),), confs, (shared,)))
+    told = await ask(control, wire, get("/heavy/x"))
+    assert "5 are left" in [step.detail for step in told.steps]
+    control.left, control.blocked_by = (Left(0, 0.6),), 0
+    told = await ask(control, wire, get("/heavy/x"))
+    assert refusing(told) == "all-limits"
+    (detail,) = [step.detail for step in told.steps if step.outcome == "refuse"]
+    assert detail.endswith("more in 5 s")
+    assert told.would_pass == "wait 5 s, or take a plan with a higher rate or burst"
+
+
+async def test_a_service_that_nobody_has_named_yet_is_not_named(wire: Wire) -> None:
+    control = Control(wire)
+    confs = services(f"http://127.0.0.1:{wire.upstream.port}")
+    wire.worker._install(
+        SnapshotChanged(1, (TenantConf(1, "default", False),), confs, (RouteConf(5, "rte_a", 1, None, "/k"),))
+    )
+    told = control.what_if(get("/k/x"))
+    assert {step.step: step.detail for step in told.steps}["room"] == "it depends on the key"
+    assert told.would_pass == "an API key; this makes one: gatectl key create --service NAME"
+
+
 async def test_an_empty_limit_refuses_with_what_to_wait_for(wire: Wire) -> None:
     control = Control(wire)
     public_id, _key = control.key()
