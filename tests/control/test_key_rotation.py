@@ -98,7 +98,9 @@ def test_the_last_use_of_each_generation_is_known_to_the_minute(admin: Admin) ->
     use(admin, record(1, 0, MINUTE - 600))  # of a time before there were generations in records
     assert admin.get("/v1/keys/ci")["last_used_at"] == format_time(MINUTE - 600)
     admin.post("/v1/keys/ci/rotate")
-    assert admin.get("/v1/keys/ci")["last_used_at"] is None
+    assert admin.get("/v1/keys/ci")["last_used_at"] == format_time(MINUTE - 600)
+    assert admin.get("/v1/keys")["items"][0]["last_used_at"] == format_time(MINUTE - 600)
+    assert generations(admin)[2]["last_used_at"] is None
     uses = LastUsed()
     use(admin, record(1, 1, MINUTE + 59.9), record(1, 2, MINUTE + 61), record(1, 2, MINUTE + 30), uses=uses)
     use(admin, record(1, 1, MINUTE - 60), uses=uses)  # late, of another worker

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from gatewayd import keys
@@ -65,6 +66,7 @@ def show_all(session: Session, tenant: Tenant, found: Sequence[Key], now: int) -
     slugs = usage.service_names(session.connection(), (id_ for scope in scopes for id_ in scope))
     plans = {key.plan_id for key in found}
     names = {plan.id: plan.name for plan in session.exec(select(Plan).where(col(Plan.id).in_(plans)))}
+    used_before = _older_uses(session, found)
     return [
         KeyView(
             id=f"key_{key.public_id}",
@@ -78,7 +80,7 @@ def show_all(session: Session, tenant: Tenant, found: Sequence[Key], now: int) -
             created_at=format_time(key.created_at),
             revoked_at=_time(key.revoked_at),
             disabled_at=_time(key.disabled_at),
-            last_used_at=_time(key.last_used_at),
+            last_used_at=_time(max(key.last_used_at or 0, used_before.get(key.id, 0)) or None),
             generation=key.generation,
             imported=key.imported,
             allow=_strings.decode(key.allow),
@@ -88,6 +90,16 @@ def show_all(session: Session, tenant: Tenant, found: Sequence[Key], now: int) -
         )
         for key, scope in zip(found, scopes, strict=True)
     ]
+
+
+def _older_uses(session: Session, found: Sequence[Key]) -> dict[int | None, int]:
+    """When an older secret of a key was used last. The key's own column knows the current one alone."""
+    rotated = [key.id for key in found if key.generation > 1]
+    if not rotated:
+        return {}
+    of_key, used = col(KeyGeneration.key_id), func.max(col(KeyGeneration.last_used_at))
+    rows = session.exec(select(of_key, used).where(of_key.in_(rotated)).group_by(of_key))
+    return {key_id: last for key_id, last in rows if last is not None}
 
 
 def show(session: Session, tenant: Tenant, key: Key, now: int) -> KeyView:
