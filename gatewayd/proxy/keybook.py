@@ -262,6 +262,12 @@ class KeyBook:
                 self._hand_back(entry)
                 self._drop_unless_busy(entry)
 
+    def shared_limits_changed(self) -> None:
+        """Rates of routes or tenants may be others now: nothing of what was given out under those before is spent."""
+        for id_, lease in self._leases.items():
+            if id_.route_id or id_.tenant_id:
+                self._take_back(lease)
+
     def reconnected(self) -> tuple[list[Held], list[KeyHeld]]:
         """Control is back and has forgotten who holds what: say it, and ask again for what is waited for."""
         held = [Held(lease.id, lease.surplus) for lease in self._leases.values() if lease.surplus]
@@ -324,11 +330,14 @@ class KeyBook:
 
     def _hand_back(self, entry: KeyEntry) -> None:
         for lease in entry.all_leases():
-            self._return(lease)
-            lease.blocked_until = 0.0  # by limits that may be others now
+            self._take_back(lease)
         if entry.more is not None:
             entry.more.slots.keep = False  # those in use may be more than it is allowed now
             self._return_slots(entry)
+
+    def _take_back(self, lease: Lease) -> None:
+        self._return(lease)
+        lease.blocked_until = 0.0  # by limits that may be others now
 
     def _return(self, lease: Lease) -> None:
         if lease.surplus or lease.spent:

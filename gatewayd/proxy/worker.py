@@ -180,6 +180,7 @@ class Worker:
                 self._believe(message)
             case SnapshotChanged():
                 self._install(message)
+                self.keys.shared_limits_changed()
                 self.keys.look_ups.forget(None)  # keys may have been imported that were none before
                 self.link.send(Applied(message.change))
             case WhatIf():

@@ -221,3 +221,30 @@ def test_every_count_agrees_under_load(new_house: NewHouse) -> None:
     assert answer.status == 200
     assert 5000 - int(left) == quota["used"] == house.usage("--key", key[:11])["units"] == load.ok + 1
     assert house.counting.served("/counted/x") == load.ok + 1
+
+
+def test_rates_of_tenants_and_routes_are_in_force_when_the_command_returns(house: House) -> None:
+    """And what was used stays used: a change hands out no new burst."""
+    do = house.gatectl.do
+    do("tenant", "add", "changing")
+    do("service", "add", "api", f"{house.counting.url}/api", "-t", "changing")
+    do("plan", "add", "ample", "--rate", "10000/s", "-t", "changing")
+    keys = [do("key", "create", "-t", "changing", "--plan", "ample").strip() for _ in range(2)]
+    do("route", "add", "--path", "/changing/heavy", "--to", "api", "--name", "heavy", "-t", "changing")
+
+    def admitted(path: str, calls: int = 16) -> int:
+        return [house.call(path, keys[number % 2]).status for number in range(calls)].count(200)
+
+    tenant, route = ("tenant", "set", "changing"), ("route", "set", "heavy", "-t", "changing")
+    for noun, path in ((tenant, "/changing/api/"), (route, "/changing/heavy")):
+        assert admitted(path) == 16
+        do(*noun, "--rate", "4/min")
+        assert admitted(path) == 4
+        do(*noun, "--rate", "6/min")
+        assert admitted(path) in (2, 3)  # a new token comes every 10 s
+        do(*noun, "--rate", "2000/s")
+        assert admitted(path, 40) == 40
+        do(*noun, "--rate", "2/min")
+        assert admitted(path) <= 2, "workers held tokens of the limit before"
+        do(*noun, "--no-rate")
+        assert admitted(path) == 16
