@@ -112,6 +112,10 @@ class Quota:
         self.month_start_s, self.month_end_s = other.month_start_s, other.month_end_s
         self.changes_at = other.changes_at
 
+    def shrinks_by(self, at_s: float) -> bool:
+        """A grant ends before that, and what is in hand then would be of units that are gone."""
+        return self.changes_at <= at_s and self.changes_at < self.month_end_s
+
     def is_of(self, now_s: float) -> bool:
         """It says what is so at this time."""
         return self.month_start_s <= now_s < min(self.month_end_s, self.changes_at)

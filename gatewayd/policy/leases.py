@@ -38,6 +38,9 @@ from gatewayd.policy.buckets import NANOS, Bucket, Quota
 
 SURPLUS_PER_S = 20  # a surplus lasts 1/20 s at the key's full rate
 SURPLUS_WITHOUT_RATE = 256  # for a key that has a quota but no rate
+# No worker has any of it left after this: it goes back a second after the last ask for more, and a worker asks again
+# only when it is down to a quarter.
+SURPLUS_LASTS_S = 5.0
 RECHECK_S = 1.0
 
 
@@ -198,7 +201,9 @@ class Lessor:
         self._refill(lease, now_ns)
         self._came_home(lease, worker, spent)
         granted, blocked_by = _within(lease, waiting, least)
-        surplus = _surplus(lease, self.workers, granted) if blocked_by is None else 0
+        quota = lease.quota
+        may_last = blocked_by is None and (quota is None or not quota.shrinks_by(now_s + SURPLUS_LASTS_S))
+        surplus = _surplus(lease, self.workers, granted) if may_last else 0
         if surplus:
             lease.away[worker] = lease.away.get(worker, 0) + surplus
         total = granted + surplus

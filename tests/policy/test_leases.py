@@ -398,3 +398,16 @@ def test_to_peek_tells_what_would_be_granted_and_charges_nothing(taken: int, wai
     assert (granted.granted, granted.blocked_by) == (peeked.granted, peeked.blocked_by)
     after = [limit.remaining - granted.granted for limit in peeked.left]
     assert after == [limit.remaining for limit in granted.left]
+
+
+def test_no_surplus_outlives_a_grant_of_quota_that_ends() -> None:
+    lessor = Lessor()
+    lessor.load_quota(7, Quota(1000, 0, 1 << 40, 0, changes_at=NOW_S + 60))
+    lessor.load(LeaseId(7), [], 0)
+    assert lessor.ask(b"a", LeaseId(7), 1, 0, 0, NOW_S).surplus > 0
+    assert lessor.ask(b"a", LeaseId(7), 1, 0, 0, NOW_S + 54).surplus > 0
+    late = lessor.ask(b"a", LeaseId(7), 1, 0, 0, NOW_S + 56)
+    assert (late.granted, late.surplus, late.blocked_by) == (1, 0, None)
+    # What is in hand at the end of a month counts for the next one and stays.
+    lessor.load_quota(7, Quota(1000, 0, int(NOW_S) + 60, 0, changes_at=int(NOW_S) + 60))
+    assert lessor.ask(b"a", LeaseId(7), 1, 0, 0, NOW_S + 56).surplus > 0
