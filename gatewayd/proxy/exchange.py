@@ -15,7 +15,6 @@ only answer to trouble is to abort: the client must see a broken message, never 
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gatewayd.errors import (
@@ -30,25 +29,13 @@ from gatewayd.errors import (
     UPSTREAM_UNREACHABLE,
     Refusal,
 )
-from gatewayd.policy.facts import (
-    CHUNKED,
-    NEED_ADDRESS,
-    NEED_CLIENT,
-    NEED_KEY,
-    NEED_LEASE,
-    NEED_ROUTE,
-    Facts,
-    Guard,
-    Need,
-    Route,
-    Service,
-    Target,
-)
+from gatewayd.policy.facts import CHUNKED, Facts, Guard, Route, Service, Target
 from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import choose_fields, limit_fields, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import ResponseHead
+from gatewayd.proxy.needs import heed
 from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, end_overdue, is_overdue
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recording import SWITCHED, record_exchange
@@ -141,62 +128,17 @@ class Exchange:
             credential = fields.credential = credential_of(fields, route.service) if route.needs_key else None
             fields.public_id = credential[3:11].decode("latin-1") if credential else ""
             choose_fields(fields, route, worker.credential_headers)
-        self._judge(route.guards)
+        self.judge(route.guards)
 
-    def _judge(self, guards: tuple[Guard, ...]) -> None:
+    def judge(self, guards: tuple[Guard, ...]) -> None:
         """Ask these guards, the route's or the rest of them."""
         facts, now, now_s = self.facts, self.started_at, self.started_ns / 1e9
         for guard in guards:
             answer = guard(facts, now, now_s)
             if answer is not None:
-                self._answer(guard, answer)
+                heed(self, guard, answer)
                 return
         self._admit()
-
-    def _answer(self, guard: Guard, answer: Refusal | Need) -> None:
-        """A guard has refused, or lacks something: then it is asked again when that has come."""
-        facts, keys = self.facts, self.worker.keys
-        if not isinstance(answer, Refusal):
-            if answer is NEED_ADDRESS:
-                facts.address = self.client.origin.client_address(facts.fields)
-                self._judge(self.route.guards[self.route.guards.index(guard) :])
-                return
-            if answer is NEED_ROUTE:
-                self._take_route(facts.route)
-                return
-            ask_again = partial(self._ask_again, self.route.guards[self.route.guards.index(guard) :])
-            if answer is NEED_KEY:
-                refusal = keys.look_ups.wait(facts.fields.public_id, ask_again, time.monotonic())
-            else:
-                self.entry = facts.key  # whose it is, should it end before it is admitted
-                if answer is NEED_LEASE:
-                    refusal = keys.when_leased(facts, ask_again)
-                elif answer is NEED_CLIENT:
-                    refusal = keys.when_client_known(facts, ask_again)
-                else:
-                    assert facts.key is not None
-                    refusal = keys.when_slotted(facts.key, ask_again)
-            if refusal is None:
-                return
-            answer = refusal
-        self.entry = facts.key
-        self.refused_by = guard
-        self.refuse(answer)
-
-    def _take_route(self, route: Route) -> None:
-        """The key has chosen its own service: what the request has met so far stood for that."""
-        self.route, self.service = route, route.service
-        choose_fields(self.facts.fields, route, self.worker.credential_headers)
-        limit = route.body_limit_bytes
-        if limit is not None and self.bytes_in > limit:  # chunks that came while the key was looked up
-            self.entry = self.facts.key
-            self.refuse(Refusal(BODY_TOO_LARGE, f"the request body is longer than {limit} bytes"))
-        else:
-            self._judge(route.guards)
-
-    def _ask_again(self, guards: tuple[Guard, ...]) -> None:
-        if not self.done:
-            self._judge(guards)
 
     def _admit(self) -> None:
         self.admitted = True

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from gatewayd.channel import KeyConf, KeyFound, KeysChanged, RouteConf, ServiceConf, SnapshotChanged, TenantConf
+from gatewayd.errors import BODY_TOO_LARGE
 from gatewayd.keys import digest
+from gatewayd.policy.guards import body_fits
 from gatewayd.policy.spending import KeyEntry
 from tests.wire.harness import OK, Wire, services
 from tests.wire.peer import Message
@@ -370,6 +372,8 @@ async def test_a_key_that_must_be_looked_up_chooses_too(wire: Wire) -> None:
         wire.worker._on_message(KeyFound(conf.public_id, conf))
         assert (await client.message()).problem == problem
         client.close()
+    ((*_, refused_by, _, _, _, _),) = wire.worker.recent._refused[BODY_TOO_LARGE.number]
+    assert refused_by is body_fits  # so `explain` does not take it for the gateway's own limits
 
 
 # Tunnels.
