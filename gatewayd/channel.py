@@ -484,6 +484,9 @@ class WhatIf(msgspec.Struct, frozen=True, tag="what_if"):
     public_id: str | None = None  # the key's owner is believed to hold it
     secret: bytes | None = None
 
+    def __repr__(self) -> str:
+        return f"<WhatIf {self.ask}>"  # its head and its secret must not stand in a log
+
 
 class Recall(msgspec.Struct, frozen=True, tag="recall"):
     """What became of the request with this id?"""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gatewayd.channel import RequestTold, StepTold, Told
+from gatewayd.channel import RequestTold, StepTold, Told, WhatIf
+from gatewayd.control.admin.explain import Asked
 from tests.control.conftest import Admin
 
 TOLD = Told(
@@ -68,3 +69,8 @@ def test_a_request_that_nobody_remembers_is_not_found_and_it_is_said_what_is_kep
 
 def test_a_worker_that_cannot_tell_is_no_answer(admin: Admin) -> None:
     admin.refused("unavailable", "POST", "/v1/explain", {"method": "GET", "path": "/"})
+
+
+def test_no_question_shows_its_secret() -> None:
+    asked = Asked("GET", "/", headers=("X-API-Key: hidden",), secret="hidden")
+    assert "hidden" not in f"{asked!r} {WhatIf(1, b'X-API-Key: hidden', '10.0.0.9', None, b'hidden')!r}"

@@ -40,6 +40,9 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     key: str | None = None
     secret: _Line | None = None
 
+    def __repr__(self) -> str:
+        return "<Asked of a request>"  # the secret must not stand in a traceback
+
 
 async def what_if(request: Request) -> Response:
     """Nothing is sent, and nothing is spent."""
