@@ -7,7 +7,7 @@ import typer
 from gatectl import consent, paging
 from gatectl import service_options as given
 from gatectl.client import path_of
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, RejectedError
 from gatectl.grammar import Call, noun
 from gatectl.output import Column
 from gatectl.service_options import named_as_typed, options
@@ -222,7 +222,11 @@ def drain(
 ) -> None:
     """Give a target no new requests; what it has goes on."""
     body = {"target": target, "undo": undo, **({"service": service} if service else {})}
-    drained = call.gateway.post("/v1/targets/drain", body, call.in_tenant)
+    try:
+        drained = call.gateway.post("/v1/targets/drain", body, call.in_tenant)
+    except RejectedError as error:
+        error.hint = error.hint or "name one with --service"
+        raise
     call.printer.one(drained, DRAIN_COLUMNS)
     if drained["in_flight"]:
         command = f"service health {drained['service']}"
@@ -239,8 +243,9 @@ def remove(
     """Remove services; their usage stays on the bill."""
     query = {"force": "true"} if force else {}
     consent.remove(
-        call, "service", services, COLUMNS, lambda item: str(item["slug"]), yes=yes, dry_run=dry_run, query=query
-    )
+        call, "service", services, COLUMNS, lambda item: str(item["slug"]),
+        yes=yes, dry_run=dry_run, query=query, may_be_refused=True,
+    )  # fmt: skip
 
 
 command = noun(

@@ -236,6 +236,9 @@ def test_a_service_that_routes_lead_to_stays_unless_forced(services: Admin) -> N
         problem["detail"]
         == f"service 'orders' has routes that lead to it: reads, {other['id']}; force removes it with them"
     )
+    assert services.refused("conflict", "DELETE", "/v1/services/orders?dry_run=true") == problem
+    services.delete("/v1/services/orders?force=true&dry_run=true")
+    assert len(services.get("/v1/routes")["items"]) == 2
     services.delete("/v1/services/orders?force=true")
     assert services.get("/v1/routes")["items"] == []
     services.delete("/v1/services/products")

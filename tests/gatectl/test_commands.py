@@ -389,12 +389,12 @@ def test_nothing_is_done_unless_all_exist(gatectl: Gatectl, daemon: FakeDaemon) 
 
 def test_dry_runs_change_nothing(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     assert gatectl("key", "revoke", "ci", "gw_ab12cd34", "--dry-run").out == "would revoke key gw_ab12cd34 (ci)\n"
-    assert gatectl("service", "remove", "orders", "--dry-run").out == "would remove service orders\n"
     assert {method for method, *_ in daemon.requests} == {"GET"}
     # What may be refused is asked of the gateway, which tries it and takes it back.
     assert gatectl("tenant", "remove", "acme", "--dry-run").out == "would remove tenant acme\n"
     assert gatectl("plan", "remove", "pro", "--dry-run").out == "would remove plan pro\n"
-    assert len(daemon.state["tenants"]) == len(daemon.state["plans"]) == 2
+    assert gatectl("service", "remove", "orders", "--dry-run").out == "would remove service orders\n"
+    assert len(daemon.state["tenants"]) == len(daemon.state["plans"]) == len(daemon.state["services"]) == 2
     refused = gatectl("tenant", "remove", "default", "--dry-run")
     assert (refused.code, refused.out) == (4, "")
     assert "cannot be removed" in refused.err

@@ -15,7 +15,7 @@ from gatewayd.channel import BreakerConf, HealthConf
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.claims import refuse_claimed
-from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
+from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, service_by, tenant_by
@@ -122,7 +122,7 @@ MOST_NAMED = 10  # in an error
 _TLS_FILES = ("tls_ca_file", "tls_cert_file", "tls_key_file")
 
 
-class Removal(InTenant, frozen=True, kw_only=True):
+class ForcibleRemoval(Removal, frozen=True, kw_only=True):
     force: bool = False  # with the routes that lead to it
 
 
@@ -282,8 +282,8 @@ async def set_(request: Request) -> Response:
 
 
 async def remove(request: Request) -> Response:
-    asked, control = read_query(request, Removal), control_of(request)
-    with change(request) as made:
+    asked, control = read_query(request, ForcibleRemoval), control_of(request)
+    with change(request, dry_run=asked.dry_run) as made:
         tenant = tenant_by(made.session, asked.tenant)
         service = service_by(made.session, tenant, request.path_params["ref"])
         before = show(service, tenant, targets_of(made.session, [service])[service.id], control.url)
@@ -291,7 +291,8 @@ async def remove(request: Request) -> Response:
         service.removed_at = made.at
         made.session.add(service)
         made.note("service.remove", tenant.slug, service.public_id, before)
-    await control.plane.publish_snapshot()
+    if not asked.dry_run:
+        await control.plane.publish_snapshot()
     return answer(before)
 
 

@@ -199,7 +199,7 @@ def _find(session: Session, tenant: Tenant, url: str, ref: str | None) -> tuple[
         raise not_found("target", url, {t.url for targets in targets_of(session, services).values() for t in targets})
     if len(found) > 1:
         slugs = ", ".join(service.slug for service, _ in found)
-        raise conflict(f"{url} is a target of several services: {slugs}; say which is meant")
+        raise conflict(f"{url} is a target of several services: {slugs}")
     return found[0]
 
 
