@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from gatectl.client import path_of
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, RejectedError
 from gatectl.grammar import Call
 from gatectl.output import Column
 
@@ -55,16 +56,29 @@ def remove(
     names = [name_of(item) for item in objects]
     if dry_run:
         for item in objects if may_be_refused else ():
-            gateway.delete(path_of(f"{noun}s", item["id"]), {**scope, **(query or {}), "dry_run": "true"})
+            with _force_as_typed():
+                gateway.delete(path_of(f"{noun}s", item["id"]), {**scope, **(query or {}), "dry_run": "true"})
         would_do(call, [f"remove {noun} {name}" for name in names], objects, columns)
         return
     if not yes:
         ask(f"remove {noun} {', '.join(names)}", name=names[0] if type_name else None)
     for item, name in zip(objects, names, strict=True):
-        gateway.delete(path_of(f"{noun}s", item["id"]), {**scope, **(query or {})})
+        with _force_as_typed():
+            gateway.delete(path_of(f"{noun}s", item["id"]), {**scope, **(query or {})})
         printer.note(f"Removed {noun} {name}.")
     if printer.asked:
         printer.many([objects], columns)
+
+
+@contextmanager
+def _force_as_typed() -> Iterator[None]:
+    """What the gateway says of `force`, which is a member of its API, is what to type next."""
+    try:
+        yield
+    except RejectedError as error:
+        error.what, force, what_it_does = error.what.partition("; force ")
+        error.hint = f"--force {what_it_does}" if force else error.hint
+        raise
 
 
 def would_do(call: Call, deeds: Sequence[str], objects: Sequence[Any], columns: Sequence[Column]) -> None:

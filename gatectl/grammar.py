@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from gatectl.client import Gateway, default_socket
-from gatectl.errors import MisuseError, RejectedError
+from gatectl.errors import MisuseError, NotFoundError, RejectedError
 from gatectl.output import FORMS, Printer
 
 VERB_ALIASES = {"ls": "list", "rm": "remove"}
@@ -80,7 +80,12 @@ class Call(typer.Context):
 
     def example(self, command: str) -> str:
         """A command to type next, in the tenant that this call is about."""
-        return f"gatectl {command}" + (f" -t {self.tenant}" if self.tenant else "")
+        return f"gatectl {command}{self.elsewhere}"
+
+    @property
+    def elsewhere(self) -> str:
+        """What a command to type needs beside, to be about the same tenant."""
+        return f" -t {self.tenant}" if self.tenant else ""
 
 
 def _remember(ctx: typer.Context, param: Any, value: Any) -> Any:
@@ -164,9 +169,14 @@ class VerbCommand(_Helpful, TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except NotFoundError as error:
+            if error.hint.startswith("'gatectl ") and "tenant list" not in error.hint:
+                error.hint = error.hint.replace(" list'", f" list{ctx.elsewhere}'")
+            raise
         except RejectedError as error:
             taken = error.code == "conflict" and ctx.info_name == "add"
-            what_to_type = "list' shows what there is" if taken else f"{ctx.info_name} --help' tells what it takes"
+            listed = f"list{ctx.elsewhere if ctx.parent.info_name != 'tenant' else ''}' shows what there is"
+            what_to_type = listed if taken else f"{ctx.info_name} --help' tells what it takes"
             error.hint = error.hint or f"'{ctx.parent.command_path} {what_to_type}"
             raise
 

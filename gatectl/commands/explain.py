@@ -7,7 +7,7 @@ import typer
 
 from gatectl.client import path_of
 from gatectl.errors import REFUSED, GatectlError, MisuseError, UnreachableError
-from gatectl.grammar import Call, argument, verb_command
+from gatectl.grammar import Call, argument, named_as_typed, verb_command
 from gatectl.keys.secrets import from_stdin
 from gatectl.output import Column
 from gatectl.times import parse_size
@@ -67,7 +67,8 @@ def explain(
     else:
         method, path = (first, path) if path is not None else ("GET", first)
         question = _question(method, path, key, secret, host, header, address, body)
-        told = _asked(call, lambda: call.gateway.post("/v1/explain", question, call.in_tenant))
+        with named_as_typed({"headers": "--header", "address": "--address", "host": "--host"}):
+            told = _asked(call, lambda: call.gateway.post("/v1/explain", question, call.in_tenant))
     _show(call, told)
     if told["outcome"] == "refused":
         raise typer.Exit(REFUSED)
@@ -92,6 +93,8 @@ def _question(
             raise MisuseError("a header holds a key, which would stay in the shell's history", "take --key gw_...")
     if url := _URL.fullmatch(path):
         host, path = host or url[1], url[2] if url[2].startswith("/") else f"/{url[2]}"
+    if not path.startswith("/") and path != "*":
+        raise MisuseError(f"the path {path!r} does not begin with /", f"such as: gatectl explain {method} /{path}")
     with argument("--body"):
         size = None if body is None else parse_size(body)
     question = {

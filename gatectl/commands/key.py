@@ -6,7 +6,7 @@ import typer
 
 from gatectl import consent, paging
 from gatectl.client import path_of, without_secret
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, NotFoundError
 from gatectl.grammar import Call, noun, refuse_both
 from gatectl.keys import importing, rotation, secrets, verification
 from gatectl.keys.options import (
@@ -253,7 +253,12 @@ def revoke(
     if not yes:
         consent.ask(f"revoke {_what(part, found)}{', '.join(names)}")
     body = {} if generation is None else {"generation": generation}
-    revoked = [gateway.post(f"{_path(key['id'])}/revoke", body, call.in_tenant) for key in found]
+    try:
+        revoked = [gateway.post(f"{_path(key['id'])}/revoke", body, call.in_tenant) for key in found]
+    except NotFoundError as error:
+        if generation is not None:
+            error.hint = f"'{call.example('key show ' + found[0]['prefix'])}' tells which there are"
+        raise
     for name in names:
         printer.note(f"Revoked {_what(part)}{name}.")
     if printer.asked or printer.quiet:

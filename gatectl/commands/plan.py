@@ -6,7 +6,7 @@ import typer
 
 from gatectl import consent, paging
 from gatectl.client import path_of, without_secret
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, NotFoundError
 from gatectl.grammar import Call, named_as_typed, noun, refuse_both
 from gatectl.output import KINDS, Column, hour_text
 from gatectl.spans import span_of
@@ -125,7 +125,13 @@ def show(
     elif version is None:
         _show_one(call, call.gateway.get(path, call.in_tenant))
     else:
-        call.printer.one(call.gateway.get(path, {**call.in_tenant, "version": version}), (*COLUMNS, VERSION_COLUMNS[1]))
+        try:
+            found = call.gateway.get(path, {**call.in_tenant, "version": version})
+        except NotFoundError as error:
+            if "has no version" in error.what:
+                error.hint = f"'{call.example(f'plan show {plan} --versions')}' lists them"
+            raise
+        call.printer.one(found, (*COLUMNS, VERSION_COLUMNS[1]))
 
 
 def set_(

@@ -6,7 +6,7 @@ import typer
 
 from gatectl import consent, paging
 from gatectl.client import path_of
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, NotFoundError
 from gatectl.grammar import Call, named_as_typed, noun, refuse_both
 from gatectl.output import Column
 
@@ -121,8 +121,12 @@ def set_(
     changes |= {field: [] for field, asked in (("allow", no_allow), ("rates", no_rate)) if asked}
     if not changes:
         raise MisuseError("nothing to change", "give --name, --currency, --default-plan, --rate, --suspend ...")
-    with named_as_typed(_OPTIONS):
-        _show_one(call, call.gateway.patch(path_of("tenants", tenant), changes))
+    try:
+        with named_as_typed(_OPTIONS):
+            _show_one(call, call.gateway.patch(path_of("tenants", tenant), changes))
+    except NotFoundError as error:
+        error.hint = error.hint.replace("plan list'", f"plan list -t {tenant}'")  # its own plans, not ours
+        raise
 
 
 def suspend(call: Call, tenant: Slug) -> None:

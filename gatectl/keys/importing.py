@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from gatectl.errors import GatectlError
-from gatectl.grammar import Call
+from gatectl.grammar import Call, named_as_typed
 from gatectl.output import Column
 from gatectl.progress import Progress, progress
 
@@ -27,7 +27,8 @@ def import_(call: Call, name: str, dry_run: bool) -> None:
         size = os.fstat(file.fileno()).st_size if name != "-" else None
         with progress(call.printer.quiet) as shown:
             sender = _Sender(call, file, size, shown)
-            answer = sender.send(query)
+            with named_as_typed({"file": name}):
+                answer = sender.send(query)
     if call.printer.asked or not call.printer.quiet:
         call.printer.one(answer, COLUMNS)
     count = f"{answer['rows']:,} keys"

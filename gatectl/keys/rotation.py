@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gatectl import consent
-from gatectl.grammar import Call
+from gatectl.grammar import Call, named_as_typed
 from gatectl.keys import secrets
 from gatectl.output import Column
 
@@ -47,7 +47,8 @@ def rotate(
     if at_once and not yes:
         name = call.gateway.get(path, call.in_tenant)["prefix"]
         consent.ask(f"rotate key {name} and cut off whoever has its old secret")
-    key = secrets.make(out, lambda: dict(call.gateway.post(f"{path}/rotate", body, call.in_tenant)), _lost)
+    with named_as_typed({"overlap": "--overlap", "retire_after": "--retire-after"}):
+        key = secrets.make(out, lambda: dict(call.gateway.post(f"{path}/rotate", body, call.in_tenant)), _lost)
     secrets.show(call, key, out, columns, _said(key))
 
 

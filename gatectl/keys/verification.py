@@ -25,7 +25,7 @@ COLUMNS = (
     Column("expires_at", "time"),
     Column("quota.remaining", "number"),
     Column("id", wide=True),
-    Column("labels", wide=True),
+    Column("labels", "labels", wide=True),
 )
 
 

@@ -207,7 +207,7 @@ def test_every_change_makes_a_version(admin: Admin) -> None:
     assert admin.get("/v1/plans/basic", version=2) == listed["items"][1]
     assert admin.get("/v1/plans/basic") == third
     problem = admin.refused("not_found", "GET", "/v1/plans/basic?version=4")
-    assert problem["detail"] == "there is no version of plan 'basic' '4'"
+    assert problem["detail"] == "plan 'basic' has no version 4"
     assert admin.get("/v1/plans/basic/versions", limit=2)["next"] == "2"
 
 

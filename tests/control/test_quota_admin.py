@@ -82,6 +82,7 @@ def test_lists_keys_that_have_one(admin: Admin, key: dict[str, Any]) -> None:
 
 
 def test_a_grant_raises_the_limit(admin: Admin, key: dict[str, Any]) -> None:
+    assert "units" in admin.refused("invalid", "POST", "/v1/quotas/ci/grants", {"units": "5k/month"})["detail"]
     granted = admin.post("/v1/quotas/ci/grants", units="5k", reason="launch day")
     assert (granted["granted"], granted["limit"], granted["remaining"]) == (5000, 5100, 5010)
     assert admin.plane.told == ["caught up", [key["prefix"][3:]]]

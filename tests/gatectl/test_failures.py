@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,7 @@ MISUSE = (
     ("service list --limit 0", "--limit"),
     ("service list -t ''", "--tenant is empty"),
     ("service show ''", "a name is empty"),
+    ("explain GET orders/42", "'orders/42' does not begin with /", "such as: gatectl explain GET /orders/42"),
     ("service set orders", "nothing to change"),
     ("service set orders --path /a --no-path", "--path and --no-path contradict", "one of them"),
     ("service set orders --body-limit 1 --no-body-limit", "contradict"),
@@ -103,6 +105,30 @@ def test_not_found_exits_3_and_says_what_is_near(gatectl: Gatectl) -> None:
     assert_one_line(gatectl("service", "show", "zzz"), 3, "'gatectl service list' shows what there is")
     assert_one_line(gatectl("key", "create", "--plan", "zzz"), 3, "'gatectl plan list'")
     assert_one_line(gatectl("service", "list", "-t", "nobody"), 3, "no tenant 'nobody'", "'gatectl tenant list'")
+
+
+@pytest.mark.usefixtures("daemon")
+def test_what_to_type_next_is_in_the_same_tenant(gatectl: Gatectl) -> None:
+    assert_one_line(gatectl("plan", "show", "zzz", "-t", "acme"), 3, "'gatectl plan list -t acme' shows what")
+    taken = gatectl("service", "add", "orders", "http://a", "-t", "acme")
+    assert_one_line(taken, 4, "'gatectl service list -t acme' shows what")
+
+
+def test_what_force_would_do_is_told_as_it_is_typed(
+    gatectl: Gatectl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = daemon.answer
+
+    def refuse(method: str, *more: Any) -> tuple[int, Any]:
+        if method == "DELETE":
+            raise ProblemError(409, "conflict", "tenant 'acme' still has 1 key; force removes them with it")
+        return answer(method, *more)
+
+    monkeypatch.setattr(daemon, "answer", refuse)
+    for asked in ("--yes", "--dry-run"):
+        refused = gatectl("tenant", "remove", "acme", asked)
+        assert refused.err == "gatectl: tenant 'acme' still has 1 key; --force removes them with it\n"
+        assert refused.code == 4
 
 
 @pytest.mark.usefixtures("daemon")

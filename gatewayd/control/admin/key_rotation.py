@@ -16,10 +16,11 @@ from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import Change, change
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
 from gatewayd.control.admin.key_views import show, show_generations
-from gatewayd.control.admin.problems import conflict, not_found
+from gatewayd.control.admin.problems import AdminError, conflict
 from gatewayd.control.admin.refs import key_by, tenant_by
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.tables import Key, KeyGeneration, Tenant
+from gatewayd.errors import NOT_FOUND
 from gatewayd.policy.amounts import parse_duration
 
 # A day: who rotates without a thought for callers does not cut them off, and a secret that leaked is soon worthless.
@@ -80,7 +81,7 @@ def end_generation(made: Change, tenant: Tenant, key: Key, number: int) -> None:
         raise conflict(f"generation {number} is the current one; rotate the key first, or revoke it as a whole")
     generation = made.session.get(KeyGeneration, (key.id, number))
     if generation is None:
-        raise not_found("generation", str(number), ())
+        raise AdminError(NOT_FOUND, f"key gw_{key.public_id} has no generation {number}")
     if generation.ended_at is None:
         generation.ended_at = made.at
         made.session.add(generation)

@@ -21,7 +21,7 @@ from gatewayd.control.admin.changes import Change, change
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.prices import price_id_of
-from gatewayd.control.admin.problems import conflict, invalid, not_found
+from gatewayd.control.admin.problems import AdminError, conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.admin.terms import (
@@ -35,6 +35,7 @@ from gatewayd.control.admin.terms import (
     with_bursts_kept,
 )
 from gatewayd.control.tables import Key, Plan, PlanVersion, Tenant
+from gatewayd.errors import NOT_FOUND
 from gatewayd.policy.amounts import LARGEST_COUNT, format_time, parse_quota
 from gatewayd.policy.pricing import DEFAULT_PRICE_NANOS, format_nanos, parse_price
 
@@ -139,7 +140,7 @@ def get(request: Request) -> Response:
             return answer(show(plan, tenant, nanos_of(session, plan.price_id)))
         version = session.get(PlanVersion, (plan.id, asked.version))
         if version is None:
-            raise not_found(f"version of plan {plan.name!r}", str(asked.version), [str(plan.version)])
+            raise AdminError(NOT_FOUND, f"plan {plan.name!r} has no version {asked.version}")
         return answer(show_version(version))
 
 

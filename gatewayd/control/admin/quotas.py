@@ -26,7 +26,7 @@ from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.compile import find_key_by_id
 from gatewayd.control.quotas import KeyQuota, quota_of
 from gatewayd.control.tables import Key, Plan, QuotaGrant, Tenant
-from gatewayd.policy.amounts import format_time, parse_expiry, parse_quota, period_of
+from gatewayd.policy.amounts import format_time, parse_count, parse_expiry, period_of
 
 Mode = Literal["hard", "soft"]
 
@@ -94,7 +94,7 @@ async def get(request: Request) -> Response:
 async def grant(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewGrant)
-    units = checked("units", parse_quota, new.units)
+    units = checked("units", lambda units: parse_count(str(units)), new.units)
     reason = checked("reason", check_display_name, new.reason)
     await control.plane.catch_up()
     with change(request) as made:
