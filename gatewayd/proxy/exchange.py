@@ -131,21 +131,18 @@ class Exchange:
         self.judge(route.guards)
 
     def judge(self, guards: tuple[Guard, ...]) -> None:
-        """Ask these guards, the route's or the rest of them."""
+        """Ask these guards, the route's or the rest of them; what passes them is admitted."""
         facts, now, now_s = self.facts, self.started_at, self.started_ns / 1e9
         for guard in guards:
             answer = guard(facts, now, now_s)
             if answer is not None:
                 heed(self, guard, answer)
                 return
-        self._admit()
-
-    def _admit(self) -> None:
         self.admitted = True
-        entry = self.entry = self.facts.key
+        entry = self.entry = facts.key
         if entry is not None:
             entry.in_flight += self.route.weight
-        lease = self.facts.lease
+        lease = facts.lease
         if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
             self.worker.keys.ask_ahead(lease)
         self._forward()
