@@ -83,6 +83,7 @@ def test_what_is_wrong_with_a_key_is_said_by_its_code(admin: Admin) -> None:
         ({"path": "/users/7", "method": "DELETE"}, "route_not_allowed"),
         ({"path": "/admin"}, "route_not_allowed"),
         ({"address": "10.1.2.3"}, None),
+        ({"address": "::ffff:10.1.2.3"}, None),  # as a socket of both families has it
         ({"address": "192.0.2.1"}, "address_not_allowed"),
         ({"address": "2001:db8::1"}, None),
         ({"address": "2001:db9::1", "path": "/users/7"}, "address_not_allowed"),

@@ -6,7 +6,6 @@ as far as the question says what they are about. The limits of the moment are th
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Annotated, Any
 
 import msgspec
@@ -36,6 +35,7 @@ from gatewayd.policy.allowing import compile_allow, compile_networks
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.balancing import Rotation
 from gatewayd.policy.facts import Facts, Fields, Guard, Service
+from gatewayd.policy.forwarding import is_trusted, plain_address
 from gatewayd.policy.guards import NO_SUCH_KEY, generation_of, key_is_for_service, key_is_known, key_is_valid
 from gatewayd.policy.spending import KeyEntry
 
@@ -71,7 +71,7 @@ async def verify(request: Request) -> Response:
 def _judge(control: ControlState, tenant_ref: str | None, question: Question) -> dict[str, Any]:
     now, credential = now_s(), question.key.encode()
     if question.address is not None:
-        checked("address", ip_address, question.address)
+        checked("address", plain_address, question.address)
     with control.database.read() as session:
         tenant = None if tenant_ref is None else tenant_by(session, tenant_ref)
         name = keys.public_id_of(credential) or keys.name_of_digest(keys.digest(credential))
@@ -143,8 +143,8 @@ def _refusal_of_terms(
     if tenant.suspended:
         return _SUSPENDED
     if question.address is not None and conf.networks:
-        address = ip_address(question.address)
-        if not any(address in network for network in compile_networks(conf.networks)):
+        address = plain_address(question.address).encode()
+        if not is_trusted(address, compile_networks(conf.networks)):
             return _OTHER_ADDRESS
     if question.path is not None:
         wanted = f"{(question.method or 'GET').upper()} {question.path}".encode()
