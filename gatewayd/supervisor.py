@@ -252,7 +252,10 @@ class Supervisor:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201  # the one line that scripts and people wait for
+    # The one line that scripts and people wait for, in one write: with PYTHONUNBUFFERED print() makes two, and what
+    # another process logs can come between them.
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def check_files(settings: Settings) -> None:

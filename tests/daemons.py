@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 READY_WITHIN_S = 30
 END_WITHIN_S = 40  # gatewayd drains for up to 30 s
 
-_PORT = re.compile(r"^(\d+)$", re.MULTILINE)
-_GATEWAY_READY = re.compile(r"^gatewayd \S+ ready: (https?://\S+) \(\d+ workers?\), admin socket (.+)$", re.MULTILINE)
+_PORT = re.compile(r"^(\d+)\n", re.MULTILINE)
+_GATEWAY_READY = re.compile(r"^gatewayd \S+ ready: (https?://\S+) \(\d+ workers?\), admin socket (.+)\n", re.MULTILINE)
 
 
 class DaemonError(Exception):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +48,14 @@ def test_a_process_that_cannot_be_started_is_tried_again(monkeypatch: pytest.Mon
     monkeypatch.setattr(Supervisor, "_start", start)
     asyncio.run(keep())
     assert len(tried) == 2
+
+
+def test_the_ready_line_is_one_write() -> None:
+    """Several processes write to one log: what comes in two writes is torn apart by a line of another."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        said = "from gatewayd.supervisor import say; say('ready')"
+        subprocess.run(
+            [sys.executable, "-c", said], stderr=theirs, env={**os.environ, "PYTHONUNBUFFERED": "1"}, check=True
+        )
+        assert ours.recv(100) == b"ready\n"
