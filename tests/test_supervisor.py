@@ -56,6 +56,9 @@ def test_the_ready_line_is_one_write() -> None:
     with ours, theirs:
         said = "from gatewayd.supervisor import say; say('ready')"
         subprocess.run(
-            [sys.executable, "-c", said], stderr=theirs, env={**os.environ, "PYTHONUNBUFFERED": "1"}, check=True
+            [sys.executable, "-c", said],
+            stderr=theirs.fileno(),
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            check=True,
         )
         assert ours.recv(100) == b"ready\n"

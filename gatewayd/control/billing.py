@@ -1,34 +1,20 @@
-"""Bills: what the rollups of a cycle cost. A cycle is a calendar month in UTC, open until an invoice closes it."""
+"""Bills, live: what a cycle charges so far, by line or by key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, select
 
-from gatewayd.control.tables import Cycle, Key, Plan, Price, Rollup, Tenant
+from gatewayd.control.charging import charges_of
+from gatewayd.control.tables import Cycle, Key, Plan
 from gatewayd.control.usage import key_names, name_of, service_names
-from gatewayd.policy import pricing
 from gatewayd.policy.amounts import format_time, parse_period
+from gatewayd.policy.money import format_nanos
+from gatewayd.policy.pricing import Charge, total_nanos
 
-_rollup, _price, _cycle = Rollup.__table__, Price.__table__, Cycle.__table__  # type: ignore[attr-defined]
-_key, _plan, _tenant = Key.__table__, Plan.__table__, Tenant.__table__  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Billable requests of one service by one key at one price."""
-
-    service_id: int
-    key_id: int
-    request_nanos: int
-    requests: int
-
-    @property
-    def nanos(self) -> int:
-        return pricing.cost(self.requests, self.request_nanos)
+_cycle, _key, _plan = Cycle.__table__, Key.__table__, Plan.__table__  # type: ignore[attr-defined]
 
 
 class Account(NamedTuple):
@@ -39,59 +25,39 @@ class Account(NamedTuple):
     currency: str
 
 
-def lines_of(connection: Connection, tenant_id: int, period: str) -> list[Line]:
-    """What a cycle charges, in the order of services and keys."""
-    query = (
-        select(
-            _rollup.c.service_id,
-            _rollup.c.key_id,
-            func.coalesce(_price.c.request_nanos, 0),
-            func.sum(_rollup.c.billable),
-        )
-        .join_from(_rollup, _cycle)
-        .join(_price, _price.c.id == _rollup.c.price_id, isouter=True)
-        .where(_cycle.c.tenant_id == tenant_id, _cycle.c.period == period)
-        .group_by(_rollup.c.service_id, _rollup.c.key_id, _price.c.request_nanos)
-        .having(func.sum(_rollup.c.billable) > 0)
-        .order_by(_rollup.c.service_id, _rollup.c.key_id, _price.c.request_nanos)
-    )
-    return [Line(*row) for row in connection.execute(query)]
-
-
 def bill(connection: Connection, account: Account, period: str) -> dict[str, Any]:
     """The answer of `GET /v1/billing`: the live bill of a cycle."""
-    lines = lines_of(connection, account.tenant_id, period)
+    cycle = _cycle_of(connection, account, period)
+    lines = [] if cycle is None else charges_of(connection, cycle.id)
     services = service_names(connection, (line.service_id for line in lines))
     keys = key_names(connection, (line.key_id for line in lines))
-    starts_at, ends_at = parse_period(period)
-    closed_at = connection.execute(
-        select(_cycle.c.closed_at).where(_cycle.c.tenant_id == account.tenant_id, _cycle.c.period == period)
-    ).scalar()
+    starts_at, ends_at = parse_period(period) if cycle is None else (cycle.starts_at, cycle.ends_at)
     return {
         "tenant": account.tenant,
         "period": period,
         "currency": account.currency,
         "starts_at": format_time(starts_at),
         "ends_at": format_time(ends_at),
-        "state": "open" if closed_at is None else "closed",
+        "state": "open" if cycle is None or cycle.closed_at is None else "closed",
         "items": [
             {
                 "service": name_of(services, line.service_id),
                 "key": name_of(keys, line.key_id),
-                "requests": line.requests,
-                "price": pricing.format_nanos(line.request_nanos),
-                "cost": pricing.format_nanos(line.nanos),
+                "requests": line.quantity,
+                "price": format_nanos(line.each_nanos),
+                "cost": format_nanos(line.nanos),
             }
             for line in lines
         ],
-        "total": _total(lines),
+        "total": format_nanos(total_nanos(lines)),
     }
 
 
 def bill_by_key(connection: Connection, account: Account, period: str) -> dict[str, Any]:
     """The answer of `GET /v1/billing/keys`: the same bill, one line a key."""
-    lines = lines_of(connection, account.tenant_id, period)
-    by_key: dict[int, list[Line]] = {}
+    cycle = _cycle_of(connection, account, period)
+    lines = [] if cycle is None else charges_of(connection, cycle.id)
+    by_key: dict[int, list[Charge]] = {}
     for line in lines:
         by_key.setdefault(line.key_id, []).append(line)
     details = _key_details(connection, by_key)
@@ -105,33 +71,30 @@ def bill_by_key(connection: Connection, account: Account, period: str) -> dict[s
                 "key": name_of(keys, key_id),
                 "name": details.get(key_id, ("", None))[0],
                 "plan": details.get(key_id, ("", None))[1],
-                "requests": sum(line.requests for line in own),
-                "cost": _total(own),
+                "requests": sum(line.quantity for line in own),
+                "cost": format_nanos(total_nanos(own)),
             }
             for key_id, own in sorted(by_key.items())
         ],
-        "total": _total(lines),
+        "total": format_nanos(total_nanos(lines)),
     }
 
 
 def unbilled(connection: Connection, tenant_id: int) -> list[tuple[str, int]]:
     """Cycles that no invoice has closed and that cost something: period and nanos."""
-    query = (
-        select(_cycle.c.period, _price.c.request_nanos, func.sum(_rollup.c.billable))
-        .join_from(_rollup, _cycle)
-        .join(_price, _price.c.id == _rollup.c.price_id)
+    wanted = (
+        select(_cycle.c.id, _cycle.c.period)
         .where(_cycle.c.tenant_id == tenant_id, _cycle.c.closed_at.is_(None))
-        .group_by(_cycle.c.period, _price.c.request_nanos)
-        .order_by(_cycle.c.period)
+        .order_by(_cycle.c.starts_at)
     )
-    owed: dict[str, int] = {}
-    for period, request_nanos, requests in connection.execute(query):
-        owed[period] = owed.get(period, 0) + pricing.cost(requests, request_nanos)
-    return [(period, nanos) for period, nanos in owed.items() if nanos]
+    owed = [(row.period, total_nanos(charges_of(connection, row.id))) for row in connection.execute(wanted)]
+    return [(period, nanos) for period, nanos in owed if nanos]
 
 
-def _total(lines: Iterable[Line]) -> str:
-    return pricing.format_nanos(sum(line.nanos for line in lines))
+def _cycle_of(connection: Connection, account: Account, period: str) -> Row[Any] | None:
+    return connection.execute(
+        select(_cycle).where(_cycle.c.tenant_id == account.tenant_id, _cycle.c.period == period)
+    ).first()
 
 
 def _key_details(connection: Connection, ids: Iterable[int]) -> dict[int, tuple[str, str | None]]:

@@ -10,14 +10,17 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session
 
-from gatewayd.control.tables import Cycle, Rollup
+from gatewayd.control.prices import terms_of
+from gatewayd.control.tables import Cycle, Price, Rollup
 from gatewayd.policy.buckets import month_of
 from gatewayd.policy.histogram import Histogram
-from gatewayd.policy.pricing import is_billable
+from gatewayd.policy.pricing import Terms, is_billable
 from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record
 
 _rollup = Rollup.__table__  # type: ignore[attr-defined]
-_SUMS = ("requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out")
+_SUMS = (
+    "requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out", "billable_units", "billable_bytes",
+)  # fmt: skip
 _REMEMBERED = 20_000  # histograms of rows in use: an hour of as many keys
 
 _upsert = insert(_rollup)
@@ -50,9 +53,11 @@ class _Sums:
 
     def __init__(self) -> None:
         self.requests = self.billable = self.errors = self.refused = self.units = self.bytes_in = self.bytes_out = 0
+        self.billable_units = self.billable_bytes = 0
         self.latency = Histogram()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, price: Terms | None) -> None:
+        """`price`: of the record, None where nothing costs."""
         self.bytes_in += record.bytes_in
         self.bytes_out += record.bytes_out
         if record.flags & MORE_BYTES:
@@ -64,8 +69,10 @@ class _Sums:
         self.units += record.units
         if record.status >= 500 or record.flags & UPSTREAM_BROKE:
             self.errors += 1
-        elif record.price and is_billable(record.status):
+        if price is not None and is_billable(price, record.status, record.flags, record.problem):
             self.billable += 1
+            self.billable_units += record.units
+            self.billable_bytes += record.bytes_in + record.bytes_out
         self.latency.add(record.gateway_us + record.upstream_us)
 
 
@@ -75,6 +82,7 @@ class Rollups:
     def __init__(self) -> None:
         self._latencies: dict[tuple[int, ...], Histogram] = {}
         self._cycles: dict[tuple[int, int], int] = {}  # tenant and start of month
+        self._prices: dict[int, Terms] = {}
 
     def forget(self) -> None:
         """The transaction was rolled back: what is remembered may never have been stored."""
@@ -97,12 +105,20 @@ class Rollups:
             sums = groups.get(dimensions)
             if sums is None:
                 sums = groups[dimensions] = _Sums()
-            sums.add(record)
+            sums.add(record, self._price_of(session, record.price))
         rows = [self._row(session, dimensions, sums) for dimensions, sums in groups.items()]
         if rows:
             session.connection().execute(_UPSERT, rows)
         if len(self._latencies) > _REMEMBERED:
             self._latencies.clear()
+
+    def _price_of(self, session: Session, price_id: int) -> Terms | None:
+        """Remembered for good: a price never changes. An id without a row (a damaged record) costs nothing."""
+        if price_id not in self._prices:
+            if not price_id or session.get(Price, price_id) is None:
+                return None
+            self._prices[price_id] = terms_of(session, price_id)
+        return self._prices[price_id]
 
     def _row(self, session: Session, dimensions: _Dimensions, sums: _Sums) -> dict[str, object]:
         row: dict[str, object] = dimensions._asdict()

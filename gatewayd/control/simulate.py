@@ -14,13 +14,14 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from gatewayd.control.compile import Overrides
-from gatewayd.control.tables import Key, Price, QuotaGrant, Rollup
+from gatewayd.control.prices import all_terms
+from gatewayd.control.tables import Key, QuotaGrant, Rollup
 from gatewayd.keys import PREFIX
-from gatewayd.policy import pricing
 from gatewayd.policy.buckets import month_of
+from gatewayd.policy.money import format_nanos
 from gatewayd.policy.simulation import Hour, Outcome, Terms, simulate
 
-_rollup, _price = Rollup.__table__, Price.__table__  # type: ignore[attr-defined]
+_rollup = Rollup.__table__  # type: ignore[attr-defined]
 _key, _grant = Key.__table__, QuotaGrant.__table__  # type: ignore[attr-defined]
 _overrides = msgspec.json.Decoder(Overrides)
 
@@ -42,7 +43,7 @@ def replay(connection: Connection, keys: ColumnElement[bool], trial: Trial) -> d
         select(_key.c.id, _key.c.public_id, _key.c.name, _key.c.overrides).where(keys).order_by(_key.c.id)
     ).all()
     known = {row.id: row for row in rows}
-    prices = {row.id: row.request_nanos for row in connection.execute(select(_price.c.id, _price.c.request_nanos))}
+    prices = {price_id: terms.request_nanos for price_id, terms in all_terms(connection).items()}
     granted = _granted(connection, keys, trial)
     total, items = Outcome(), []
     for key_id, hours in _usage(connection, keys, trial, prices):
@@ -88,7 +89,7 @@ def _hour(starts_at: int, rows: Iterable[Sequence[Any]], prices: Mapping[int, in
         requests += sums[0]
         units += sums[1]
         billable += sums[2]
-        nanos += pricing.cost(sums[2], prices.get(price_id, 0))
+        nanos += sums[2] * prices.get(price_id, 0)
     return Hour(starts_at, requests, units, billable, nanos)
 
 
@@ -116,6 +117,6 @@ def _shown(outcome: Outcome) -> dict[str, Any]:
         "requests": outcome.requests,
         "units": outcome.units,
         "would_refuse": outcome.refused,
-        "earned": pricing.format_nanos(outcome.earned_nanos),
-        "would_earn": pricing.format_nanos(outcome.would_earn_nanos),
+        "earned": format_nanos(outcome.earned_nanos),
+        "would_earn": format_nanos(outcome.would_earn_nanos),
     }

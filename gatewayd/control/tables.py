@@ -29,6 +29,13 @@ def _flag() -> Any:
     return Field(default=False, sa_column_kwargs={"server_default": text("FALSE")})
 
 
+def _count(default: int | None = None) -> Any:
+    """64 bits. With a default, rows that were there when the column came have it."""
+    if default is None:
+        return Field(sa_type=BigInteger)
+    return Field(default=default, sa_type=BigInteger, sa_column_kwargs={"server_default": text(str(default))})
+
+
 def _live_unique(name: str, *columns: str) -> Index:
     """Unique among the rows that are not removed."""
     live = text("removed_at IS NULL")
@@ -137,13 +144,17 @@ class Route(SQLModel, table=True):
 
 
 class Price(SQLModel, table=True):
-    """What one billable request costs. Immutable: records name it, so old usage keeps the price it was made at."""
+    """What usage costs: `terms` is JSON of `policy.pricing.Terms`, each once.
+
+    Never changed or deleted, which triggers see to: records and the ledger name it, so old usage keeps the price it was
+    made at.
+    """
 
     __tablename__ = "price"
     __table_args__ = (_AUTOINCREMENT,)
 
     id: int | None = Field(default=None, primary_key=True)
-    request_nanos: int = Field(sa_column=Column(BigInteger, nullable=False, unique=True))
+    terms: str = Field(sa_column=Column(Text, nullable=False, unique=True))
 
 
 class Plan(SQLModel, table=True):
@@ -275,7 +286,10 @@ class QuotaAlert(SQLModel, table=True):
 
 
 class Cycle(SQLModel, table=True):
-    """A billing period of a tenant, half-open; open while `closed_at` is null. `period` is its name, e.g. 2026-09."""
+    """A billing period of a tenant, half-open; open while `closed_at` is null. `period` is its name, e.g. 2026-09.
+
+    A calendar month in the tenant's time zone (`policy.cycles`), or the rest of one that was closed by hand: 2026-09.2.
+    """
 
     __tablename__ = "cycle"
     __table_args__ = (Index("cycle_period", "tenant_id", "period", unique=True), _AUTOINCREMENT)
@@ -291,10 +305,11 @@ class Cycle(SQLModel, table=True):
 class Rollup(SQLModel, table=True):
     """Usage of one hour and one combination of dimensions: what usage and every bill are summed from.
 
-    `hour` is seconds since 1970 of the hour's start. `requests` were admitted, `billable` those that cost; `refused`
-    are beside them, counted in neither. 0 stands for "none" in a dimension. `latency` is a packed histogram
-    (`policy.histogram`) of gateway and upstream time together, of admitted requests. The primary key's order serves
-    "this tenant since then", which every view asks; rows lie in that order (WITHOUT ROWID), so an hour is read at once.
+    `hour` is seconds since 1970 of the hour's start. `requests` were admitted, `billable` those that cost, with
+    `billable_units` and the `billable_bytes` in and out; `refused` are beside them, counted in neither. 0 stands for
+    "none" in a dimension. `latency` is a packed histogram (`policy.histogram`) of gateway and upstream time together,
+    of admitted requests. The primary key's order serves "this tenant since then", which every view asks; rows lie in
+    that order (WITHOUT ROWID), so an hour is read at once.
     """
 
     __tablename__ = "rollup"
@@ -313,24 +328,198 @@ class Rollup(SQLModel, table=True):
     client_id: int = Field(primary_key=True)
     price_id: int = Field(primary_key=True)
     status_class: int = Field(primary_key=True)  # 2 for 2xx and so on
-    requests: int = Field(sa_column=Column(BigInteger, nullable=False))
-    billable: int = Field(sa_column=Column(BigInteger, nullable=False))
-    errors: int = Field(sa_column=Column(BigInteger, nullable=False))
-    refused: int = Field(sa_column=Column(BigInteger, nullable=False))
-    units: int = Field(sa_column=Column(BigInteger, nullable=False))
-    bytes_in: int = Field(sa_column=Column(BigInteger, nullable=False))
-    bytes_out: int = Field(sa_column=Column(BigInteger, nullable=False))
-    latency: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    requests: int = _count()
+    billable: int = _count()
+    errors: int = _count()
+    refused: int = _count()
+    units: int = _count()
+    bytes_in: int = _count()
+    bytes_out: int = _count()
+    latency: bytes = Field(sa_type=LargeBinary)
+    billable_units: int = _count(0)
+    billable_bytes: int = _count(0)
+
+
+class RollupDay(SQLModel, table=True):
+    """The same of a UTC day that is over: the sums of its hours, which may be gone (`Progress` says how far)."""
+
+    __tablename__ = "rollup_day"
+    __table_args__ = (Index("rollup_day_by_cycle", "cycle_id"), {"sqlite_with_rowid": False})
+
+    tenant_id: int = Field(primary_key=True)
+    day: int = Field(sa_column=Column(Integer, primary_key=True))
+    cycle_id: int = Field(sa_column=Column(Integer, ForeignKey("cycle.id"), primary_key=True))
+    service_id: int = Field(primary_key=True)
+    route_id: int = Field(primary_key=True)
+    key_id: int = Field(primary_key=True)
+    client_id: int = Field(primary_key=True)
+    price_id: int = Field(primary_key=True)
+    status_class: int = Field(primary_key=True)
+    requests: int = _count()
+    billable: int = _count()
+    errors: int = _count()
+    refused: int = _count()
+    units: int = _count()
+    bytes_in: int = _count()
+    bytes_out: int = _count()
+    latency: bytes = Field(sa_type=LargeBinary)
+    billable_units: int = _count(0)
+    billable_bytes: int = _count(0)
+
+
+class Tally(SQLModel, table=True):
+    """Control totals: what each UTC day added to a cycle, counted from the records beside the rollups, never from them.
+
+    Written in the transaction of the rollups and never changed by anything else, so a rollup that was lost or altered
+    is found by `usage verify` without the journal, which does not last as long.
+    """
+
+    __tablename__ = "tally"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    cycle_id: int = Field(sa_column=Column(Integer, ForeignKey("cycle.id"), primary_key=True))
+    day: int = Field(sa_column=Column(Integer, primary_key=True))
+    requests: int = _count()
+    billable: int = _count()
+    refused: int = _count()
+    units: int = _count()
+    bytes_in: int = _count()
+    bytes_out: int = _count()
 
 
 class Segment(SQLModel, table=True):
-    """How far each journal segment has been ingested. Moves in the same transaction as the rollups it fed."""
+    """How far each journal segment has been ingested. Moves in the same transaction as the rollups it fed.
+
+    `requests` and the numbers after it are what was taken from it so far, to be counted again while the file is there.
+    """
 
     __tablename__ = "segment"
 
     name: str = Field(primary_key=True)
     position_bytes: int
     torn: int = 0  # slots dropped because their checksum was wrong after their writer had died
+    requests: int = _count(0)
+    billable: int = _count(0)
+    refused: int = _count(0)
+    units: int = _count(0)
+
+
+class Progress(SQLModel, table=True):
+    """How far what goes on in the background has come: `rolled_until` is the day up to which days are rolled."""
+
+    __tablename__ = "progress"
+
+    name: str = Field(primary_key=True)
+    value: int
+
+
+class LedgerEntry(SQLModel, table=True):
+    """One line of everything that changes a bill. Append-only: triggers refuse UPDATE and DELETE.
+
+    By `kind`:
+      usage         what a key used of a service at a price in the cycle, written when it closes: `requests`, `units`
+                    and `size_bytes` are billable ones, `first_day` is the first UTC day of it
+      subscription  a key that owes the base fee or the minimum of a price for the cycle, written when it closes
+      credit        `nanos` (negative) off the cycle's bill, with `reason` and `author`; adjustment: of either sign
+      close         the cycle is closed by the invoice that `facts` tells of: JSON with all that its text needs, names
+                    as they were
+    """
+
+    __tablename__ = "ledger"
+    __table_args__ = (Index("ledger_by_cycle", "cycle_id", "id"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    cycle_id: int = Field(foreign_key="cycle.id")
+    at: int
+    kind: str
+    key_id: int = 0
+    service_id: int = 0
+    price_id: int = 0
+    first_day: int = 0
+    requests: int = Field(default=0, sa_type=BigInteger)
+    units: int = Field(default=0, sa_type=BigInteger)
+    size_bytes: int = Field(default=0, sa_type=BigInteger)
+    nanos: int = Field(default=0, sa_type=BigInteger)
+    reason: str = ""
+    author: str = ""
+    facts: str = Field(default="{}", sa_column=Column(Text, nullable=False))
+
+
+class Invoice(SQLModel, table=True):
+    """A closed cycle's bill, immutable (triggers). `body` is its canonical JSON, `sha256` that of the body's UTF-8.
+
+    Numbers are of the gateway, whose operator issues the invoices, without a gap: INV-000001.
+    """
+
+    __tablename__ = "invoice"
+    __table_args__ = (Index("invoice_by_tenant", "tenant_id", "id"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    number: str = Field(unique=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    cycle_id: int = Field(foreign_key="cycle.id", unique=True)
+    issued_at: int
+    total_nanos: int = _count()
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    sha256: str
+
+
+class InvoiceDay(SQLModel, table=True):
+    """The SHA-256 of one UTC day's usage in a closed cycle, so that an altered rollup is found to the day."""
+
+    __tablename__ = "invoice_day"
+
+    invoice_id: int = Field(foreign_key="invoice.id", primary_key=True)
+    day: int = Field(primary_key=True)
+    sha256: str
+
+
+class Alert(SQLModel, table=True):
+    """What somebody wants to be told of, and where: a webhook, whose deliveries are signed with `secret`.
+
+    `kind` is quota (percent of a key's quota), spend (nanos in a cycle) or refusals (refused requests a minute);
+    `threshold` counts in these. `key_id` null: any key of the tenant, or for spend the tenant as a whole.
+    """
+
+    __tablename__ = "alert"
+    __table_args__ = (Index("alert_by_tenant", "tenant_id", "id"), _AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    tenant_id: int = Field(foreign_key="tenant.id")
+    kind: str
+    key_id: int | None = Field(default=None, foreign_key="key.id")
+    threshold: int = _count()
+    url: str
+    secret: str
+    created_at: int
+    removed_at: int | None = None
+
+
+class AlertEvent(SQLModel, table=True):
+    """Something that an alert has to tell, once for each `occasion` (key and month, cycle, minute), until delivered.
+
+    `public_id` is the `webhook-id`: the same at every attempt, so that a receiver knows a repeated one.
+    """
+
+    __tablename__ = "alert_event"
+    __table_args__ = (
+        Index("alert_event_once", "alert_id", "occasion", unique=True),
+        Index("alert_event_due", "next_at"),
+        _AUTOINCREMENT,
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    public_id: str = Field(unique=True)
+    alert_id: int = Field(foreign_key="alert.id")
+    occasion: str
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: int
+    attempts: int = 0
+    next_at: int | None = None  # null: delivered, or given up
+    delivered_at: int | None = None
+    error: str = ""
 
 
 class Audit(SQLModel, table=True):

@@ -12,17 +12,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from gatewayd.control.tables import Client, Key, Price, Rollup, Route, Service, Tenant
+from gatewayd.control.prices import all_terms
+from gatewayd.control.tables import Client, Key, Rollup, Route, Service, Tenant
 from gatewayd.keys import PREFIX
-from gatewayd.policy import pricing
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.histogram import Histogram
+from gatewayd.policy.money import format_nanos
 
 HOUR_S = 3600
 INTERVALS = {"hour": HOUR_S, "day": 86400}
 NUMBERS = ("requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out")
 
-_rollup, _price = Rollup.__table__, Price.__table__  # type: ignore[attr-defined]
+_rollup = Rollup.__table__  # type: ignore[attr-defined]
 _client, _route = Client.__table__, Route.__table__  # type: ignore[attr-defined]
 _key, _service, _tenant = Key.__table__, Service.__table__, Tenant.__table__  # type: ignore[attr-defined]
 
@@ -65,7 +66,7 @@ class Sums:
 
     def shown(self) -> dict[str, Any]:
         quantiles = {f"p{percent}_ms": _milliseconds(self.latency.quantile(percent / 100)) for percent in (50, 95, 99)}
-        return {**self.numbers, **quantiles, "cost": pricing.format_nanos(self.nanos)}
+        return {**self.numbers, **quantiles, "cost": format_nanos(self.nanos)}
 
 
 Names = dict[int, str]
@@ -155,7 +156,7 @@ def _sum(connection: Connection, question: Question) -> dict[tuple[int, ...], Su
         price_id, *sums = row[len(groups) :]
         for name, number in zip(NUMBERS, sums, strict=True):
             line.numbers[name] += number
-        line.nanos += pricing.cost(sums[NUMBERS.index("billable")], prices.get(price_id, 0))
+        line.nanos += sums[NUMBERS.index("billable")] * prices.get(price_id, 0)
     for row in connection.execute(_within(select(*groups, _rollup.c.latency), question)):
         lines[tuple(row[:-1])].latency.merge_packed(row[-1])
     return lines
@@ -191,7 +192,7 @@ def _items(connection: Connection, question: Question, lines: dict[tuple[int, ..
 
 
 def _prices(connection: Connection) -> dict[int, int]:
-    return {row.id: row.request_nanos for row in connection.execute(select(_price.c.id, _price.c.request_nanos))}
+    return {price_id: terms.request_nanos for price_id, terms in all_terms(connection).items()}
 
 
 def _names(connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Iterable[int]) -> Names:

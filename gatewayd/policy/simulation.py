@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gatewayd.channel import RateConf
-from gatewayd.policy import pricing
 from gatewayd.policy.buckets import month_of
 
 HOUR_S = 3600
@@ -124,5 +123,5 @@ def _outcome_of(hour: Hour, passed: int, request_nanos: int) -> Outcome:
         refused=refused,
         refused_units=missing,
         earned_nanos=hour.nanos,
-        would_earn_nanos=pricing.cost(billable, request_nanos),
+        would_earn_nanos=billable * request_nanos,
     )

@@ -30,6 +30,7 @@ from gatewayd.control.compile import snapshot
 from gatewayd.control.database import HEAD, Database
 from gatewayd.control.tables import Plan, PlanVersion, Price, Service, Target, Tenant
 from gatewayd.errors import StartupError
+from gatewayd.policy.pricing import DEFAULT_TERMS, Terms, decode_terms
 
 
 def shape(connection: sqlite3.Connection) -> dict[str, object]:
@@ -54,7 +55,7 @@ def test_a_new_database_has_the_default_tenant_and_price(database: Database) -> 
     assert tenant is not None
     assert (tenant.slug, tenant.currency, tenant.public_id[:4]) == ("default", "USD", "ten_")
     assert price is not None
-    assert price.request_nanos == 1_000_000
+    assert decode_terms(price.terms) == DEFAULT_TERMS
 
 
 def test_migrations_make_what_the_tables_say(database: Database, tmp_path: Path) -> None:
@@ -88,11 +89,14 @@ def test_what_it_holds_is_for_its_user_alone(database: Database) -> None:
 def test_opening_again_keeps_everything(tmp_path: Path) -> None:
     first = Database.open(tmp_path)
     with first.write() as session:
-        session.add(Price(request_nanos=5))
+        session.add(Price(terms='{"request_nanos":5}'))
     first.close()
     second = Database.open(tmp_path)
     with second.read() as session:
-        assert session.exec(select(Price.request_nanos).order_by(col(Price.id))).all() == [1_000_000, 5]
+        assert session.exec(select(Price.terms).order_by(col(Price.id))).all() == [
+            '{"request_nanos":1000000}',
+            '{"request_nanos":5}',
+        ]
     second.close()
 
 
@@ -184,7 +188,8 @@ def test_what_a_plan_was_before_versions_is_its_first(tmp_path: Path, monkeypatc
     opened = Database.open(tmp_path)
     with opened.read() as session:
         tenant = session.get_one(Tenant, 1)
-        prices = {1: 1_000_000, 5: 12_000_000_000, 6: 0}
+        prices = {1: DEFAULT_TERMS, 5: Terms(request_nanos=12_000_000_000), 6: Terms()}
+        assert {price.id: decode_terms(price.terms) for price in session.exec(select(Price))} == prices
         for plan in session.exec(select(Plan)).all():
             version = session.get_one(PlanVersion, (plan.id, 1))
             assert msgspec.json.decode(version.terms, type=PlanView) == show(plan, tenant, prices[plan.price_id])
@@ -226,7 +231,7 @@ def test_postgresql_gets_statements_of_its_own(capsys: pytest.CaptureFixture[str
 
 def test_a_change_that_raises_changes_nothing(database: Database) -> None:
     with pytest.raises(RuntimeError), database.write() as session:
-        session.add(Price(request_nanos=5))
+        session.add(Price(terms='{"request_nanos":5}'))
         session.flush()
         raise RuntimeError
     with database.read() as session:
@@ -237,14 +242,14 @@ def test_a_change_inside_a_change_is_a_mistake(database: Database) -> None:
     with database.write() as session:
         with pytest.raises(RuntimeError, match="a transaction is open"), database.write():
             pass
-        session.add(Price(request_nanos=5))
+        session.add(Price(terms='{"request_nanos":5}'))
     with database.read() as session:
         assert len(session.exec(select(Price.id)).all()) == 2
 
 
 def test_readers_cannot_write(database: Database) -> None:
     with pytest.raises(OperationalError, match="readonly"), database.read() as session:
-        session.add(Price(request_nanos=5))
+        session.add(Price(terms='{"request_nanos":5}'))
         session.flush()
 
 
@@ -252,7 +257,7 @@ def test_a_reader_sees_one_moment_and_does_not_wait_for_the_writer(database: Dat
     with database.read() as reader:
         assert len(reader.exec(select(Price)).all()) == 1
         with database.write() as writer:
-            writer.add(Price(request_nanos=5))
+            writer.add(Price(terms='{"request_nanos":5}'))
             writer.flush()
             assert len(reader.exec(select(Price.id)).all()) == 1
         assert len(reader.exec(select(Price.id)).all()) == 1
@@ -261,10 +266,10 @@ def test_a_reader_sees_one_moment_and_does_not_wait_for_the_writer(database: Dat
 
 
 def test_look_ups_see_each_commit_at_once(database: Database) -> None:
-    for nanos in range(5, 10):
+    for terms in ('{"request_nanos":5}', '{"request_nanos":6}'):
         with database.write() as session:
-            session.add(Price(request_nanos=nanos))
-        assert database.lookup.execute(select(Price.id).where(Price.request_nanos == nanos)).first() is not None
+            session.add(Price(terms=terms))
+        assert database.lookup.execute(select(Price.id).where(Price.terms == terms)).first() is not None
 
 
 def test_readers_may_come_from_many_threads(database: Database) -> None:
@@ -291,7 +296,7 @@ def test_a_lock_that_somebody_else_holds_is_an_error_and_not_a_hang(database: Da
     other.execute("ROLLBACK")
     other.close()
     with database.write() as session:
-        session.add(Price(request_nanos=5))
+        session.add(Price(terms='{"request_nanos":5}'))
 
 
 def test_it_explains_itself(database: Database) -> None:

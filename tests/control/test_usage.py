@@ -13,6 +13,7 @@ from gatewayd.control.compile import find_key
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import Cycle, Price, Rollup, Route
 from gatewayd.policy.histogram import Histogram
+from gatewayd.policy.pricing import Terms, encode_terms
 from gatewayd.records import ADMITTED, Record
 from tests.control.conftest import Admin
 
@@ -28,7 +29,7 @@ class Ledger:
         self._admin = admin
         with admin.control.database.write() as session:
             session.add(Cycle(tenant_id=1, period="2026-09", starts_at=1_788_220_800, ends_at=1_790_812_800))
-            session.add(Price(request_nanos=1))
+            session.add(Price(terms=encode_terms(Terms(request_nanos=1))))
 
     def add(self, **columns: Any) -> None:
         micros = columns.pop("micros", [])
@@ -280,7 +281,7 @@ def test_a_bill_of_a_month_without_requests_is_empty(admin: Admin) -> None:
 
 def test_an_amount_that_no_64_bits_hold_is_exact(admin: Admin, ledger: Ledger) -> None:
     with admin.control.database.write() as session:
-        session.add(Price(request_nanos=10**15))
+        session.add(Price(terms=encode_terms(Terms(request_nanos=10**15))))
     ledger.add(requests=10**12, billable=10**12, price_id=3)
     assert admin.get("/v1/billing", period="2026-09")["total"] == "1000000000000000000.014000003"
 

@@ -1,68 +1,55 @@
-"""Money: decimal text and integer nanos, exact both ways."""
+"""The arithmetic of charges, by its properties."""
 
 from __future__ import annotations
 
-from decimal import Context, Decimal
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from gatewayd.policy.pricing import NANOS, cost, format_nanos, is_billable, parse_price
-
-prices = st.integers(min_value=0, max_value=1_000_000 * NANOS)
-
-
-@given(prices)
-def test_a_price_survives_being_written_and_read(nanos: int) -> None:
-    assert parse_price(format_nanos(nanos)) == nanos
-
-
-@given(st.integers(min_value=-(10**30), max_value=10**30))
-def test_text_is_the_exact_decimal_without_exponent_or_trailing_zeros(nanos: int) -> None:
-    text = format_nanos(nanos)
-    assert int(Decimal(text).scaleb(9, Context(prec=50))) == nanos
-    assert "e" not in text.lower()
-    assert "." not in text or not text.endswith(("0", "."))
-
-
-@given(prices, st.integers(min_value=0, max_value=10**12), st.integers(min_value=0, max_value=10**12))
-def test_cost_is_the_same_however_requests_are_grouped(nanos: int, some: int, others: int) -> None:
-    assert cost(some + others, nanos) == cost(some, nanos) + cost(others, nanos)
-
-
-@pytest.mark.parametrize(
-    ("text", "nanos"),
-    [("0.001", 1_000_000), ("0", 0), ("12", 12 * NANOS), ("0.100000000000", NANOS // 10), (" 1.5 ", 3 * NANOS // 2)],
+from gatewayd.policy.pricing import (
+    Charge,
+    Subscription,
+    Terms,
+    Tier,
+    Usage,
+    charges,
+    decode_terms,
+    encode_terms,
+    is_billable,
 )
-def test_prices_as_people_write_them(text: str, nanos: int) -> None:
-    assert parse_price(text) == nanos
+from gatewayd.records import UPSTREAM_BROKE
+
+DAY = 86400
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("-1", "negative"),
-        ("0.0000000001", "more than 9 decimals"),
-        ("free", "not a price"),
-        ("1e3", "not a price"),
-        ("1,5", "not a price"),
-        (".5", "not a price"),
-        ("", "not a price"),
-        ("nan", "not a price"),
-        ("٣", "not a price"),
-        ("1000000.000000001", "more than 1000000"),
-        ("9" * 100_000, "more than 1000000"),
-    ],
-)
-def test_what_is_no_price_is_said_to_be_none(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says) as caught:
-        parse_price(text)
-    assert len(str(caught.value)) < 120
+def test_terms_are_one_text() -> None:
+    terms = Terms(mode="graduated", tiers=(Tier(1000, 5), Tier(None, 3)), included=10, base_nanos=7)
+    text = '{"base_nanos":7,"included":10,"mode":"graduated","tiers":[[1000,5],[null,3]]}'
+    assert encode_terms(terms) == text
+    assert decode_terms(text) == terms
+    assert encode_terms(Terms()) == "{}"
 
 
-@pytest.mark.parametrize(
-    ("status", "costs"), [(200, True), (302, True), (101, True), (199, False), (400, False), (503, False)]
-)
-def test_what_succeeded_costs(status: int, costs: bool) -> None:
-    assert is_billable(status) is costs
+def test_a_key_climbs_its_tiers_once_over_services_and_prices() -> None:
+    old = Terms(request_nanos=10, included=100)
+    new = Terms(mode="graduated", tiers=(Tier(150, 5), Tier(None, 3)), included=100, base_nanos=1000)
+    usage = [
+        Usage(1, 7, 2, DAY, 60, 60, 0),
+        Usage(1, 7, 1, 0, 120, 120, 0),
+        Usage(1, 8, 2, 2 * DAY, 200, 200, 0),
+    ]
+    assert charges(usage, [Subscription(1, 2)], {1: old, 2: new}) == [
+        Charge(7, 1, 1, "included", 0, 100, 0, 0),
+        Charge(7, 1, 1, "request", 0, 20, 10, 200),
+        Charge(7, 1, 2, "tier", 1, 60, 5, 300),
+        Charge(8, 1, 2, "tier", 1, 70, 5, 350),
+        Charge(8, 1, 2, "tier", 2, 130, 3, 390),
+        Charge(0, 1, 2, "base", 0, 1, 1000, 1000),
+    ]
+
+
+def test_what_costs() -> None:
+    terms = Terms()
+    assert is_billable(terms, 200, 0, 0)
+    assert is_billable(terms, 101, 0, 0)
+    assert not is_billable(terms, 199, 0, 0)
+    assert not is_billable(terms, 404, 0, 0)
+    assert not is_billable(terms, 200, UPSTREAM_BROKE, 0)
+    assert is_billable(Terms(billable=("5xx",)), 503, 0, 0)
+    assert not is_billable(Terms(billable=("5xx",)), 503, 0, 7)

@@ -15,14 +15,15 @@ from sqlmodel import Session
 
 from gatewayd.channel import RateConf
 from gatewayd.control.admin.inputs import checked
-from gatewayd.control.admin.prices import price_id_of
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import plan_by, service_by
 from gatewayd.control.compile import Overrides
+from gatewayd.control.prices import price_id_of
 from gatewayd.control.tables import Key, Tenant
 from gatewayd.policy.allowing import check_allow, check_network
 from gatewayd.policy.amounts import LARGEST_COUNT, is_month, parse_expiry, parse_quota, parse_rate
-from gatewayd.policy.pricing import parse_price
+from gatewayd.policy.money import parse_price
+from gatewayd.policy.pricing import Terms
 
 # An empty list is refused: in an answer it means "all", and a script that found nothing must not open everything.
 Scope = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1000)]
@@ -100,7 +101,7 @@ def _changed_overrides(session: Session, before: Overrides, wanted: KeyTerms) ->
         changes["in_flight_limit"] = wanted.in_flight_limit
     if wanted.price is not UNSET:
         nanos = None if wanted.price is None else checked("price", parse_price, wanted.price)
-        changes["price_id"] = None if nanos is None else price_id_of(session, nanos)
+        changes["price_id"] = None if nanos is None else price_id_of(session, Terms(request_nanos=nanos))
     return msgspec.structs.replace(before, **changes)
 
 

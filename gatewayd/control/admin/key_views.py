@@ -17,7 +17,8 @@ from gatewayd.control.compile import Overrides
 from gatewayd.control.quotas import quota_of
 from gatewayd.control.tables import Key, KeyGeneration, Plan, Price, Tenant
 from gatewayd.policy.amounts import DEFAULT_RATES, format_time
-from gatewayd.policy.pricing import format_nanos
+from gatewayd.policy.money import format_nanos
+from gatewayd.policy.pricing import decode_terms
 
 Status = Literal["active", "disabled", "expired", "revoked"]
 
@@ -164,7 +165,7 @@ def _show_overrides(session: Session, key: Key) -> dict[str, Any]:
         "rates": None if own.rates is None else show_rates(own.rates),
         "quota": own.quota,
         "in_flight_limit": own.in_flight_limit,
-        "price": None if price is None else format_nanos(price.request_nanos),
+        "price": None if price is None else format_nanos(decode_terms(price.terms).request_nanos),
     }
     return {name: value for name, value in shown.items() if value is not None}
 

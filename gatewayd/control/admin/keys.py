@@ -27,7 +27,7 @@ from gatewayd.control.admin.refs import key_by, plan_by, service_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.policy.buckets import month_of
-from gatewayd.policy.pricing import format_nanos
+from gatewayd.policy.money import format_nanos
 
 
 class NewKey(KeyTerms, kw_only=True):

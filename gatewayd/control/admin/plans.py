@@ -20,7 +20,6 @@ from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import Change, change
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
-from gatewayd.control.admin.prices import price_id_of
 from gatewayd.control.admin.problems import AdminError, conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
 from gatewayd.control.admin.state import control_of
@@ -29,15 +28,16 @@ from gatewayd.control.admin.terms import (
     Rates,
     decode_rates,
     encode_rates,
-    nanos_of,
     show_rates,
     windows_and_quota,
     with_bursts_kept,
 )
+from gatewayd.control.prices import price_id_of, terms_of
 from gatewayd.control.tables import Key, Plan, PlanVersion, Tenant
 from gatewayd.errors import NOT_FOUND
 from gatewayd.policy.amounts import LARGEST_COUNT, format_time, parse_quota
-from gatewayd.policy.pricing import DEFAULT_PRICE_NANOS, format_nanos, parse_price
+from gatewayd.policy.money import format_nanos, parse_price
+from gatewayd.policy.pricing import DEFAULT_PRICE_NANOS, Terms
 
 QuotaMode = Literal["hard", "soft"]
 InFlight = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
@@ -100,7 +100,7 @@ class PlanView(msgspec.Struct):
     created_at: str
 
 
-def show(plan: Plan, tenant: Tenant, request_nanos: int) -> PlanView:
+def show(plan: Plan, tenant: Tenant, price: Terms) -> PlanView:
     return PlanView(
         id=plan.public_id,
         name=plan.name,
@@ -113,7 +113,7 @@ def show(plan: Plan, tenant: Tenant, request_nanos: int) -> PlanView:
         shadow=plan.shadow,
         alerts=msgspec.json.decode(plan.alerts),
         clients_limit=plan.clients_limit,
-        price=format_nanos(request_nanos),
+        price=format_nanos(price.request_nanos),
         created_at=format_time(plan.created_at),
     )
 
@@ -124,7 +124,7 @@ def list_(request: Request) -> Response:
         tenant = tenant_by(session, asked.tenant)
 
         def show_all(plans: Sequence[Plan]) -> list[PlanView]:
-            return [show(plan, tenant, nanos_of(session, plan.price_id)) for plan in plans]
+            return [show(plan, tenant, terms_of(session, plan.price_id)) for plan in plans]
 
         query = select(Plan).where(Plan.tenant_id == tenant.id, col(Plan.removed_at).is_(None))
         return answer(page(session, query, col(Plan.name), asked, show_all))
@@ -137,7 +137,7 @@ def get(request: Request) -> Response:
         tenant = tenant_by(session, asked.tenant)
         plan = plan_by(session, tenant, request.path_params["ref"])
         if asked.version is None:
-            return answer(show(plan, tenant, nanos_of(session, plan.price_id)))
+            return answer(show(plan, tenant, terms_of(session, plan.price_id)))
         version = session.get(PlanVersion, (plan.id, asked.version))
         if version is None:
             raise AdminError(NOT_FOUND, f"plan {plan.name!r} has no version {asked.version}")
@@ -167,6 +167,7 @@ async def add(request: Request) -> Response:
     name = checked("name", _check_name, new.name)
     rates, quota = windows_and_quota(new.rates, new.burst, new.quota)
     nanos = DEFAULT_PRICE_NANOS if new.price is None else checked("price", parse_price, new.price)
+    price = Terms(request_nanos=nanos)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         _refuse_taken(made.session, tenant, name)
@@ -182,11 +183,11 @@ async def add(request: Request) -> Response:
             shadow=new.shadow,
             alerts=_alerts(new.alerts),
             clients_limit=new.clients_limit,
-            price_id=price_id_of(made.session, nanos),
+            price_id=price_id_of(made.session, price),
             version=1,
             created_at=made.at,
         )
-        shown = show(plan, tenant, nanos)
+        shown = show(plan, tenant, price)
         _keep_version(made, plan, shown)
         made.note("plan.add", tenant.slug, plan.public_id, after=shown)
     return created(shown)
@@ -199,13 +200,13 @@ async def set_(request: Request) -> Response:
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         plan = plan_by(made.session, tenant, request.path_params["ref"])
-        before = show(plan, tenant, nanos_of(made.session, plan.price_id))
+        before = show(plan, tenant, terms_of(made.session, plan.price_id))
         if wanted.name is not UNSET and wanted.name != plan.name:
             _refuse_taken(made.session, tenant, checked("name", _check_name, wanted.name))
             plan.name = wanted.name
-        nanos = change_terms(plan, wanted, nanos_of(made.session, plan.price_id))
-        plan.price_id = price_id_of(made.session, nanos)
-        shown = show(plan, tenant, nanos)
+        price = change_terms(plan, wanted, terms_of(made.session, plan.price_id))
+        plan.price_id = price_id_of(made.session, price)
+        shown = show(plan, tenant, price)
         if shown == before:
             return answer(before)
         plan.version = shown.version = before.version + 1
@@ -221,15 +222,15 @@ async def remove(request: Request) -> Response:
         tenant = tenant_by(made.session, asked.tenant)
         plan = plan_by(made.session, tenant, request.path_params["ref"])
         _refuse_in_use(made.session, tenant, plan)
-        before = show(plan, tenant, nanos_of(made.session, plan.price_id))
+        before = show(plan, tenant, terms_of(made.session, plan.price_id))
         plan.removed_at = made.at
         made.session.add(plan)
         made.note("plan.remove", tenant.slug, plan.public_id, before)
     return answer(before)
 
 
-def change_terms(plan: Plan, wanted: ChangedTerms, nanos: int) -> int:
-    """Change the row as asked; its price in nanos, which was `nanos`."""
+def change_terms(plan: Plan, wanted: ChangedTerms, price: Terms) -> Terms:
+    """Change the row as asked; its price, which was `price`."""
     _change_limits(plan, wanted)
     if wanted.quota_mode is not UNSET:
         plan.quota_soft = wanted.quota_mode == "soft"
@@ -241,7 +242,9 @@ def change_terms(plan: Plan, wanted: ChangedTerms, nanos: int) -> int:
         plan.alerts = _alerts(wanted.alerts)
     if wanted.clients_limit is not UNSET:
         plan.clients_limit = wanted.clients_limit
-    return nanos if wanted.price is UNSET else checked("price", parse_price, wanted.price)
+    if wanted.price is UNSET:
+        return price
+    return msgspec.structs.replace(price, request_nanos=checked("price", parse_price, wanted.price))
 
 
 def _change_limits(plan: Plan, wanted: ChangedTerms) -> None:

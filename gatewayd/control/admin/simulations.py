@@ -19,11 +19,12 @@ from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_que
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import key_by, plan_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
-from gatewayd.control.admin.terms import decode_rates, nanos_of, show_rates
+from gatewayd.control.admin.terms import decode_rates, show_rates
+from gatewayd.control.prices import terms_of
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.control.usage import Question
 from gatewayd.policy.amounts import format_time, parse_time
-from gatewayd.policy.pricing import format_nanos
+from gatewayd.policy.money import format_nanos
 from gatewayd.policy.simulation import Terms
 
 _DEFAULT_RANGE_S = 30 * 86400
@@ -60,7 +61,7 @@ def _answer(control: ControlState, tenant_ref: str, ref: str, wanted: Wanted, ho
         plan = plan_by(session, tenant, ref)
         base = plan if wanted.like is None else plan_by(session, tenant, wanted.like)
         tried = Plan(**base.model_dump())  # never added to the session
-        nanos = plans.change_terms(tried, wanted, nanos_of(session, base.price_id))
+        nanos = plans.change_terms(tried, wanted, terms_of(session, base.price_id)).request_nanos
         trial = simulation.Trial(
             since=hours.starts_at,
             until=hours.ends_at,

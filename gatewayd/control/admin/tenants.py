@@ -28,7 +28,7 @@ from gatewayd.control.tables import Client, Cycle, Key, Plan, Route, Service, Te
 from gatewayd.policy.addresses import check_slug
 from gatewayd.policy.allowing import check_allow
 from gatewayd.policy.amounts import format_time
-from gatewayd.policy.pricing import format_nanos
+from gatewayd.policy.money import format_nanos
 
 Allow = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
 

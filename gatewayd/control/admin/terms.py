@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from sqlmodel import Session
 
 from gatewayd.channel import RateConf
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
-from gatewayd.control.tables import Price
 from gatewayd.policy.amounts import LARGEST_COUNT, is_month, parse_quota, parse_rate
 
 Rates = Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
@@ -60,9 +58,3 @@ def with_bursts_kept(rates: tuple[RateConf, ...], before: tuple[RateConf, ...]) 
     """A window that stays keeps the burst that was set for it; one that had the limit for its burst still does."""
     bursts = {rate.window_s: rate.burst for rate in before if rate.burst != rate.limit}
     return tuple(msgspec.structs.replace(rate, burst=bursts.get(rate.window_s, rate.burst)) for rate in rates)
-
-
-def nanos_of(session: Session, price_id: int) -> int:
-    price = session.get(Price, price_id)
-    assert price is not None
-    return price.request_nanos
