@@ -40,10 +40,13 @@ def send_boot(connection: socket.socket, boot: Boot) -> None:
 
 
 def receive_boot() -> tuple[Boot, socket.socket]:
-    """In the child: what to be, and the connection to the supervisor."""
+    """In the child: what to be, and the connection to the supervisor. Exits when that is gone before it has said it."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     with connection.makefile("rb") as stream:
-        (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
+        prefix = stream.read(_LENGTH.size)
+        if len(prefix) < _LENGTH.size:
+            sys.exit(0)
+        (length,) = _LENGTH.unpack(prefix)
         boot = msgspec.json.decode(stream.read(length), type=Boot)
     return boot, connection
 

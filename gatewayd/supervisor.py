@@ -124,11 +124,16 @@ class Supervisor:
         return 0
 
     async def _start_all(self, control: Child, workers: list[Child]) -> bool:
-        """Control first, since workers wait for its word. False when told to stop meanwhile."""
+        """Control first, since workers wait for its word. False when told to stop meanwhile.
+
+        Importing is most of a start, so all do it at once. A worker opens its journal when it gets its boot, and does
+        not get it before control is ready: where control cannot start, no worker has touched anything.
+        """
 
         async def start() -> None:
-            await self._start(control)
-            await asyncio.gather(*(self._start(worker) for worker in workers))
+            await asyncio.gather(*(self._spawn(child) for child in (control, *workers)))
+            await self._make_ready(control)
+            await asyncio.gather(*(self._make_ready(worker) for worker in workers))
 
         starting, stopping = asyncio.create_task(start()), asyncio.create_task(self._stopping.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +150,12 @@ class Supervisor:
 
     async def _start(self, child: Child) -> None:
         """Start the process and wait until it says that it is ready."""
+        await self._spawn(child)
+        await self._make_ready(child)
+
+    @staticmethod
+    async def _spawn(child: Child) -> None:
+        """Start the process, which imports what it needs and waits for its boot."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
@@ -159,6 +170,13 @@ class Supervisor:
         if child.connection is not None:
             child.connection.close()
         child.connection = ours
+
+    @staticmethod
+    async def _make_ready(child: Child) -> None:
+        """Send the boot and wait until the process says that it is ready."""
+        process, ours = child.process, child.connection
+        assert process is not None
+        assert ours is not None
         try:
             send_boot(ours, child.boot)
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -166,10 +184,10 @@ class Supervisor:
         except OSError:
             ready = b""
         except TimeoutError:
-            child.process.kill()
+            process.kill()
             raise StartupError(f"{child.name} did not become ready within {START_TIMEOUT_S:.0f} s") from None
         if ready != READY:
-            status = await child.process.wait()
+            status = await process.wait()
             if status == CANNOT_START:
                 raise RefusedError(f"{child.name} cannot start")
             raise StartupError(f"{child.name} ended while starting (exit status {status})")

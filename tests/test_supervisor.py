@@ -62,3 +62,14 @@ def test_the_ready_line_is_one_write() -> None:
             check=True,
         )
         assert ours.recv(100) == b"ready\n"
+
+
+@pytest.mark.parametrize("module", ["gatewayd.proxy", "gatewayd.control.main"])
+def test_a_child_whose_supervisor_dies_before_it_says_anything_ends_quietly(module: str) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        argv = [sys.executable, "-m", module, str(theirs.fileno())]
+        child = subprocess.Popen(argv, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)
+    ours.close()
+    assert child.communicate(timeout=30)[1] == b""
+    assert child.returncode == 0

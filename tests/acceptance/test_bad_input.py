@@ -97,12 +97,13 @@ def test_a_database_from_a_newer_version(new_house: NewHouse) -> None:
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    before = database.read_bytes()
+    before, segments = database.read_bytes(), sorted(house.state_dir.glob("journal/*"))
     run = gatewayd(*in_folder(house.folder))
     assert_one_line(run, str(database), "newer", "9999")
     assert database.read_bytes() == before
     assert not house.socket.exists()
     assert not list(house.state_dir.glob("*.sock"))
+    assert sorted(house.state_dir.glob("journal/*")) == segments  # no worker was told to begin one
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
-"""Opening, migrating, sharing. To add a migration: write versions/000N_*.py and raise HEAD; these say what else."""
+"""Opening, migrating, sharing. To add a migration: write versions/000N_*.py and raise HEAD; these say what else,
+and one of them writes newest.sql."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import alembic.command
 import msgspec
@@ -31,6 +32,12 @@ from gatewayd.control.database import HEAD, Database
 from gatewayd.control.tables import Plan, PlanVersion, Price, Service, Target, Tenant
 from gatewayd.errors import StartupError
 from gatewayd.policy.pricing import DEFAULT_TERMS, Terms, decode_terms
+
+MIGRATIONS = str(Path(module.__file__).parent / "migrations")
+NEWEST = Path(MIGRATIONS) / "newest.sql"
+TOLD = (
+    "-- What all migrations make of an empty database. Written by tests/control/test_database.py, which says how.\n\n"
+)
 
 
 def shape(connection: sqlite3.Connection) -> dict[str, object]:
@@ -68,9 +75,63 @@ def test_migrations_make_what_the_tables_say(database: Database, tmp_path: Path)
 
 
 def test_head_is_the_newest_migration() -> None:
+    assert ScriptDirectory(MIGRATIONS).get_current_head() == HEAD
+
+
+def migrate(path: Path, revision: str) -> None:
+    """From whatever it is, or from nothing, by alembic alone."""
     config = Config()
-    config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+    config.set_main_option("script_location", MIGRATIONS)
+    engine = module._engine(path, 5000, begin="BEGIN IMMEDIATE", pooled=False)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, revision)
+    engine.dispose()
+
+
+def written(path: Path) -> str:
+    """A new database as statements, in which what differs from one to the next is a parameter."""
+    with closing(sqlite3.connect(path)) as database:
+        order = "ORDER BY type = 'trigger', type = 'index', name"  # what is made on a table comes after it
+        query = f"SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' {order}"
+        statements = [sql for (sql,) in database.execute(query)]
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in sorted(set(tables) - {"sqlite_sequence"}):
+            rows = database.execute(f'SELECT * FROM "{table}"')
+            columns = [column[0] for column in rows.description]
+            for row in rows:
+                quoted = [database.execute("SELECT quote(?)", (value,)).fetchone()[0] for value in row]
+                values = ", ".join(map(as_parameter, columns, quoted))
+                statements.append(f'INSERT INTO "{table}" ({", ".join(columns)}) VALUES ({values})')
+    return "".join(f"{statement};\n" for statement in statements)
+
+
+def as_parameter(column: str, value: str) -> str:
+    if column == "public_id":
+        return f"{value[:5]}' || :public_id"
+    return ":now" if column.endswith("_at") and value != "NULL" else value
+
+
+def test_a_new_database_is_what_the_migrations_make(tmp_path: Path) -> None:
+    """`GOLDEN_UPDATE=1 pytest tests/control/test_database.py` writes newest.sql anew."""
+    migrate(tmp_path / "migrated.db", "head")
+    migrated = written(tmp_path / "migrated.db")
+    if os.environ.get("GOLDEN_UPDATE"):
+        NEWEST.write_text(TOLD + migrated)
+    Database.open(tmp_path).close()
+    assert written(tmp_path / "gatewayd.db") == migrated
+    assert NEWEST.read_text() == TOLD + migrated
+
+
+def test_new_databases_differ_in_what_they_are_called(database: Database, tmp_path: Path) -> None:
+    other = Database.open(tmp_path / "other")
+    now = time.time_ns() // 1_000_000_000
+    with other.read() as session, database.read() as ours:
+        tenant, mine = session.get_one(Tenant, 1), ours.get_one(Tenant, 1)
+    assert tenant.public_id != mine.public_id
+    assert len(tenant.public_id) == len("ten_") + 8
+    assert 0 <= now - tenant.created_at < 60
+    other.close()
 
 
 def test_a_database_at_head_is_opened_without_alembic(database: Database) -> None:
@@ -136,28 +197,33 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert "--state-dir" in said
 
 
-def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("half-way")
 
+    path = tmp_path / "gatewayd.db"
+    migrate(path, "0001")
+    before = written(path)
     with monkeypatch.context() as patched:
         patched.setattr("alembic.op.bulk_insert", fail)
         patched.setattr("alembic.op.execute", fail)
         with pytest.raises(RuntimeError, match="half-way"):
             Database.open(tmp_path)
-    with sqlite3.connect(tmp_path / "gatewayd.db") as left:
-        assert left.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-    left.close()
+    assert written(path) == before
     Database.open(tmp_path).close()
 
 
-def test_a_database_of_the_first_schema_comes_along_with_all_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_database_that_fails_half_way_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(module, "HEAD", "0001")
-        patched.setattr("alembic.command.upgrade", partial(_upgrade_to, "0001", alembic.command.upgrade))
-        module.migrate(module._create(tmp_path))
+        patched.setattr(module, "_NEWEST", tmp_path / "broken.sql")
+        (tmp_path / "broken.sql").write_text(NEWEST.read_text() + "CREATE TABLE tenant (id);\n")
+        assert "table tenant already exists" in refusal(tmp_path)
+    assert written(tmp_path / "gatewayd.db") == ""
+    Database.open(tmp_path).close()
+
+
+def test_a_database_of_the_first_schema_comes_along_with_all_its_rows(tmp_path: Path) -> None:
+    migrate(tmp_path / "gatewayd.db", "0001")
     with closing(sqlite3.connect(tmp_path / "gatewayd.db")) as old, old:
         old.executescript(_OLD_ROWS)
     opened = Database.open(tmp_path)
@@ -178,11 +244,8 @@ def test_a_database_of_the_first_schema_comes_along_with_all_its_rows(
     opened.close()
 
 
-def test_what_a_plan_was_before_versions_is_its_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "HEAD", "0002")
-        patched.setattr("alembic.command.upgrade", partial(_upgrade_to, "0002", alembic.command.upgrade))
-        module.migrate(module._create(tmp_path))
+def test_what_a_plan_was_before_versions_is_its_first(tmp_path: Path) -> None:
+    migrate(tmp_path / "gatewayd.db", "0002")
     with closing(sqlite3.connect(tmp_path / "gatewayd.db")) as old, old:
         old.executescript(_OLD_PLANS)
     opened = Database.open(tmp_path)
@@ -196,10 +259,6 @@ def test_what_a_plan_was_before_versions_is_its_first(tmp_path: Path, monkeypatc
             assert (plan.version, version.created_at) == (1, plan.created_at)
         assert len(session.exec(select(PlanVersion.version)).all()) == 3
     opened.close()
-
-
-def _upgrade_to(revision: str, upgrade: Any, config: Config, _: str) -> None:
-    upgrade(config, revision)
 
 
 _OLD_ROWS = """
@@ -220,7 +279,7 @@ _OLD_PLANS = """
 
 
 def test_postgresql_gets_statements_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    migration = ScriptDirectory(str(Path(module.__file__).parent / "migrations")).get_revision("0002").module
+    migration = ScriptDirectory(MIGRATIONS).get_revision("0002").module
     context = MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True})
     with Operations.context(context):
         migration.upgrade()

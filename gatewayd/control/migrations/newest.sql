@@ -1,0 +1,223 @@
+-- What all migrations make of an empty database. Written by tests/control/test_database.py, which says how.
+
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+CREATE TABLE audit (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	at INTEGER NOT NULL, 
+	actor VARCHAR NOT NULL, 
+	action VARCHAR NOT NULL, 
+	tenant VARCHAR NOT NULL, 
+	subject VARCHAR NOT NULL, 
+	"before" TEXT, 
+	"after" TEXT
+);
+CREATE TABLE client (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	tenant_id INTEGER NOT NULL, 
+	key_id INTEGER, 
+	name VARCHAR NOT NULL, 
+	rates VARCHAR, 
+	created_at INTEGER NOT NULL, 
+	removed_at INTEGER, 
+	UNIQUE (public_id), 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	FOREIGN KEY(key_id) REFERENCES "key" (id)
+);
+CREATE TABLE cycle (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	tenant_id INTEGER NOT NULL, 
+	period VARCHAR NOT NULL, 
+	starts_at INTEGER NOT NULL, 
+	ends_at INTEGER NOT NULL, 
+	closed_at INTEGER, 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id)
+);
+CREATE TABLE "key" (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	digest BLOB NOT NULL, 
+	tenant_id INTEGER NOT NULL, 
+	name VARCHAR NOT NULL, 
+	service_ids VARCHAR, 
+	plan_id INTEGER, 
+	created_at INTEGER NOT NULL, 
+	expires_at INTEGER, 
+	revoked_at INTEGER, disabled_at INTEGER, generation INTEGER DEFAULT 1 NOT NULL, generation_at INTEGER, first_used_at INTEGER, last_used_at INTEGER, allow VARCHAR DEFAULT '[]' NOT NULL, networks VARCHAR DEFAULT '[]' NOT NULL, overrides VARCHAR DEFAULT '{}' NOT NULL, labels VARCHAR DEFAULT '{}' NOT NULL, imported BOOLEAN DEFAULT FALSE NOT NULL, 
+	FOREIGN KEY(plan_id) REFERENCES "plan" (id), 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	UNIQUE (digest), 
+	UNIQUE (public_id)
+);
+CREATE TABLE key_generation (
+	key_id INTEGER NOT NULL, 
+	number INTEGER NOT NULL, 
+	digest BLOB NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	until INTEGER, 
+	last_used_at INTEGER, 
+	ended_at INTEGER, 
+	retire_after_s INTEGER, 
+	PRIMARY KEY (key_id, number), 
+	UNIQUE (digest), 
+	FOREIGN KEY(key_id) REFERENCES "key" (id)
+);
+CREATE TABLE "plan" (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	tenant_id INTEGER NOT NULL, 
+	name VARCHAR NOT NULL, 
+	rates VARCHAR NOT NULL, 
+	quota BIGINT, 
+	price_id INTEGER NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	removed_at INTEGER, version INTEGER DEFAULT 1 NOT NULL, in_flight_limit INTEGER, quota_soft BOOLEAN DEFAULT FALSE NOT NULL, shadow BOOLEAN DEFAULT FALSE NOT NULL, clients_limit INTEGER DEFAULT 0 NOT NULL, alerts VARCHAR DEFAULT '[]' NOT NULL, 
+	FOREIGN KEY(price_id) REFERENCES price (id), 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	UNIQUE (public_id)
+);
+CREATE TABLE plan_version (
+	plan_id INTEGER NOT NULL, 
+	version INTEGER NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	terms TEXT NOT NULL, 
+	PRIMARY KEY (plan_id, version), 
+	FOREIGN KEY(plan_id) REFERENCES "plan" (id)
+);
+CREATE TABLE price (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	request_nanos BIGINT NOT NULL, 
+	UNIQUE (request_nanos)
+);
+CREATE TABLE quota_alert (
+	key_id INTEGER NOT NULL, 
+	month INTEGER NOT NULL, 
+	percent INTEGER NOT NULL, 
+	at INTEGER NOT NULL, 
+	PRIMARY KEY (key_id, month, percent), 
+	FOREIGN KEY(key_id) REFERENCES "key" (id)
+);
+CREATE TABLE quota_grant (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	key_id INTEGER NOT NULL, 
+	month INTEGER NOT NULL, 
+	units BIGINT NOT NULL, 
+	is_reset BOOLEAN NOT NULL, 
+	until INTEGER, 
+	created_at INTEGER NOT NULL, 
+	reason VARCHAR NOT NULL, 
+	UNIQUE (public_id), 
+	FOREIGN KEY(key_id) REFERENCES "key" (id)
+);
+CREATE TABLE rollup (
+	tenant_id INTEGER NOT NULL, 
+	hour INTEGER NOT NULL, 
+	cycle_id INTEGER NOT NULL, 
+	service_id INTEGER NOT NULL, 
+	route_id INTEGER NOT NULL, 
+	key_id INTEGER NOT NULL, 
+	client_id INTEGER NOT NULL, 
+	price_id INTEGER NOT NULL, 
+	status_class INTEGER NOT NULL, 
+	requests BIGINT NOT NULL, 
+	billable BIGINT NOT NULL, 
+	errors BIGINT NOT NULL, 
+	refused BIGINT NOT NULL, 
+	units BIGINT NOT NULL, 
+	bytes_in BIGINT NOT NULL, 
+	bytes_out BIGINT NOT NULL, 
+	latency BLOB NOT NULL, 
+	PRIMARY KEY (tenant_id, hour, cycle_id, service_id, route_id, key_id, client_id, price_id, status_class), 
+	FOREIGN KEY(cycle_id) REFERENCES cycle (id)
+)
+ WITHOUT ROWID
+
+;
+CREATE TABLE route (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	tenant_id INTEGER NOT NULL, 
+	service_id INTEGER, 
+	name VARCHAR NOT NULL, 
+	host VARCHAR, 
+	path VARCHAR NOT NULL, 
+	exact BOOLEAN NOT NULL, 
+	methods VARCHAR, 
+	prefix VARCHAR NOT NULL, 
+	auth VARCHAR, 
+	rates VARCHAR NOT NULL, 
+	weight INTEGER NOT NULL, 
+	timeout_s FLOAT, 
+	first_byte_timeout_s FLOAT, 
+	body_limit_bytes BIGINT, 
+	networks VARCHAR NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	removed_at INTEGER, 
+	UNIQUE (public_id), 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	FOREIGN KEY(service_id) REFERENCES service (id)
+);
+CREATE TABLE segment (
+	name VARCHAR NOT NULL, 
+	position_bytes INTEGER NOT NULL, 
+	torn INTEGER NOT NULL, 
+	PRIMARY KEY (name)
+);
+CREATE TABLE service (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	tenant_id INTEGER NOT NULL, 
+	slug VARCHAR NOT NULL, 
+	auth VARCHAR NOT NULL, 
+	paths VARCHAR NOT NULL, 
+	preserve_host BOOLEAN NOT NULL, 
+	connect_timeout_s FLOAT NOT NULL, 
+	body_limit_bytes BIGINT, 
+	key_header VARCHAR NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	removed_at INTEGER, timeout_s FLOAT, first_byte_timeout_s FLOAT DEFAULT (30.0) NOT NULL, idle_timeout_s FLOAT DEFAULT (300.0) NOT NULL, tunnel_lifetime_s FLOAT, in_flight_limit INTEGER, tls_verify BOOLEAN DEFAULT TRUE NOT NULL, tls_server_name VARCHAR, tls_ca_file VARCHAR, tls_cert_file VARCHAR, tls_key_file VARCHAR, balance VARCHAR DEFAULT 'round-robin' NOT NULL, hash_on VARCHAR DEFAULT 'address' NOT NULL, health VARCHAR DEFAULT '{}' NOT NULL, breaker VARCHAR DEFAULT '{}' NOT NULL, header_rules VARCHAR DEFAULT '[]' NOT NULL, 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	UNIQUE (public_id)
+);
+CREATE TABLE target (
+	id INTEGER NOT NULL, 
+	service_id INTEGER NOT NULL, 
+	position INTEGER NOT NULL, 
+	url VARCHAR NOT NULL, 
+	weight INTEGER NOT NULL, drained BOOLEAN DEFAULT FALSE NOT NULL, 
+	PRIMARY KEY (id), 
+	FOREIGN KEY(service_id) REFERENCES service (id)
+);
+CREATE TABLE tenant (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	slug VARCHAR NOT NULL, 
+	name VARCHAR NOT NULL, 
+	currency VARCHAR NOT NULL, 
+	suspended BOOLEAN NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	removed_at INTEGER, contact VARCHAR DEFAULT '' NOT NULL, time_zone VARCHAR DEFAULT 'UTC' NOT NULL, default_plan_id INTEGER, rates VARCHAR DEFAULT '[]' NOT NULL, allow VARCHAR DEFAULT '[]' NOT NULL, imported_keys BOOLEAN DEFAULT FALSE NOT NULL, 
+	UNIQUE (public_id)
+);
+CREATE INDEX client_by_name ON client (tenant_id, name, key_id);
+CREATE UNIQUE INDEX cycle_period ON cycle (tenant_id, period);
+CREATE INDEX ix_client_key_id ON client (key_id);
+CREATE INDEX ix_key_plan_id ON "key" (plan_id);
+CREATE INDEX ix_route_service_id ON route (service_id);
+CREATE INDEX ix_target_service_id ON target (service_id);
+CREATE INDEX key_by_name ON "key" (tenant_id, name);
+CREATE INDEX key_by_tenant ON "key" (tenant_id, id);
+CREATE UNIQUE INDEX plan_name_live ON "plan" (tenant_id, name) WHERE removed_at IS NULL;
+CREATE INDEX quota_grant_by_key ON quota_grant (key_id, month);
+CREATE INDEX rollup_by_cycle ON rollup (cycle_id);
+CREATE INDEX rollup_by_key ON rollup (key_id, hour);
+CREATE INDEX route_by_tenant ON route (tenant_id, id);
+CREATE UNIQUE INDEX service_slug_live ON service (tenant_id, slug) WHERE removed_at IS NULL;
+CREATE UNIQUE INDEX tenant_slug_live ON tenant (slug) WHERE removed_at IS NULL;
+INSERT INTO "alembic_version" (version_num) VALUES ('0003');
+INSERT INTO "price" (id, request_nanos) VALUES (1, 1000000);
+INSERT INTO "tenant" (id, public_id, slug, name, currency, suspended, created_at, removed_at, contact, time_zone, default_plan_id, rates, allow, imported_keys) VALUES (1, 'ten_' || :public_id, 'default', '', 'USD', 0, :now, NULL, '', 'UTC', NULL, '[]', '[]', 0);
