@@ -4,6 +4,35 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
+CREATE TABLE alert (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	tenant_id INTEGER NOT NULL, 
+	kind VARCHAR NOT NULL, 
+	key_id INTEGER, 
+	threshold BIGINT NOT NULL, 
+	url VARCHAR NOT NULL, 
+	secret VARCHAR NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	removed_at INTEGER, 
+	UNIQUE (public_id), 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	FOREIGN KEY(key_id) REFERENCES "key" (id)
+);
+CREATE TABLE alert_event (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	alert_id INTEGER NOT NULL, 
+	occasion VARCHAR NOT NULL, 
+	body TEXT NOT NULL, 
+	created_at INTEGER NOT NULL, 
+	attempts INTEGER NOT NULL, 
+	next_at INTEGER, 
+	delivered_at INTEGER, 
+	error VARCHAR NOT NULL, 
+	UNIQUE (public_id), 
+	FOREIGN KEY(alert_id) REFERENCES alert (id)
+);
 CREATE TABLE audit (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	at INTEGER NOT NULL, 
@@ -36,6 +65,27 @@ CREATE TABLE cycle (
 	closed_at INTEGER, 
 	FOREIGN KEY(tenant_id) REFERENCES tenant (id)
 );
+CREATE TABLE invoice (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	number VARCHAR NOT NULL, 
+	tenant_id INTEGER NOT NULL, 
+	cycle_id INTEGER NOT NULL, 
+	issued_at INTEGER NOT NULL, 
+	total_nanos BIGINT NOT NULL, 
+	body TEXT NOT NULL, 
+	sha256 VARCHAR NOT NULL, 
+	UNIQUE (number), 
+	UNIQUE (cycle_id), 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	FOREIGN KEY(cycle_id) REFERENCES cycle (id)
+);
+CREATE TABLE invoice_day (
+	invoice_id INTEGER NOT NULL, 
+	day INTEGER NOT NULL, 
+	sha256 VARCHAR NOT NULL, 
+	PRIMARY KEY (invoice_id, day), 
+	FOREIGN KEY(invoice_id) REFERENCES invoice (id)
+);
 CREATE TABLE "key" (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	public_id VARCHAR NOT NULL, 
@@ -65,6 +115,26 @@ CREATE TABLE key_generation (
 	UNIQUE (digest), 
 	FOREIGN KEY(key_id) REFERENCES "key" (id)
 );
+CREATE TABLE ledger (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	tenant_id INTEGER NOT NULL, 
+	cycle_id INTEGER NOT NULL, 
+	at INTEGER NOT NULL, 
+	kind VARCHAR NOT NULL, 
+	key_id INTEGER NOT NULL, 
+	service_id INTEGER NOT NULL, 
+	price_id INTEGER NOT NULL, 
+	first_day INTEGER NOT NULL, 
+	requests BIGINT NOT NULL, 
+	units BIGINT NOT NULL, 
+	size_bytes BIGINT NOT NULL, 
+	nanos BIGINT NOT NULL, 
+	reason VARCHAR NOT NULL, 
+	author VARCHAR NOT NULL, 
+	facts TEXT NOT NULL, 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
+	FOREIGN KEY(cycle_id) REFERENCES cycle (id)
+);
 CREATE TABLE "plan" (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	public_id VARCHAR NOT NULL, 
@@ -87,10 +157,15 @@ CREATE TABLE plan_version (
 	PRIMARY KEY (plan_id, version), 
 	FOREIGN KEY(plan_id) REFERENCES "plan" (id)
 );
-CREATE TABLE price (
+CREATE TABLE "price" (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
-	request_nanos BIGINT NOT NULL, 
-	UNIQUE (request_nanos)
+	terms TEXT NOT NULL, 
+	UNIQUE (terms)
+);
+CREATE TABLE progress (
+	name VARCHAR NOT NULL, 
+	value INTEGER NOT NULL, 
+	PRIMARY KEY (name)
 );
 CREATE TABLE quota_alert (
 	key_id INTEGER NOT NULL, 
@@ -130,8 +205,34 @@ CREATE TABLE rollup (
 	units BIGINT NOT NULL, 
 	bytes_in BIGINT NOT NULL, 
 	bytes_out BIGINT NOT NULL, 
-	latency BLOB NOT NULL, 
+	latency BLOB NOT NULL, billable_units BIGINT DEFAULT 0 NOT NULL, billable_bytes BIGINT DEFAULT 0 NOT NULL, 
 	PRIMARY KEY (tenant_id, hour, cycle_id, service_id, route_id, key_id, client_id, price_id, status_class), 
+	FOREIGN KEY(cycle_id) REFERENCES cycle (id)
+)
+ WITHOUT ROWID
+
+;
+CREATE TABLE rollup_day (
+	tenant_id INTEGER NOT NULL, 
+	day INTEGER NOT NULL, 
+	cycle_id INTEGER NOT NULL, 
+	service_id INTEGER NOT NULL, 
+	route_id INTEGER NOT NULL, 
+	key_id INTEGER NOT NULL, 
+	client_id INTEGER NOT NULL, 
+	price_id INTEGER NOT NULL, 
+	status_class INTEGER NOT NULL, 
+	requests BIGINT NOT NULL, 
+	billable BIGINT NOT NULL, 
+	errors BIGINT NOT NULL, 
+	refused BIGINT NOT NULL, 
+	units BIGINT NOT NULL, 
+	bytes_in BIGINT NOT NULL, 
+	bytes_out BIGINT NOT NULL, 
+	latency BLOB NOT NULL, 
+	billable_units BIGINT DEFAULT 0 NOT NULL, 
+	billable_bytes BIGINT DEFAULT 0 NOT NULL, 
+	PRIMARY KEY (tenant_id, day, cycle_id, service_id, route_id, key_id, client_id, price_id, status_class), 
 	FOREIGN KEY(cycle_id) REFERENCES cycle (id)
 )
  WITHOUT ROWID
@@ -164,7 +265,7 @@ CREATE TABLE route (
 CREATE TABLE segment (
 	name VARCHAR NOT NULL, 
 	position_bytes INTEGER NOT NULL, 
-	torn INTEGER NOT NULL, 
+	torn INTEGER NOT NULL, requests BIGINT DEFAULT 0 NOT NULL, billable BIGINT DEFAULT 0 NOT NULL, refused BIGINT DEFAULT 0 NOT NULL, units BIGINT DEFAULT 0 NOT NULL, 
 	PRIMARY KEY (name)
 );
 CREATE TABLE service (
@@ -183,6 +284,21 @@ CREATE TABLE service (
 	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
 	UNIQUE (public_id)
 );
+CREATE TABLE tally (
+	cycle_id INTEGER NOT NULL, 
+	day INTEGER NOT NULL, 
+	requests BIGINT NOT NULL, 
+	billable BIGINT NOT NULL, 
+	refused BIGINT NOT NULL, 
+	units BIGINT NOT NULL, 
+	bytes_in BIGINT NOT NULL, 
+	bytes_out BIGINT NOT NULL, 
+	PRIMARY KEY (cycle_id, day), 
+	FOREIGN KEY(cycle_id) REFERENCES cycle (id)
+)
+ WITHOUT ROWID
+
+;
 CREATE TABLE target (
 	id INTEGER NOT NULL, 
 	service_id INTEGER NOT NULL, 
@@ -203,21 +319,35 @@ CREATE TABLE tenant (
 	removed_at INTEGER, contact VARCHAR DEFAULT '' NOT NULL, time_zone VARCHAR DEFAULT 'UTC' NOT NULL, default_plan_id INTEGER, rates VARCHAR DEFAULT '[]' NOT NULL, allow VARCHAR DEFAULT '[]' NOT NULL, imported_keys BOOLEAN DEFAULT FALSE NOT NULL, 
 	UNIQUE (public_id)
 );
+CREATE INDEX alert_by_tenant ON alert (tenant_id, id);
+CREATE INDEX alert_event_due ON alert_event (next_at);
+CREATE UNIQUE INDEX alert_event_once ON alert_event (alert_id, occasion);
 CREATE INDEX client_by_name ON client (tenant_id, name, key_id);
 CREATE UNIQUE INDEX cycle_period ON cycle (tenant_id, period);
+CREATE INDEX invoice_by_tenant ON invoice (tenant_id, id);
 CREATE INDEX ix_client_key_id ON client (key_id);
 CREATE INDEX ix_key_plan_id ON "key" (plan_id);
 CREATE INDEX ix_route_service_id ON route (service_id);
 CREATE INDEX ix_target_service_id ON target (service_id);
 CREATE INDEX key_by_name ON "key" (tenant_id, name);
 CREATE INDEX key_by_tenant ON "key" (tenant_id, id);
+CREATE INDEX ledger_by_cycle ON ledger (cycle_id, id);
 CREATE UNIQUE INDEX plan_name_live ON "plan" (tenant_id, name) WHERE removed_at IS NULL;
 CREATE INDEX quota_grant_by_key ON quota_grant (key_id, month);
 CREATE INDEX rollup_by_cycle ON rollup (cycle_id);
 CREATE INDEX rollup_by_key ON rollup (key_id, hour);
+CREATE INDEX rollup_day_by_cycle ON rollup_day (cycle_id);
 CREATE INDEX route_by_tenant ON route (tenant_id, id);
 CREATE UNIQUE INDEX service_slug_live ON service (tenant_id, slug) WHERE removed_at IS NULL;
 CREATE UNIQUE INDEX tenant_slug_live ON tenant (slug) WHERE removed_at IS NULL;
-INSERT INTO "alembic_version" (version_num) VALUES ('0003');
-INSERT INTO "price" (id, request_nanos) VALUES (1, 1000000);
+CREATE TRIGGER invoice_day_no_delete BEFORE DELETE ON invoice_day BEGIN SELECT RAISE(ABORT, 'invoice_day is append-only'); END;
+CREATE TRIGGER invoice_day_no_update BEFORE UPDATE ON invoice_day BEGIN SELECT RAISE(ABORT, 'invoice_day is append-only'); END;
+CREATE TRIGGER invoice_no_delete BEFORE DELETE ON invoice BEGIN SELECT RAISE(ABORT, 'invoice is append-only'); END;
+CREATE TRIGGER invoice_no_update BEFORE UPDATE ON invoice BEGIN SELECT RAISE(ABORT, 'invoice is append-only'); END;
+CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT, 'ledger is append-only'); END;
+CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'ledger is append-only'); END;
+CREATE TRIGGER price_no_delete BEFORE DELETE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
+CREATE TRIGGER price_no_update BEFORE UPDATE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
+INSERT INTO "alembic_version" (version_num) VALUES ('0004');
+INSERT INTO "price" (id, terms) VALUES (1, '{"request_nanos":1000000}');
 INSERT INTO "tenant" (id, public_id, slug, name, currency, suspended, created_at, removed_at, contact, time_zone, default_plan_id, rates, allow, imported_keys) VALUES (1, 'ten_' || :public_id, 'default', '', 'USD', 0, :now, NULL, '', 'UTC', NULL, '[]', '[]', 0);
