@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.installed
 SOURCES := $(wildcard gatewayd gatectl tests)
 # A copy of the tree whose request path is compiled (see pyproject.toml): in place it would hide the source from edits.
 COMPILED := build/compiled
+# As many at a time as there are cores; each takes over from another's end when it has no tests left.
+BESIDE := -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help venv run demo test test-all lint format compiled test-compiled bench completions clean
@@ -32,7 +34,7 @@ demo: $(STAMP) ## Show every gatectl command at work on real traffic, then clean
 	@exec $(BIN)/python -m tests.demo
 
 test: $(STAMP) ## Run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(BESIDE) $(ARGS)
 
 test-all: $(STAMP) ## Run the tests, the slow ones too
 	@$(BIN)/python -m pytest -m '' $(ARGS)

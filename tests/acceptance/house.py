@@ -11,14 +11,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.acceptance.load import Load
-from tests.daemons import Gateway, gateway, started
+from tests.daemons import Gateway, Started, gateway, started
 
 _PORTS = re.compile(r"^ports (\d+) (\d+)$", re.MULTILINE)
 
@@ -57,9 +57,17 @@ class Counting:
 
 @contextmanager
 def counting(folder: Path, name: str = "counting") -> Iterator[Counting]:
-    with started(name, [sys.executable, "-m", "tests.acceptance.counting"], folder) as upstream:
-        ports = upstream.wait_for(_PORTS)
-        yield Counting(f"http://127.0.0.1:{ports[1]}", int(ports[2]), upstream.process.pid)
+    with _starting(folder, name) as upstream:
+        yield _ready(upstream)
+
+
+def _starting(folder: Path, name: str) -> AbstractContextManager[Started]:
+    return started(name, [sys.executable, "-m", "tests.acceptance.counting"], folder)
+
+
+def _ready(upstream: Started) -> Counting:
+    ports = upstream.wait_for(_PORTS)
+    return Counting(f"http://127.0.0.1:{ports[1]}", int(ports[2]), upstream.process.pid)
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,14 @@ class House:
         self.folder = folder
         self.workers = workers
         self.upstreams = ExitStack()
-        self.counting = self.upstreams.enter_context(counting(folder))
+        upstream = self.upstreams.enter_context(_starting(folder, "counting"))
         self._running = ExitStack()
         self._port = 0
         try:
             self.start()
+            self.counting = _ready(upstream)
         except BaseException:
-            self.upstreams.close()
+            self.end()
             raise
 
     def __repr__(self) -> str:
@@ -156,6 +165,10 @@ class House:
         """A new key, as a script gets it."""
         return str(self.gatectl.do("key", "create", *options)).strip()
 
+    def keys(self, count: int, **terms: Any) -> list[str]:
+        """So many, without a process for each."""
+        return [str(self.admin("POST", "/v1/keys", terms)["key"]) for _ in range(count)]
+
     def call(
         self, path: str, key: str | None = None, method: str = "GET", body: bytes | None = None, **headers: str
     ) -> Response:
@@ -185,7 +198,7 @@ class House:
             connection.request(method, path, None if body is None else json.dumps(body))
             response = connection.getresponse()
             answer = json.loads(response.read())
-            assert response.status == 200, answer
+            assert response.status in (200, 201), answer
             return answer
         finally:
             connection.close()

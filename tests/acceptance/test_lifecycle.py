@@ -24,6 +24,7 @@ from tests.acceptance.load import get, run_during
 from tests.daemons import ROOT
 
 
+@pytest.mark.alone
 def test_sigterm_lets_what_is_in_flight_end_and_leaves_nothing_behind(new_house: NewHouse) -> None:
     house = new_house()
     house.service("api", "--auth", "none")
@@ -90,6 +91,7 @@ def test_what_outlasts_the_drain_is_answered_and_recorded(new_house: NewHouse, m
         assert (usage["requests"], usage["errors"], usage["billable"]) == (1, 1, 0)
 
 
+@pytest.mark.alone
 def test_new_connections_are_refused_while_it_drains(new_house: NewHouse) -> None:
     house = new_house()
     house.service("api", "--auth", "none")
@@ -113,6 +115,7 @@ def test_new_connections_are_refused_while_it_drains(new_house: NewHouse) -> Non
     assert house.gateway.daemon.process.wait(20) == 0
 
 
+@pytest.mark.alone
 def test_sighup_rolls_the_workers_without_a_failed_request(new_house: NewHouse) -> None:
     house = new_house()
     house.service("api")

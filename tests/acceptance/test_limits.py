@@ -68,6 +68,7 @@ def test_two_workers_admit_exactly_what_the_limit_says(house: House) -> None:
     assert house.usage("--key", key[:11])["refused"] == load.answers[429]
 
 
+@pytest.mark.alone
 def test_four_workers_spend_a_fast_limit_nearly_whole_and_never_more(new_house: NewHouse) -> None:
     house = new_house(workers=4)
     house.service("fast")
@@ -131,6 +132,7 @@ def test_a_quota_and_a_rate_together(house: House) -> None:
     assert_one_number(house, "/both/x", key, 400)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("seconds", LENGTHS)
 def test_mixed_windows_are_exact_over_any_interval_and_used_nearly_whole(
@@ -157,11 +159,12 @@ def test_mixed_windows_are_exact_over_any_interval_and_used_nearly_whole(
     assert Decimal(total["cost"]) == load.ok * Decimal("0.001")
 
 
+@pytest.mark.alone
 def test_a_tenants_limit_is_shared_by_all_its_keys(new_house: NewHouse) -> None:
     house = new_house(workers=2)
     house.service("shared")
     house.gatectl.do("plan", "add", "ample", "--rate", "1000/s")
-    keys = [house.key("--service", "shared", "--plan", "ample") for _ in range(20)]
+    keys = house.keys(20, services=["shared"], plan="ample")
     change_rows(house, """UPDATE tenant SET rates = '[["second", 150, 1, 100]]' WHERE id = 1""")
     load = house.load()
     answers: list[Answer] = []
@@ -177,6 +180,7 @@ def test_a_tenants_limit_is_shared_by_all_its_keys(new_house: NewHouse) -> None:
     assert answer.headers["ratelimit-policy"] == '"second";q=1000;w=1, "tenant-second";q=150;w=1'
 
 
+@pytest.mark.alone
 def test_requests_in_flight_are_limited_over_all_workers(new_house: NewHouse) -> None:
     house = new_house(workers=4)
     house.service("places")

@@ -7,6 +7,8 @@ import sqlite3
 import time
 import zlib
 
+import pytest
+
 from tests.acceptance.conftest import NewHouse
 from tests.acceptance.house import House
 
@@ -51,6 +53,7 @@ def start_to_first_answer_s(house: House, key: str) -> float:
     return took_s
 
 
+@pytest.mark.alone
 def test_it_starts_with_a_hundred_thousand_keys_as_with_ten(new_house: NewHouse) -> None:
     houses = {FEW: new_house(workers=1), MANY: new_house(workers=1)}
     took_s = {}

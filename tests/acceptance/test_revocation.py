@@ -16,7 +16,7 @@ WITHIN_S = 0.1
 def test_a_revoked_key_is_refused_by_every_worker_at_once(house: House) -> None:
     house.service("guarded")
     house.gatectl.do("plan", "add", "unlimited")
-    keys = [house.key("--service", "guarded", "--plan", "unlimited") for _ in range(KEYS)]
+    keys = house.keys(KEYS, services=["guarded"], plan="unlimited")
     revoked_at: dict[int, float] = {}
     late: list[tuple[int, float]] = []
     refused_by: dict[int, set[bytes]] = defaultdict(set)

@@ -55,6 +55,7 @@ async def closed_after(websocket: ClientConnection, since: float) -> float:
     return time.monotonic() - since
 
 
+@pytest.mark.alone
 def test_revocation_ends_a_websocket_that_is_counted_once(house: House) -> None:
     took_s = 99.0
 

@@ -9,6 +9,8 @@ import signal
 import socket
 import time
 
+import pytest
+
 from gatewayd.proxy.door import RESERVED_DESCRIPTORS
 from tests.acceptance.conftest import NewHouse
 from tests.acceptance.house import wait_until
@@ -39,6 +41,7 @@ def status_over(connection: socket.socket) -> int:
     return int(connection.recv(4096).split(b" ")[1])
 
 
+@pytest.mark.alone
 def test_no_descriptor_is_left_for_a_connection(new_house: NewHouse) -> None:
     house = new_house(workers=1)
     house.service("api", "--auth", "none")

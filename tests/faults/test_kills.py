@@ -74,6 +74,7 @@ def test_a_killed_worker(new_house: NewHouse, rounds: int) -> None:
     assert house.stop() == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_a_killed_control(new_house: NewHouse, rounds: int) -> None:
     house = new_house()

@@ -8,10 +8,11 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from tests.listener.conftest import Door, NewDoor, Pki, answer_of, wait_until
+from tests.listener.conftest import Door, NewDoor, Pki, answer_of, doors, wait_until
 
 GET = b"GET /api/ HTTP/1.1\r\nHost: a\r\n\r\n"
 V1 = b"PROXY TCP4 192.0.2.7 10.0.0.9 56324 443\r\n"
@@ -20,6 +21,15 @@ V2_V4 = (
 )
 V2_V6 = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24" + socket.inet_pton(socket.AF_INET6, "2001:db8::7") * 2 + b"\0\1\0\2"
 LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+
+
+@pytest.fixture(scope="module")
+def behind_a_proxy(tmp_path_factory: pytest.TempPathFactory, upstream: str) -> Iterator[tuple[Door, Door]]:
+    """One that speaks plainly, one that speaks TLS."""
+    plain, encrypted = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("encrypted")
+    pki = Pki(encrypted)
+    with doors(plain, pki, upstream) as start, doors(encrypted, pki, upstream) as start_encrypted:
+        yield start("--proxy-protocol"), start_encrypted("--proxy-protocol", *pki.options)
 
 
 def told_to(connection: socket.socket, request: bytes = GET) -> dict[str, str]:
@@ -57,9 +67,9 @@ def test_a_trusted_proxy_is_appended_to(new_door: NewDoor) -> None:
 )
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_a_proxy_header_says_whose_the_connection_is(
-    header: bytes, address: str, encrypted: bool, new_door: NewDoor, pki: Pki
+    header: bytes, address: str, encrypted: bool, behind_a_proxy: tuple[Door, Door]
 ) -> None:
-    door = new_door("--proxy-protocol", *(pki.options if encrypted else []))
+    door = behind_a_proxy[encrypted]
     with door.encrypted(header) if encrypted else door.connect(header) as connection:
         for _ in range(2):
             told = told_to(connection, GET[:-2] + b"X-Forwarded-For: 6.6.6.6\r\n\r\n")
@@ -71,7 +81,7 @@ def test_a_proxy_header_says_whose_the_connection_is(
             connection.sendall(header[index : index + 1])
         if encrypted:
             connection.sendall(header[-1:])
-            with pki.context().wrap_socket(connection, server_hostname="localhost") as wrapped:
+            with door.pki.context().wrap_socket(connection, server_hostname="localhost") as wrapped:
                 assert told_to(wrapped)["x-forwarded-for"] == address
         else:
             assert told_to(connection, header[-1:] + GET)["x-forwarded-for"] == address

@@ -69,7 +69,8 @@ GOOD = [
 @pytest.mark.parametrize("step", [1 << 20, 1, 2, 13])
 def test_a_header_is_read_and_nothing_after_it(header: bytes, address: bytes, step: int) -> None:
     assert read(header + REST, step) == (Preamble(address), len(header))
-    for cut in range(len(header)):
+    last = len(header) - 1
+    for cut in (cut for cut in range(len(header)) if cut < 200 or cut % 97 == 0 or cut == last):  # one has 3,000 bytes
         assert read(header[:cut], step)[0] is None
 
 
