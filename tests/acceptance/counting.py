@@ -5,6 +5,7 @@ what it says is what was really served. Paths:
 
     /echo        the request as it came, head and body
     /slow?ms=N   an answer after N milliseconds
+    /held        an answer when the second port is asked for /release
     /fail        500
     /limited     an answer with rate-limit fields of its own
     /health      500 after the second port was asked for /ill, until it is asked for /well
@@ -19,6 +20,7 @@ import json
 import re
 import signal
 from collections import Counter
+from typing import ClassVar
 
 import uvloop
 
@@ -33,6 +35,7 @@ class Upstream(asyncio.Protocol):
     """One connection: requests with a length or without a body, one after the other."""
 
     ill = False  # all of them
+    held: ClassVar[list[Upstream]] = []
 
     def __init__(self, served: Counter[str]) -> None:
         self._served = served
@@ -58,11 +61,18 @@ class Upstream(asyncio.Protocol):
         if path.endswith(b"/slow"):
             delay = _MILLISECONDS.search(target)
             asyncio.get_running_loop().call_later(int(delay[1]) / 1000 if delay else 1, self._write, _OK)
+        elif path.endswith(b"/held"):
+            self.held.append(self)
         elif path.endswith(b"/echo"):
             self._write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request), request))
         else:
             ill = Upstream.ill and path.endswith(b"/health")
             self._write(_FAIL if ill or path.endswith(b"/fail") else _LIMITED if path.endswith(b"/limited") else _OK)
+
+    @classmethod
+    def release(cls) -> None:
+        while cls.held:
+            cls.held.pop()._write(_OK)
 
     def _write(self, data: bytes) -> None:
         assert isinstance(self._transport, asyncio.Transport) or hasattr(self._transport, "write")
@@ -75,7 +85,9 @@ async def main() -> None:
     async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
             asked = await reader.readuntil(b"\r\n\r\n")
-            if not asked.startswith(b"GET / "):
+            if asked.startswith(b"GET /release "):
+                Upstream.release()
+            elif not asked.startswith(b"GET / "):
                 Upstream.ill = asked.startswith(b"GET /ill ")
         body = json.dumps({"requests": served.total(), "paths": served}).encode()
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"

@@ -42,6 +42,10 @@ class Counting:
     def get_well(self) -> None:
         self._ask("/well")
 
+    def release(self) -> None:
+        """Answer all of /held."""
+        self._ask("/release")
+
     def _ask(self, path: str) -> Any:
         connection = http.client.HTTPConnection("127.0.0.1", self.port_of_counts, timeout=10)
         try:

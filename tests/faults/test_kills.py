@@ -149,7 +149,7 @@ def test_a_gateway_may_start_while_the_children_of_a_killed_one_still_drain(new_
     load.on_answer = lambda answer: load.stop()
 
     def kill_it() -> None:
-        wait_until(lambda: house.counting.served("/api/slow") == 4)
+        wait_until(lambda: house.counting.served("/api/held") == 4)
         left = children_of(house.supervisor, "gatewayd.")
         kill(house.supervisor)
         house.gateway.daemon.process.wait(5)
@@ -158,8 +158,9 @@ def test_a_gateway_may_start_while_the_children_of_a_killed_one_still_drain(new_
         house.start()
         assert house.call("/api/x", key).status == 200
         assert any(alive(pid) for pid in left)
+        house.counting.release()
 
-    run_during(kill_it, load, [get("/api/slow?ms=4000", key)], 4)
+    run_during(kill_it, load, [get("/api/held", key)], 4)
     assert load.answers == {200: 4}
     assert (load.broken, load.unheard, load.stale) == (0, 0, 0)
     wait_until(lambda: house.usage("--service", "api")["requests"] == 5)

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -30,9 +30,11 @@ class Telling(BaseHTTPRequestHandler):
     """Tells what it was sent: a GET its headers, a POST its body; /big is a mebibyte, /slow takes a second."""
 
     protocol_version = "HTTP/1.1"
+    slow_began: ClassVar[threading.Event] = threading.Event()
 
     def do_GET(self) -> None:
         if self.path == "/slow":
+            self.slow_began.set()
             time.sleep(1)
         body = b"x" * MIB if self.path == "/big" else json.dumps(list(self.headers.items())).encode()
         self.answer(body)

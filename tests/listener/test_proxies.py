@@ -133,7 +133,7 @@ def test_a_proxy_behind_a_balancer(new_door: NewDoor) -> None:
 def test_a_drain_waits_for_those_that_have_begun(encrypted: bool, new_door: NewDoor, pki: Pki) -> None:
     door = new_door("--proxy-protocol", *(pki.options if encrypted else []))
     silent, begun = door.connect(), door.connect(V1[:10])
-    time.sleep(0.2)
+    wait_until(lambda: connections(door) == 2)
     door.terminate()
     time.sleep(0.2)
     begun.sendall(V1[10:])

@@ -18,7 +18,7 @@ import trustme
 
 from gatewayd.proxy.client import LINGER_S
 from gatewayd.proxy.listener_tls import CHECK_S
-from tests.listener.conftest import MIB, Door, NewDoor, Pki, answer_of, doors, wait_until
+from tests.listener.conftest import MIB, Door, NewDoor, Pki, Telling, answer_of, doors, wait_until
 
 GET = b"GET /api/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -134,8 +134,9 @@ def test_what_is_no_handshake_ends_quietly(door: Door) -> None:
 
 def test_clients_that_leave_in_every_way(shared: Door) -> None:
     with shared.encrypted() as connection:  # close_notify with a request under way
+        Telling.slow_began.clear()
         connection.sendall(b"GET /api/slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        time.sleep(0.2)
+        assert Telling.slow_began.wait(10)
         with contextlib.suppress(OSError):
             connection.unwrap()
     with shared.encrypted() as connection:  # no close_notify
@@ -167,8 +168,9 @@ def test_a_drain_finishes_what_is_in_flight(door: Door) -> None:
         results.append(answer_of(busy))
 
     caller = threading.Thread(target=call)
+    Telling.slow_began.clear()
     caller.start()
-    time.sleep(0.3)
+    assert Telling.slow_began.wait(10)
     door.terminate()
     time.sleep(0.05)
     with starting, door.pki.context().wrap_socket(starting, server_hostname="localhost") as late:
