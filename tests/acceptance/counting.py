@@ -5,7 +5,7 @@ what it says is what was really served. Paths:
 
     /echo        the request as it came, head and body
     /slow?ms=N   an answer after N milliseconds
-    /held        an answer when the second port is asked for /release
+    /held        an answer once the second port has been asked for /release
     /fail        500
     /limited     an answer with rate-limit fields of its own
     /health      500 after the second port was asked for /ill, until it is asked for /well
@@ -35,6 +35,7 @@ class Upstream(asyncio.Protocol):
     """One connection: requests with a length or without a body, one after the other."""
 
     ill = False  # all of them
+    released = False
     held: ClassVar[list[Upstream]] = []
 
     def __init__(self, served: Counter[str]) -> None:
@@ -61,7 +62,7 @@ class Upstream(asyncio.Protocol):
         if path.endswith(b"/slow"):
             delay = _MILLISECONDS.search(target)
             asyncio.get_running_loop().call_later(int(delay[1]) / 1000 if delay else 1, self._write, _OK)
-        elif path.endswith(b"/held"):
+        elif path.endswith(b"/held") and not self.released:
             self.held.append(self)
         elif path.endswith(b"/echo"):
             self._write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request), request))
@@ -71,6 +72,7 @@ class Upstream(asyncio.Protocol):
 
     @classmethod
     def release(cls) -> None:
+        cls.released = True
         while cls.held:
             cls.held.pop()._write(_OK)
 

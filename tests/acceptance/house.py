@@ -43,7 +43,7 @@ class Counting:
         self._ask("/well")
 
     def release(self) -> None:
-        """Answer all of /held."""
+        """Answer all of /held, from now on at once."""
         self._ask("/release")
 
     def _ask(self, path: str) -> Any:

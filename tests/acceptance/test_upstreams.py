@@ -137,13 +137,17 @@ def test_a_drained_target_gets_nothing_in_any_worker_and_finishes_what_it_has(
     told: list[Any] = []
 
     def happen() -> None:
-        time.sleep(0.5)
+        wait_until(lambda: sum(target.served("/held") for target in three) == 8 and min(served(three)) > 0)
         told.append(house.gatectl.json("service", "drain", three[0].url))
+        time.sleep(0.2)  # what was on its way
         told.append(served(three))
         time.sleep(0.5)
+        wait_until(lambda: served(three)[1] > told[1][1])
         told.append(served(three))
+        for target in three:
+            target.release()
 
-    run_during(happen, slow, [get("/drained/slow?ms=1500"), get("/drained/x")], 16)
+    run_during(happen, slow, [get("/drained/held"), get("/drained/x")], 16)
     assert slow.answers.keys() == {200}
     drained, before, after = told
     assert (drained["service"], drained["drained"]) == ("drained", True)
