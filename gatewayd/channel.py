@@ -366,6 +366,8 @@ class WorkerStats(msgspec.Struct, frozen=True, tag="stats"):
     connections: int
     cached_keys: int
     journal_full: bool
+    journal_lost: int  # requests that were served and not recorded
+    journal_error: str  # why there is no room, or no way to the disk
 
 
 Question = FindKey | FindClient | LeaseAsked | SlotsAsked  # what a request may have to ask control

@@ -48,6 +48,9 @@ def run(
     proxy_protocol: Annotated[
         bool | None, typer.Option("--proxy-protocol", help=_described("proxy_protocol"), show_default=False)
     ] = None,
+    journal_sync: Annotated[
+        str | None, typer.Option(metavar="process|second|record", help=_described("journal_sync"))
+    ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings file (gatewayd.toml).")] = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
@@ -68,6 +71,7 @@ def run(
         "tls_key": tls_key,
         "trusted_proxies": trusted_proxies,
         "proxy_protocol": proxy_protocol,
+        "journal_sync": journal_sync,
     }
     context.obj = (flags, config)
     if context.invoked_subcommand is None:

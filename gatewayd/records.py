@@ -3,8 +3,9 @@
 A worker owns one segment at a time and appends one 128-byte record for each request before the last byte of the
 response leaves. A segment is a file of fixed size whose blocks are allocated when it is made, mapped into the worker's
 memory: storing a record is a copy into the kernel's page cache, so it costs no system call (1.0 against 1.9 µs for a
-write(2), measured) and outlives `kill -9` of the worker. It does not outlive a power cut before the kernel has written
-the page back. A full disk is met when a segment is made, never in the middle of one.
+write(2), measured) and outlives `kill -9` of the worker. It outlives a power cut once the page has been written back:
+by the kernel in its own time (`journal_sync = "process"`), about twice a second ("second"), or before the response's
+last bytes leave ("record"). A full disk is met when a segment is made, never in the middle of one.
 
     segment = header (128 bytes), then slots of 128 bytes each
     header  = magic "GWJ1", slot size u16, slots u32, created u64 (ns since 1970), worker id 16 bytes, rest zero
@@ -12,7 +13,9 @@ the page back. A full disk is met when a segment is made, never in the middle of
 
 A slot is empty while its first 8 bytes are zero (a record's version is never 0). Records are written in order and
 never changed, so a reader stops at the first slot that is empty or whose checksum is wrong: while the writer lives the
-latter is a record in the making, afterwards it is a torn one, to be dropped and counted. The writer holds an exclusive
+latter is a record in the making, afterwards it is a torn one, to be dropped and counted; what stands behind a torn slot
+counts. A slot that the file's end cuts short is torn as well. After a power cut, pages may have been written back in
+any order: what stands behind an empty slot was not synced, and is not read. The writer holds an exclusive
 flock on its segment; whoever gets that lock knows that nobody will append any more.
 """
 
@@ -122,6 +125,11 @@ def pack_record(
         bytes_in, bytes_out, gateway_us, upstream_us, request_id, generation,
     )  # fmt: skip
     return _CRC.pack(zlib.crc32(payload)) + payload
+
+
+def flags_of(record: bytes) -> int:
+    """The flags of a record as it is stored."""
+    return record[6] | record[7] << 8
 
 
 def unpack_records(data: bytes) -> tuple[list[Record], int]:

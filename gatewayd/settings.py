@@ -23,10 +23,14 @@ from pydantic_settings import (
 )
 
 from gatewayd.errors import StartupError
+from gatewayd.records import SEGMENT_BYTES
 
 # sockaddr_un.sun_path holds 108 bytes with the closing NUL (unix(7)).
 MAX_SOCKET_PATH_BYTES = 107
 ENVIRONMENT_PREFIX = "GATEWAYD_"
+JOURNAL_LIMIT_BYTES = 1 << 30  # eight million requests
+# Two of a worker that serves, two of the one whose place it has taken and which still drains, or has just died.
+SEGMENTS_OF_A_WORKER = 4
 
 
 def default_state_dir() -> Path:
@@ -83,6 +87,15 @@ class Settings(BaseSettings):
     )
     on_full: Literal["refuse", "serve"] = Field(
         "refuse", description="What to do with requests that cannot be recorded because the disk is full."
+    )
+    journal_sync: Literal["process", "second", "record"] = Field(
+        "process",
+        description="What usage outlives: the end of any process, or power cuts too, but for a second or not.",
+    )
+    journal_limit_bytes: int = Field(
+        JOURNAL_LIMIT_BYTES,
+        ge=1,
+        description="Disk that journals may take while control is behind; then on_full applies.",
     )
     drain_timeout_s: int = Field(30, ge=0, le=3600, description="Longest wait for requests in flight on SIGTERM.")
     head_timeout_s: int = Field(10, ge=1, le=600, description="Longest wait for a request's head.")
@@ -158,6 +171,18 @@ class Settings(BaseSettings):
         if (self.tls_client_ca is None) != (self.tls_client_auth == "none"):
             raise ValueError('tls_client_ca goes with tls_client_auth = "optional" or "required"; one alone is nothing')
         return self
+
+    @model_validator(mode="after")
+    def _journals_have_room(self) -> Settings:
+        needed = self.workers * SEGMENTS_OF_A_WORKER * SEGMENT_BYTES
+        if self.journal_limit_bytes < needed and self.journal_limit_bytes != JOURNAL_LIMIT_BYTES:
+            raise ValueError(f"journal_limit_bytes must be at least {needed}: {SEGMENTS_OF_A_WORKER} segments a worker")
+        return self
+
+    @property
+    def journal_bound_bytes(self) -> int:
+        """`journal_limit_bytes`, whose default grows with the number of workers."""
+        return max(self.journal_limit_bytes, self.workers * SEGMENTS_OF_A_WORKER * SEGMENT_BYTES)
 
     @property
     def scheme(self) -> str:

@@ -76,7 +76,7 @@ class _Connected:
 
     channel: FrameProtocol
     hello: Hello
-    stats: WorkerStats = field(default_factory=lambda: WorkerStats(0, 0, 0, 0, False))
+    stats: WorkerStats = field(default_factory=lambda: WorkerStats(0, 0, 0, 0, False, 0, ""))
     targets: tuple[TargetSeen, ...] = ()
 
 
@@ -108,6 +108,7 @@ class Broker:
         self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
         self.on_hello_timeout: Callable[[], None] = lambda: None
         self._turned_away: set[str] = set()  # keys of which clients could not be stored
+        self._lost: dict[bytes, int] = {}  # requests that a worker could not record
         self._inquiries = Inquiries()
         self.on_services: Callable[[Sequence[ServiceConf]], None] = lambda services: None
         self.targets_checked: Callable[[], TargetsChecked] = lambda: TargetsChecked(())
@@ -224,6 +225,8 @@ class Broker:
                 self._settle(message.change, channel)
             case WorkerStats():
                 worker.stats = message
+                if message.journal_lost:
+                    self._lost[worker.hello.worker_id] = message.journal_lost
             case TargetsSeen():
                 worker.targets = message.targets
 
@@ -422,6 +425,11 @@ class Broker:
 
     # For status.
 
+    @property
+    def journal_lost(self) -> int:
+        """Requests that workers have served and not recorded, those that have gone since we began among them."""
+        return sum(self._lost.values())
+
     def workers(self) -> list[WorkerView]:
         """One view a slot: who serves it, or that nobody does."""
         serving = {worker.hello.slot: worker for worker in self._workers.values()}
@@ -438,7 +446,7 @@ class Broker:
 
     def _view(self, slot: int, worker: _Connected | None) -> WorkerView:
         if worker is None:
-            return WorkerView(slot, 0, "gone", 0, 0, 0, 0, False)
+            return WorkerView(slot, 0, "gone", 0, 0, 0, 0, False, 0, "")
         stats = worker.stats
         return WorkerView(
             slot,
@@ -449,4 +457,6 @@ class Broker:
             stats.connections,
             stats.cached_keys,
             stats.journal_full,
+            stats.journal_lost,
+            stats.journal_error,
         )

@@ -7,7 +7,9 @@ its own from the pool, a consistent view, and cannot write.
 
 WAL, so that readers never wait for the writer nor it for them. synchronous=NORMAL: a commit is in the kernel when it
 returns and outlives `kill -9`; a power cut may take the last commits but never corrupts. FULL would add an fsync to
-each commit (milliseconds on the thread that hands out leases) for no gain: journals are no safer in a power cut.
+each commit (milliseconds on the thread that hands out leases) for no gain where journals are no safer in a power cut.
+Where they are (`journal_sync`) it is FULL (`durable`): a segment is deleted once its records are committed, and must
+not be gone when the commit is.
 """
 
 from __future__ import annotations
@@ -46,9 +48,9 @@ _NEWEST = _MIGRATIONS / "newest.sql"
 class Database:
     """The open database. `<Database /var/lib/gatewayd/gatewayd.db schema 0004>`"""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
         self.path = path
-        self._engine = _engine(path, _WRITER_WAIT_MS, begin="BEGIN IMMEDIATE")
+        self._engine = _engine(path, _WRITER_WAIT_MS, begin="BEGIN IMMEDIATE", durable=durable)
         self._readers = _engine(path, _READER_WAIT_MS, begin="BEGIN", read_only=True)
         self._lookups = _engine(path, _WRITER_WAIT_MS, read_only=True)
         self._writer = self._engine.connect()
@@ -59,11 +61,11 @@ class Database:
         return f"<Database {self.path} schema {HEAD}>"
 
     @classmethod
-    def open(cls, state_dir: Path) -> Database:
+    def open(cls, state_dir: Path, *, durable: bool = False) -> Database:
         """Make the folder and the file where they are missing, migrate, open. Raises StartupError with one line."""
         path = _create(state_dir)
         migrate(path)
-        return cls(path)
+        return cls(path, durable=durable)
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -188,7 +190,14 @@ def _create(state_dir: Path) -> Path:
 
 
 def _engine(
-    path: Path, wait_ms: int, begin: str = "", read_only: bool = False, pooled: bool = True, foreign_keys: bool = True
+    path: Path,
+    wait_ms: int,
+    begin: str = "",
+    *,
+    read_only: bool = False,
+    pooled: bool = True,
+    foreign_keys: bool = True,
+    durable: bool = False,
 ) -> Engine:
     """An engine whose transactions begin with the statement `begin`; without one, each statement stands alone."""
     engine = create_engine(
@@ -200,7 +209,7 @@ def _engine(
 
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
         connection.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
 

@@ -71,9 +71,15 @@ class Plane:
         return self._broker.workers()
 
     def journal(self) -> JournalView:
-        full = any(worker.journal_full for worker in self._broker.workers())
+        workers = self._broker.workers()
         return JournalView(
-            self._ingest.segments, self._ingest.torn, full, tuple(self._ingest.damaged), self._ingest.failure
+            self._ingest.segments,
+            self._ingest.torn,
+            any(worker.journal_full for worker in workers),
+            tuple(self._ingest.damaged),
+            self._ingest.failure,
+            next((worker.journal_error for worker in workers if worker.journal_error), ""),
+            self._broker.journal_lost,
         )
 
     def targets(self, service_id: int) -> list[TargetView]:
@@ -113,7 +119,7 @@ async def serve(
     settings: Settings, listen: str, channel: socket.socket, admin: socket.socket, supervisor: socket.socket
 ) -> None:
     loop = asyncio.get_running_loop()
-    database = Database.open(settings.state_dir)
+    database = Database.open(settings.state_dir, durable=settings.journal_sync != "process")
     journals = settings.state_dir / "journal"
     try:
         levels = LevelFile(settings.state_dir, time.monotonic_ns(), boot_id())

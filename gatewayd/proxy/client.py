@@ -16,6 +16,7 @@ import asyncio
 import socket
 import struct
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -288,9 +289,9 @@ class ClientConnection(asyncio.Protocol):
         """The framing of the body is broken: nothing after it can be trusted, and the upstream's half is cut off."""
         self._keep_alive = False
         exchange = self.exchange
-        if exchange is None or exchange.done:
+        if exchange is None:
             self.transport.close()
-        else:
+        elif not exchange.done:  # else its answer waits for the disk
             exchange.give_up(Refusal(BAD_REQUEST, why))
 
     def _reject(self, refusal: Refusal) -> None:
@@ -320,8 +321,19 @@ class ClientConnection(asyncio.Protocol):
     def close_after(self, exchange: Exchange) -> None:
         self._keep_alive = False
 
-    def exchange_ended(self, keep_alive: bool, now: float) -> None:
-        """The response has been written whole."""
+    def end_answer(self, data: bytes, keep_alive: bool, now: float, on_disk: bool = False) -> None:
+        """Write what is left of a response that is recorded, and be free for the next request.
+
+        With `journal_sync = "record"` that waits until the record is `on_disk`; till then the exchange stays, done.
+        """
+        hold = self.worker.hold
+        if hold is not None and not on_disk:
+            if self._state is _BODY:
+                self.pause_reading()  # what breaks or ends the request now would close on an answer that waits
+            hold(partial(self._answer_may_leave, data, keep_alive))
+            return
+        if data:
+            self.transport.write(data)
         self.exchange = None
         self._waits_since = now
         if self.reading_paused:
@@ -333,6 +345,14 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.close()
         elif self._state is not _BODY:  # what is left of a body is dropped as it comes
             self._next_message()
+
+    def _answer_may_leave(self, data: bytes, keep_alive: bool, on_disk: bool) -> None:
+        if self.transport.is_closing():
+            self.exchange = None
+        elif on_disk:
+            self.end_answer(data, keep_alive, self.worker.now(), True)
+        else:
+            self.abort()
 
     def _next_message(self) -> None:
         """The connection is free. Bytes of a next request that wait are read from the loop, not from this stack."""

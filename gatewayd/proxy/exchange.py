@@ -6,7 +6,8 @@ death) and the sweeper (time). There is no task; each call does what there is to
     judged      guards in order; a guard that lacks a key or a token is asked again when it has come
     forwarded   a pooled connection, or a connect; the head goes out, then the body as it arrives
     answered    the response streams back; a whole one goes out in one write
-    recorded    one record on the journal, before the response's last byte is written; then nothing more happens
+    recorded    one record on the journal, before the response's last byte is written (`journal_sync = "record"`: on
+                the disk, see `syncing`); then nothing more happens
 
 `done` is set by the last step, and every entry point returns at once when it is set. Once a response has begun the
 only answer to trouble is to abort: the client must see a broken message, never a short one that looks whole.
@@ -15,6 +16,7 @@ only answer to trouble is to abort: the client must see a broken message, never 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gatewayd.errors import (
@@ -297,8 +299,7 @@ class Exchange:
         keep_alive = self.client.will_stay(self)
         data = response_bytes(self, response, keep_alive) + body
         ended_at = record_exchange(self, response.status, 0, 0)
-        self.client.write(data)
-        self.client.exchange_ended(keep_alive, ended_at)
+        self.client.end_answer(data, keep_alive, ended_at)
 
     def response_started(self, response: ResponseHead) -> None:
         if self.done:
@@ -339,9 +340,7 @@ class Exchange:
         if self.chunk_response:
             wanted = trailers if self.facts.fields.takes_trailers else ()
             last = chunked.encode(last) + self._last_chunk(wanted, named)
-        if last:
-            self.client.write(last)
-        self.client.exchange_ended(self.promised_to_stay, ended_at)
+        self.client.end_answer(last, self.promised_to_stay, ended_at)
 
     def switched(self, upstream: UpstreamConnection, response: ResponseHead, rest: bytes) -> None:
         """A 101 that was asked for: its record is stored, then it goes out, then both connections are a tunnel's.
@@ -362,8 +361,12 @@ class Exchange:
         self.status = SWITCHED
         head = switch_bytes(self, response)
         record_exchange(self, SWITCHED, 0, 0)
-        self.client.write(head)
-        Tunnel(self.worker, self.facts, self.request_id, self.client, upstream).open(self.client, rest)
+        tunnel = Tunnel(self.worker, self.facts, self.request_id, self.client, upstream)
+        if self.worker.hold is None:
+            tunnel.open(self.client, head, rest)
+        else:
+            upstream.transport.pause_reading()  # what comes now is not for its protocol
+            self.worker.hold(partial(tunnel.open_late, self.client, head, rest))
 
     def pause_response(self) -> None:
         if self.upstream is not None:
@@ -466,5 +469,4 @@ class Exchange:
             refusal, self.request_id, limit_fields(self), head_only=self.facts.method == b"HEAD", close=not keep_alive
         )
         ended_at = record_exchange(self, problem.status, problem.number, 0)
-        self.client.write(data)
-        self.client.exchange_ended(keep_alive, ended_at)
+        self.client.end_answer(data, keep_alive, ended_at)

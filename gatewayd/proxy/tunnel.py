@@ -45,13 +45,13 @@ class _End(asyncio.Protocol):
 
     other: _End
 
-    def __init__(self, tunnel: Tunnel, before: ClientConnection | UpstreamConnection, writing_paused: bool) -> None:
+    def __init__(self, tunnel: Tunnel, before: ClientConnection | UpstreamConnection) -> None:
         self.tunnel = tunnel
         self.transport = before.transport
         self.received = 0  # bytes, all of them written to the other side
         self.ended = False  # it has closed its side: nothing more comes
         self.lost = False
-        self.writing_paused = writing_paused  # it takes more slowly than it is written to
+        self.writing_paused = False  # it takes more slowly than it is written to
         self._before = before
 
     def __repr__(self) -> str:
@@ -121,8 +121,8 @@ class Tunnel:
         self._opened_at = self._active_at = self._recorded_at = worker.now()
         self._recorded_in = self._recorded_out = 0
         self._seen = 0  # bytes either way, or bytes unsent once it is over, when last looked at
-        self._client = _End(self, client, client.writing_paused)
-        self._upstream = _End(self, upstream, False)
+        self._client = _End(self, client)
+        self._upstream = _End(self, upstream)
         self._client.join(self._upstream)
         self._upstream.join(self._client)
 
@@ -131,8 +131,10 @@ class Tunnel:
         service = self.facts.service
         return f"<Tunnel {service!r} {self._client.received} in, {self._upstream.received} out, {state}>"
 
-    def open(self, client: ClientConnection, rest: bytes) -> None:
-        """Take both transports over. `rest`: what the upstream has sent since its answer."""
+    def open(self, client: ClientConnection, head: bytes, rest: bytes) -> None:
+        """Answer, and take both transports over. `rest`: what the upstream has sent since its answer."""
+        client.write(head)
+        self._client.writing_paused = client.writing_paused
         worker = self._worker
         worker.tunnels.add(self)
         self._client.transport.set_protocol(self._client)
@@ -150,6 +152,19 @@ class Tunnel:
         # Forgotten since it was admitted: it may have changed, and the news has gone by.
         if self._public_id and worker.keys.entries.get(self._public_id) is not self.facts.key:
             self.look_up(hold=True)
+
+    def open_late(self, client: ClientConnection, head: bytes, rest: bytes, on_disk: bool) -> None:
+        """The same once its record is on the disk, for which reading from the upstream was paused."""
+        ends = (self._client, self._upstream)
+        if not on_disk or any(end.transport.is_closing() for end in ends):
+            client.abort()
+            self._upstream.transport.abort()
+            self._worker.tunnels.lost(self)  # it has had its place and its slot since it was admitted
+            return
+        self._upstream.transport.resume_reading()
+        self.open(client, head, rest)
+        if self._worker.draining:  # since then
+            self.shutdown()
 
     # Judged.
 

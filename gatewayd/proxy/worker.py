@@ -61,6 +61,7 @@ from gatewayd.proxy.problems import render
 from gatewayd.proxy.recent import Recent
 from gatewayd.proxy.resolver import Resolver
 from gatewayd.proxy.sightings import Sightings
+from gatewayd.proxy.syncing import Syncing
 from gatewayd.proxy.target_tls import Contexts
 from gatewayd.proxy.tunnel import Tunnels
 from gatewayd.serving import DrainingServer, server_config
@@ -68,6 +69,7 @@ from gatewayd.settings import Settings
 
 SWEEP_S = 0.1  # how late a timeout may come
 TICKS_PER_SECOND = round(1 / SWEEP_S)
+TICKS_PER_SYNC = 5  # twice a second: `journal_sync = "second"` is kept though a sync takes its time
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,16 @@ class Worker:
         self.now = time.monotonic
         self.connections = server_connections
         self.id = secrets.token_bytes(16)
-        self.journal = Journal(settings.state_dir / "journal", self.id, time.time_ns())
+        self.journal = Journal(
+            settings.state_dir / "journal",
+            self.id,
+            time.time_ns(),
+            settings.journal_bound_bytes,
+            synced=settings.journal_sync != "process",
+        )
+        self.syncing = Syncing(self.journal, self.loop)
+        # What a response's last bytes are given to; they leave at once where there is none.
+        self.hold = self.syncing.hold if settings.journal_sync == "record" else None
         self.link = Link(settings.state_dir, self._on_connected, self._on_message)
         self.keys = KeyBook(self.link.send, settings.cached_keys)
         self.snapshot: Snapshot = EMPTY
@@ -234,6 +245,8 @@ class Worker:
             for exchange in [exchange for exchange in self.exchanges if exchange.deadline <= now]:
                 exchange.check_time(now)
             self.journal.prepare()
+            if tick % TICKS_PER_SYNC == 0:
+                self.syncing.begin()
             self.keys.return_idle(now)
             if tick % TICKS_PER_SECOND == 0:
                 self._sweep_slowly(now)
@@ -253,7 +266,9 @@ class Worker:
                 len(self.exchanges),
                 len(self.connections),
                 len(self.keys.entries),
-                not self.has_journal_room(),
+                not self.journal.has_room(len(self.exchanges)),
+                self.journal.lost,
+                self.journal.error or self.syncing.error,
             )
         )
 
@@ -265,6 +280,7 @@ class Worker:
         """End what the drain has left, while there is a journal. Nothing more is read; what is written still goes."""
         for exchange in list(self.exchanges):
             exchange.worker_ends()
+        self.syncing.close()
         for connection in list(self.connections):
             if isinstance(connection, ClientConnection):  # there are tunnels and arrivals among them
                 connection.transport.close()

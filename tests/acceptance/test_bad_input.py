@@ -133,6 +133,8 @@ def test_a_database_of_another_program(tmp_path: Path) -> None:
         ({"GATEWAYD_LISTEN": "127.0.0.1:99999"}, "99999"),
         ({"GATEWAYD_LISTEN": "no.such.host.invalid:8080"}, "no.such.host.invalid"),
         ({"GATEWAYD_ON_FULL": "panic"}, "on_full"),
+        ({"GATEWAYD_JOURNAL_SYNC": "always"}, "journal_sync"),
+        ({"GATEWAYD_JOURNAL_LIMIT_BYTES": "50000000", "GATEWAYD_WORKERS": "3"}, "at least 50331648"),
         ({"GATEWAYD_ADMIN_SOCKET": "/tmp/" + "x" * 200}, "107"),
     ],
 )

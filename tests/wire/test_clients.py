@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -455,7 +456,7 @@ ANSWERS = {
 def noted(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens from now on: "record" for one in the file, "write" for bytes to the client."""
     events: list[str] = []
-    append, write = Journal.append, ClientConnection.write
+    append, write, end_answer = Journal.append, ClientConnection.write, ClientConnection.end_answer
 
     def appending(journal: Journal, record: bytes) -> None:
         before = len(wire.records())
@@ -467,8 +468,14 @@ def noted(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         events.append("write")
         write(connection, data)
 
+    def ending(connection: ClientConnection, data: bytes, *others: Any) -> None:
+        if data:
+            events.append("write")
+        end_answer(connection, data, *others)
+
     monkeypatch.setattr(Journal, "append", appending)
     monkeypatch.setattr(ClientConnection, "write", writing)
+    monkeypatch.setattr(ClientConnection, "end_answer", ending)
     return events
 
 

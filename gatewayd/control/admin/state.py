@@ -26,6 +26,8 @@ class WorkerView:
     connections: int
     cached_keys: int
     journal_full: bool
+    journal_lost: int = 0
+    journal_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class JournalView:
     """The journals as `status` shows them: segments on disk, slots torn by accidents, whether one cannot be written.
 
     `damaged`: names of files that were set aside because they are no segments. `failure`: why records cannot be added
-    to the rollups for the moment; they stay in the journals.
+    to the rollups for the moment; they stay in the journals. `error`: why workers cannot write them, or not bring them
+    to the disk. `lost`: requests that were served and not recorded, since control began (`on_full = "serve"`).
     """
 
     segments: int
@@ -41,6 +44,8 @@ class JournalView:
     full: bool
     damaged: tuple[str, ...] = ()
     failure: str = ""
+    error: str = ""
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,10 @@ def _problems(workers: list[WorkerView], journal: JournalView) -> list[str]:
     if not any(worker.state == "serving" for worker in workers):
         problems.append("no worker is serving")
     problems += [f"worker {worker.slot} is gone" for worker in workers if worker.state == "gone"]
-    if journal.full:
-        problems.append("the journal cannot be written: the disk is full")
+    if journal.full or journal.error:
+        problems.append(f"the journal cannot be written: {journal.error or 'the disk is full'}")
+    if journal.lost:
+        problems.append(f"{journal.lost} requests were served and not recorded, since the journal had no room")
     if journal.failure:
         problems.append(f"usage is not being stored, journals are kept: {journal.failure}")
     if journal.torn:

@@ -1,0 +1,122 @@
+"""The journal without room: at its limit, on a full disk, and once there is room again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from gatewayd.proxy.journal import Journal
+from gatewayd.records import (
+    ADMITTED,
+    MORE_BYTES,
+    SEGMENT_BYTES,
+    SLOT_BYTES,
+    SLOTS_PER_SEGMENT,
+    Record,
+    pack_record,
+    unpack_records,
+)
+from tests.wire.harness import GET, Wire
+
+WORKER = b"w" * 16
+
+
+def record(flags: int = ADMITTED, status: int = 200) -> bytes:
+    return pack_record(flags, 1, 1, 0, 0, 0, 0, 0, 1, status, 0, 1, 0, 0, 0, 0, b"id".ljust(16))
+
+
+def fill(journal: Journal, count: int = SLOTS_PER_SEGMENT) -> None:
+    for _ in range(count):
+        journal.append(record())
+
+
+def stored(folder: Path) -> list[Record]:
+    found: list[Record] = []
+    for path in sorted(folder.iterdir()):
+        found += unpack_records(path.read_bytes()[SLOT_BYTES:])[0]
+    return found
+
+
+def test_no_segment_is_made_past_the_limit_and_one_is_once_control_has_taken_some_away(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, WORKER, 1, 2 * SEGMENT_BYTES)
+    journal.prepare()
+    fill(journal, SLOTS_PER_SEGMENT + 1)
+    journal.prepare()
+    assert journal.error == f"journals have reached {2 * SEGMENT_BYTES} bytes (journal_limit_bytes)"
+    assert journal.has_room(SLOTS_PER_SEGMENT - 2) and not journal.has_room(SLOTS_PER_SEGMENT - 1)
+    fill(journal, SLOTS_PER_SEGMENT - 1)
+    assert not journal.has_room(0)
+    assert (journal.lost, journal.records, len(stored(tmp_path))) == (0, 2 * SLOTS_PER_SEGMENT, 2 * SLOTS_PER_SEGMENT)
+    fill(journal, 3)
+    journal.append(record(MORE_BYTES, 101))
+    journal.append(record(0, 429))
+    assert (journal.lost, journal.lost_refusals) == (4, 1)
+    assert len(list(tmp_path.iterdir())) == 2
+    sorted(tmp_path.iterdir())[0].unlink()
+    journal.prepare()
+    assert journal.has_room(100) and journal.error == ""
+    fill(journal, 1)
+    assert (journal.lost, journal.records) == (4, 2 * SLOTS_PER_SEGMENT + 1)
+    journal.close()
+
+
+def test_a_limit_is_for_all_workers_of_a_folder(tmp_path: Path) -> None:
+    first, second = Journal(tmp_path, WORKER, 1, 3 * SEGMENT_BYTES), Journal(tmp_path, b"v" * 16, 1, 3 * SEGMENT_BYTES)
+    first.prepare()
+    second.prepare()
+    assert (first.error, second.spare) == ("", None)
+    first.close()
+    second.prepare()
+    assert second.spare is not None, "what the other gives up is room"
+    second.close()
+
+
+def test_a_worker_may_start_while_there_is_no_room(tmp_path: Path) -> None:
+    """It answers, by `on_full`, where a worker that died again and again would answer nobody."""
+    other = Journal(tmp_path, b"v" * 16, 1)
+    journal = Journal(tmp_path, WORKER, 1, SEGMENT_BYTES)
+    assert "journal_limit_bytes" in journal.error
+    assert not journal.has_room(0)
+    assert repr(journal)
+    fill(journal, 2)
+    assert (journal.records, journal.lost, journal.has_unsynced(), journal.unsynced()) == (0, 2, False, [])
+    other.close()
+    next(tmp_path.iterdir()).unlink()
+    journal.prepare()
+    fill(journal, 1)
+    assert (journal.records, len(stored(tmp_path))) == (1, 1)
+    journal.close()
+
+
+def test_a_worker_does_not_start_where_it_could_never_record(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Journal(tmp_path / "none", WORKER, 1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("on_full", ["refuse", "serve"])
+async def test_requests_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_full: str) -> None:
+    async with Wire(tmp_path, on_full=on_full) as wire:
+        journal = wire.worker.journal
+        with monkeypatch.context() as full:
+
+            def no_space(*_: object) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            full.setattr(os, "posix_fallocate", no_space)
+            journal._offset = SEGMENT_BYTES - 2 * SLOT_BYTES  # as though it were nearly full
+            statuses = [(await wire.ask(GET)).status for _ in range(5)]
+            assert journal.error == "No space left on device"
+        if on_full == "refuse":
+            # The second of two slots is kept for who is in flight already: it takes the first refusal.
+            assert statuses == [200, 503, 503, 503, 503]
+            assert (journal.lost, journal.lost_refusals) == (0, 3)
+        else:
+            assert statuses == [200] * 5
+            assert (journal.lost, journal.lost_refusals) == (3, 0)
+        await wire.settled(lambda: journal.has_room(0))
+        assert (await wire.ask(GET)).status == 200
+        assert journal.lost == (0 if on_full == "refuse" else 3)
