@@ -85,6 +85,20 @@ def check(context: typer.Context) -> None:
     _end_with(_check, flags, config)
 
 
+@app.command()
+def journal(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Print the records of journal segments, of those in use too, and count what is damaged.
+
+    Exit status 1: a file is damaged, or is none.
+    """
+    from gatewayd.journal_reader import print_segments
+
+    sys.exit(print_segments(files, as_json=as_json))
+
+
 def _serve(settings: Settings) -> int:
     from gatewayd.supervisor import Supervisor
 

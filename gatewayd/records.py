@@ -31,7 +31,7 @@ SLOTS_PER_SEGMENT = 32767  # with the header, 4 MiB: about one second of one wor
 SEGMENT_BYTES = (SLOTS_PER_SEGMENT + 1) * SLOT_BYTES
 
 _MAGIC = b"GWJ1"
-_VERSION = 1
+VERSION = 1
 _HEADER = struct.Struct("<4sHIQ16s")
 _CRC = struct.Struct("<I")
 # version, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
@@ -121,10 +121,19 @@ def pack_record(
 ) -> bytes:
     """The 128 bytes of a record. Takes fields rather than a Record: building the tuple would cost 0.3 µs a request."""
     payload = _FIELDS.pack(
-        _VERSION, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
+        VERSION, flags, time_ns, tenant, service, route, key, client, identity, price, status, problem, units,
         bytes_in, bytes_out, gateway_us, upstream_us, request_id, generation,
     )  # fmt: skip
     return _CRC.pack(zlib.crc32(payload)) + payload
+
+
+def is_empty(slot: bytes) -> bool:
+    """Nothing has been stored in this slot, or in this part of one."""
+    return slot[:8] == _EMPTY[: len(slot)]
+
+
+def version_of(slot: bytes) -> int:
+    return slot[4] | slot[5] << 8
 
 
 def flags_of(record: bytes) -> int:

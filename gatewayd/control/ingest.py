@@ -38,6 +38,7 @@ from gatewayd.records import (
     NotASegmentError,
     Record,
     SegmentHeader,
+    is_empty,
     unpack_header,
     unpack_records,
 )
@@ -47,7 +48,6 @@ STEP_BYTES = 2000 * SLOT_BYTES
 PAUSE_S = 0.2
 YOUNG_S = 10.0  # a file without a header is being made for so long, and damaged thereafter
 DAMAGED_SUFFIX = ".damaged"
-_EMPTY_SLOT = bytes(8)
 
 # worker id, key id, units of what was admitted, the hour that it counts for in seconds since 1970
 Recorded = Callable[[bytes, int, int, int], None]
@@ -226,7 +226,8 @@ class Ingest:
     def _torn_at(self, reader: _Reader, data: bytes, taken: int) -> int:
         """1 when the slot after those taken is torn, to be passed over; else 0."""
         slot = data[taken : taken + SLOT_BYTES]
-        if len(slot) < SLOT_BYTES or slot[:8] == _EMPTY_SLOT or not reader.writer_gone():
+        # A slot that the end of the file cuts short is torn too, or its segment would never be finished with.
+        if is_empty(slot) or not reader.writer_gone():
             return 0
         # The lock was free just now, so nothing was written since: if the slot is whole on a second look, it was in the
         # making at the first.
@@ -237,7 +238,7 @@ class Ingest:
         """No record is left and none will come. Looked at again after the lock: the last ones may have come between."""
         if not reader.writer_gone():
             return False
-        return not data or reader.read()[:8] == _EMPTY_SLOT
+        return not data or is_empty(reader.read())
 
     def _finish(self, reader: _Reader) -> None:
         assert reader.header is not None

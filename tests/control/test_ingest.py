@@ -15,7 +15,7 @@ from gatewayd.control.ingest import Ingest
 from gatewayd.control.tables import Key
 from gatewayd.errors import GatewayError
 from gatewayd.proxy.journal import Journal
-from gatewayd.records import ADMITTED, MORE_BYTES, SEGMENT_BYTES, SLOT_BYTES, UPSTREAM_BROKE, pack_record
+from gatewayd.records import ADMITTED, MORE_BYTES, SEGMENT_BYTES, SLOT_BYTES, UPSTREAM_BROKE, pack_header, pack_record
 
 WORKER = b"w" * 16
 NOON_NS = 1_795_262_400 * 10**9  # 2026-11-21 12:00 UTC
@@ -164,6 +164,47 @@ def test_a_record_torn_at_any_byte_is_dropped_and_counted(database: Database, fo
     asyncio.run(ingest.catch_up())
     assert totals(database)[0] == 1
     assert ingest.torn == (1 if kept else 0)
+
+
+def test_a_segment_cut_at_any_byte_of_its_header_or_its_last_two_slots(database: Database, folder: Path) -> None:
+    """Whole records count once, what is cut counts as torn once, and nothing of it comes again."""
+    whole = pack_header(1, WORKER) + record() * 4
+    ingest = ingest_of(database, folder)
+    counted = torn = 0
+    cuts = [*range(SLOT_BYTES), *range(3 * SLOT_BYTES, 5 * SLOT_BYTES + 1)]
+    for cut in cuts:
+        segment = folder / f"{cut:020d}-77777777-000000.gwj"
+        segment.write_bytes(whole[:cut])
+        os.utime(segment, (1, 1))
+        for _ in range(3):  # taken, deleted, and its row forgotten
+            ingest.step()
+        slots, rest = divmod(cut, SLOT_BYTES)
+        if slots:
+            counted, torn = counted + slots - 1, torn + bool(rest)
+        assert (totals(database)[0], ingest.torn) == (counted, torn), f"cut after {cut} bytes"
+        assert not segment.exists()
+    assert len(ingest.damaged) == SLOT_BYTES, "without a whole header it is no segment, and is kept"
+    again = ingest_of(database, folder)
+    assert not again.step()
+    assert (totals(database)[0], again.torn) == (counted, torn)
+
+
+def test_a_torn_slot_is_counted_once_though_control_is_killed_before_it_deletes_the_segment(
+    database: Database, folder: Path
+) -> None:
+    segment = folder / "00000000000000000001-77777777-000000.gwj"
+    data = pack_header(1, WORKER) + record() + record()[:-1] + b"x" + record() + record()[:50]
+    segment.write_bytes(data)
+    first = ingest_of(database, folder)
+    while first.step():
+        pass
+    assert (totals(database)[0], first.torn) == (2, 2), "what stands behind a torn slot counts"
+    segment.write_bytes(data)  # as though it had not been deleted
+    second = ingest_of(database, folder)
+    for _ in range(3):
+        second.step()
+    assert (totals(database)[0], second.torn) == (2, 2)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_file_that_is_no_segment_is_set_aside_not_deleted(database: Database, folder: Path) -> None:
