@@ -161,9 +161,14 @@ def gateway(
     cores: set[int] | None = None,
     options: Sequence[str] = (),
     tree: Path = ROOT,
+    module: str = "gatewayd",
+    prefix: Sequence[str] = (),
 ) -> Iterator[Gateway]:
-    """gatewayd with its state, its socket and its log in `folder`, ready to serve."""
-    argv = [sys.executable, "-m", "gatewayd", "--listen", listen, "--state-dir", str(folder / "state")]
+    """gatewayd, or a `module` that starts one, with its state, socket and log in `folder`, ready to serve.
+
+    `prefix`: a command that becomes what follows it.
+    """
+    argv = [*prefix, sys.executable, "-m", module, "--listen", listen, "--state-dir", str(folder / "state")]
     argv += ["--admin-socket", str(folder / "admin.sock"), "--workers", str(workers), *options]
     with started("gatewayd", argv, folder, cores, tree) as daemon:
         ready = daemon.wait_for(_GATEWAY_READY)

@@ -208,8 +208,12 @@ class Ingest:
             names = [entry.name for entry in entries if entry.name.endswith(SEGMENT_SUFFIX)]
         for name in sorted(names):
             if name not in self._readers:
-                position, torn = self._positions.pop(name, (0, 0))
-                self._readers[name] = _Reader(self._folder / name, position, torn)
+                try:
+                    reader = _Reader(self._folder / name, *self._positions.get(name, (0, 0)))
+                except FileNotFoundError:  # a worker that finds no room for a segment takes it back at once
+                    continue
+                self._positions.pop(name, None)
+                self._readers[name] = reader
 
     def _check_header(self, reader: _Reader) -> bool:
         if reader.header is not None:
@@ -217,8 +221,10 @@ class Ingest:
         try:
             reader.header = unpack_header(os.pread(reader.descriptor, SLOT_BYTES, 0))
         except NotASegmentError:
-            age_s = time.time_ns() / 1e9 - reader.path.stat().st_mtime
-            if age_s > YOUNG_S and reader.writer_gone():
+            file = os.fstat(reader.descriptor)
+            if not file.st_nlink:  # taken back, as above
+                self._forget(reader)
+            elif time.time_ns() / 1e9 - file.st_mtime > YOUNG_S and reader.writer_gone():
                 self._set_aside(reader)
             return False
         return True
@@ -243,18 +249,20 @@ class Ingest:
     def _finish(self, reader: _Reader) -> None:
         assert reader.header is not None
         reader.path.unlink(missing_ok=True)
-        reader.close()
-        del self._readers[reader.path.name]
+        self._forget(reader)
         if not reader.torn:
             self._finished.append(reader.path.name)
         worker_id = reader.header.worker_id
         if all(other.header is None or other.header.worker_id != worker_id for other in self._readers.values()):
             self._on_writer_gone(worker_id)
 
-    def _set_aside(self, reader: _Reader) -> None:
-        reader.path.rename(reader.path.with_suffix(DAMAGED_SUFFIX))
+    def _forget(self, reader: _Reader) -> None:
         reader.close()
         del self._readers[reader.path.name]
+
+    def _set_aside(self, reader: _Reader) -> None:
+        reader.path.rename(reader.path.with_suffix(DAMAGED_SUFFIX))
+        self._forget(reader)
         self.damaged.append(reader.path.name)
         log.error("journal segment %s is damaged and has been set aside", reader.path.name)
 

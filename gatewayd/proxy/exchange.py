@@ -114,14 +114,15 @@ class Exchange:
         if route is None:
             self.refuse(NO_ADDRESS)
             return
+        worker.exchanges.add(self)
+        if worker.journal.spare is None and not worker.has_journal_room():
+            worker.journal.lost_refusals += 1  # the slots that are left belong to those in flight
+            self.refuse(DISK_FULL)
+            return
         self.route = facts.route = route
         self.service = facts.service = route.service
-        worker.exchanges.add(self)
         if len(worker.exchanges) > worker.in_flight_limit:
             self.refuse(BUSY)
-            return
-        if worker.journal.spare is None and not worker.has_journal_room():
-            self.refuse(DISK_FULL)
             return
         facts.keys = worker.keys.entries
         fields = facts.fields

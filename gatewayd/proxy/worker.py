@@ -112,6 +112,7 @@ class Worker:
         self.explainer = Explainer(self, self.link.send)
         self.door = Door(self, settings.connections_limit)
         self.requests = 0
+        self._unrecorded = 0  # when control was last told
         self.rejected = 0  # heads that were no requests
         self.draining = False
         self.welcomed = asyncio.Event()
@@ -260,13 +261,16 @@ class Worker:
             pool.sweep()
         self.contexts.look_after(pool.target.tls for pool in self._pools.values() if pool.target.tls is not None)
         self.sightings.tell(self.snapshot.services, now)
+        unrecorded = self.journal.lost + self.journal.lost_refusals
+        journal_full = unrecorded > self._unrecorded or not self.journal.has_room(len(self.exchanges))
+        self._unrecorded = unrecorded
         self.link.send(
             WorkerStats(
                 self.requests,
                 len(self.exchanges),
                 len(self.connections),
                 len(self.keys.entries),
-                not self.journal.has_room(len(self.exchanges)),
+                journal_full,
                 self.journal.lost,
                 self.journal.error or self.syncing.error,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,12 +29,12 @@ def new_house(tmp_path: Path) -> Iterator[NewHouse]:
     with ExitStack() as stack:
         count = 0
 
-        def start(workers: int = 2) -> House:
+        def start(workers: int = 2, options: Sequence[str] = (), prefix: Sequence[str] = ()) -> House:
             nonlocal count
             count += 1
             folder = tmp_path / f"house-{count}"
             folder.mkdir()
-            house = House(folder, workers)
+            house = House(folder, workers, options, prefix)
             stack.callback(house.end)
             return house
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +93,11 @@ class Response:
 class House:
     """A gateway that can be stopped, killed and started again on the same state, port and socket."""
 
-    def __init__(self, folder: Path, workers: int = 2) -> None:
+    def __init__(self, folder: Path, workers: int = 2, options: Sequence[str] = (), prefix: Sequence[str] = ()) -> None:
         self.folder = folder
         self.workers = workers
+        self._options = options
+        self._prefix = prefix
         self.upstreams = ExitStack()
         upstream = self.upstreams.enter_context(_starting(folder, "counting"))
         self._running = ExitStack()
@@ -111,7 +113,13 @@ class House:
         return f"<House {self.folder} on port {self._port}>"
 
     def start(self) -> None:
-        entered = gateway(self.folder, listen=f"127.0.0.1:{self._port}", workers=self.workers)
+        entered = gateway(
+            self.folder,
+            listen=f"127.0.0.1:{self._port}",
+            workers=self.workers,
+            options=self._options,
+            prefix=self._prefix,
+        )
         self.gateway: Gateway = self._running.enter_context(entered)
         self._port = urlsplit(self.gateway.url).port or 0
 

@@ -30,7 +30,7 @@ from typing import Any
 from tests.bench import cpu, load, report, subjects
 from tests.bench.cases import CASES, Case, chosen
 from tests.bench.report import Measurement
-from tests.bench.subjects import COMPILED, TWO_WORKERS, Subject
+from tests.bench.subjects import COMPILED, SYNCED, TWO_WORKERS, UNRECORDED, Subject
 from tests.daemons import DaemonError, ends_on_signals
 
 SUBJECTS = ("direct", "nginx", "gatewayd", COMPILED)
@@ -89,6 +89,8 @@ def _cores(given: str | None) -> tuple[int, ...]:
 def _bench(options: argparse.Namespace, cases: Sequence[Case], names: tuple[str, ...], cores: tuple[int, ...]) -> None:
     if "gatewayd" in names and any(case.scales for case in cases):
         names = (*names, TWO_WORKERS)
+    if "gatewayd" in names and any(case.journal for case in cases):
+        names = (*names, UNRECORDED, *SYNCED)
     environment = _environment(options, cores)
     print(
         "\n".join(f"{name}: {value}" for name, value in environment.items()), "", report.HEADING, sep="\n", flush=True
@@ -103,7 +105,7 @@ def _bench(options: argparse.Namespace, cases: Sequence[Case], names: tuple[str,
             counted = [
                 subjects.check_usage(s, 2 * options.rounds * len(cases) * WARM_UP_CONNECTIONS)
                 for s in running
-                if s.gatectl
+                if s.gatectl and s.records
             ]
     found = [report.ratios(case, measured) for case in cases]
     lines = [line for case, ratios in zip(cases, found, strict=True) for line in report.summary(case, ratios)]
@@ -129,7 +131,9 @@ def _measurements(
 def _takes_part(subject: Subject, case: Case) -> bool:
     if case.scales:
         return subject.gatectl is not None and subject.name != COMPILED
-    return subject.name != TWO_WORKERS and (bool(subject.workers) or case.direct)
+    if case.journal:
+        return subject.name in ("gatewayd", UNRECORDED, *SYNCED)
+    return subject.name not in (TWO_WORKERS, UNRECORDED, *SYNCED) and (bool(subject.workers) or case.direct)
 
 
 def _measure(

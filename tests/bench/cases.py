@@ -44,12 +44,14 @@ class Case:
     direct: bool = False  # also without a gateway, for the latency it adds
     websocket: bool = False  # messages of `sends_bytes` there and back, one at a time on each connection
     scales: bool = False  # one worker against two, and no nginx
+    journal: bool = False  # gatewayd without a journal against each way of keeping one, and no nginx
     default: bool = False  # measured when no case is named
 
 
 CASES = (
     Case("get-1k", "/1k", KIB, direct=True, default=True),
     Case("one-connection", "/1k", KIB, connections=1, direct=True, default=True),
+    Case("journal", "/1k", KIB, journal=True, default=True),
     # The worker reads a connection's header fields once for as long as they repeat; here neither side's ever do.
     Case("get-1k-varied", "/1k-varied", KIB, varied=True, default=True),
     Case("headers-15", "/1k", KIB, headers=BROWSER_HEADERS),

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tests.bench.cases import Case
+from tests.bench.subjects import SYNCED, UNRECORDED
 
 CPU_BAR = 2.0  # times nginx's, SPEC 8
 CPU_WISH = 1.35
 LATENCY_BAR_MS = 0.25  # added at one connection, SPEC 8
+JOURNAL_BAR_US = 3.0
 SHARED_CORE = (
     "the second worker shares its core with the load: requests/s cannot show what it brings, CPU a request can "
     "(1.00: no worker stands in another's way)"
@@ -61,6 +63,10 @@ class Ratios:
     added_ms_nginx: float | None = None
     workers_cpu: float | None = None  # two workers to one
     workers_per_second: float | None = None
+    journal_us: float | None = None  # what a record costs a request
+    sync_cpu: tuple[float | None, ...] = ()  # synced to not synced, in the order of SYNCED
+    sync_per_second: tuple[float | None, ...] = ()
+    sync_p50: tuple[float | None, ...] = ()
 
 
 def ratios(case: Case, measured: Sequence[Measurement]) -> Ratios:
@@ -81,6 +87,10 @@ def ratios(case: Case, measured: Sequence[Measurement]) -> Ratios:
         added_ms_nginx=median("nginx", "direct", lambda its, bare: its.p50_ms - bare.p50_ms),
         workers_cpu=median("two workers", "gatewayd", lambda two, one: two.cpu_us / one.cpu_us),
         workers_per_second=median("two workers", "gatewayd", lambda two, one: two.per_second / one.per_second),
+        journal_us=median("gatewayd", UNRECORDED, lambda ours, bare: ours.cpu_us - bare.cpu_us),
+        sync_cpu=tuple(median(name, "gatewayd", lambda a, b: a.cpu_us / b.cpu_us) for name in SYNCED),
+        sync_per_second=tuple(median(name, "gatewayd", lambda a, b: a.per_second / b.per_second) for name in SYNCED),
+        sync_p50=tuple(median(name, "gatewayd", lambda a, b: a.p50_ms / b.p50_ms) for name in SYNCED),
     )
 
 
@@ -100,6 +110,15 @@ def summary(case: Case, r: Ratios) -> list[str]:
             lines.append(f"median latency added by {name}: {added:.3f} ms{verdict}")
     if r.workers_per_second is not None:
         lines.append(f"two workers to one: requests/s {r.workers_per_second:.2f}, CPU a request {r.workers_cpu:.2f}")
+    if r.journal_us is not None:
+        lines.append(
+            f"the journal: {r.journal_us:.1f} µs a request{_verdict(case, 'journal', r.journal_us, JOURNAL_BAR_US)}"
+        )
+    for sync, cpu, per_second, p50 in zip(SYNCED.values(), r.sync_cpu, r.sync_per_second, r.sync_p50, strict=False):
+        if cpu is not None:
+            lines.append(
+                f"journal_sync {sync} to process: CPU {cpu:.2f}, requests/s {per_second:.2f}, median latency {p50:.2f}"
+            )
     return [f"{case.name:<15} {line}" for line in lines]
 
 
@@ -113,7 +132,7 @@ def _verdict(case: Case, of: str, value: float, bar: float) -> str:
 def disturbed(case: Case, measured: Sequence[Measurement]) -> list[str]:
     """Which runs had no core for themselves: requests/s and latency of those say little, CPU a request is too high."""
     runs = [m for m in measured if m.case == case.name and m.cpu_us and m.busy < _UNDISTURBED]
-    if case.connections < 32 or case.websocket or case.scales or not runs:
+    if case.connections < 32 or case.websocket or case.scales or case.journal or not runs:
         return []
     names = ", ".join(f"{m.subject} in round {m.round}" for m in runs)
     return [

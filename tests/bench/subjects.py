@@ -19,6 +19,8 @@ PLAN = ["--rate", "1000000/s", "--burst", "1000000", "--quota", "1000000000/mont
 COMPILED = "compiled"  # gatewayd as `make compiled` builds it
 COMPILED_TREE = ROOT / "build" / "compiled"
 TWO_WORKERS = "two workers"  # gatewayd once more, for what a second worker brings
+UNRECORDED = "no journal"  # gatewayd whose workers record nothing; see `unrecorded`
+SYNCED = {"synced 2/s": "second", "synced each": "record"}  # by `journal_sync`; its default is gatewayd itself
 _GATEWAYD_HEADERS = ("x-request-id", "ratelimit", "ratelimit-policy")
 
 
@@ -33,6 +35,7 @@ class Subject:
     workers: list[int] = field(default_factory=list)  # on the measured core
     control: list[int] = field(default_factory=list)  # on the other core: gatewayd's supervisor and control
     gatectl: Gatectl | None = None
+    records: bool = True  # what it is given is on its journal
     given: int = 0
 
 
@@ -66,6 +69,16 @@ def running(
             # The second worker has a core of its own where there is a third; else it shares the load's.
             own = (cores[0], cores[-1])
             subjects.append(stack.enter_context(_gatewayd(TWO_WORKERS, folder, upstreams, own, cores[1])))
+        if UNRECORDED in names:
+            unrecorded = _gatewayd(UNRECORDED, folder, upstreams, cores[:1], cores[1], module="tests.bench.unrecorded")
+            subjects.append(stack.enter_context(unrecorded))
+            subjects[-1].records = False
+        for name, sync in SYNCED.items():
+            if name in names:
+                options = ("--journal-sync", sync)
+                subjects.append(
+                    stack.enter_context(_gatewayd(name, folder, upstreams, cores[:1], cores[1], options=options))
+                )
         for subject in subjects:
             _check(subject)
         yield subjects
@@ -89,12 +102,21 @@ def _nginx_key() -> str:
 
 @contextmanager
 def _gatewayd(
-    name: str, folder: Path, upstreams: tuple[str, str], worker_cores: tuple[int, ...], core: int, tree: Path = ROOT
+    name: str,
+    folder: Path,
+    upstreams: tuple[str, str],
+    worker_cores: tuple[int, ...],
+    core: int,
+    tree: Path = ROOT,
+    module: str = "gatewayd",
+    options: tuple[str, ...] = (),
 ) -> Iterator[Subject]:
     """One worker on each of `worker_cores`, all else on `core`."""
-    home = folder / name
+    home = folder / name.replace("/", "-")
     home.mkdir()
-    with daemons.gateway(home, workers=len(worker_cores), cores={core}, tree=tree) as gateway:
+    with daemons.gateway(
+        home, workers=len(worker_cores), cores={core}, options=options, tree=tree, module=module
+    ) as gateway:
         gatectl = gateway.gatectl
         gatectl.json("service", "add", "bench", upstreams[0])
         gatectl.json("service", "add", "echo", upstreams[1], "--path", "/bench/echo")

@@ -23,7 +23,7 @@ _MEASURED = Measurement("get-1k", 1, "nginx", 1000, 100.0, 0.5, 1.0, 20.0, 0.0, 
 
 def test_cases_are_chosen_by_name() -> None:
     assert chosen("all") == CASES
-    assert [case.name for case in chosen("default")] == ["get-1k", "one-connection", "get-1k-varied"]
+    assert [case.name for case in chosen("default")] == ["get-1k", "one-connection", "journal", "get-1k-varied"]
     assert [case.name for case in chosen("post-1k,get-16k")] == ["post-1k", "get-16k"]
     with pytest.raises(ValueError, match="no case is called 'get-2k'"):
         chosen("get-2k")
@@ -80,6 +80,21 @@ def test_a_second_worker_is_compared_with_the_first() -> None:
     found = report.ratios(case, [one, two])
     assert (found.workers_per_second, found.workers_cpu) == (1.85, 1.05)
     assert report.summary(case, found) == ["two-workers     two workers to one: requests/s 1.85, CPU a request 1.05"]
+
+
+def test_the_journal_is_compared_with_none_and_with_those_that_are_synced() -> None:
+    ours = replace(_MEASURED, case="journal", subject="gatewayd", cpu_us=30.0)
+    others = [("no journal", 28.5, 110.0, 0.4), ("synced 2/s", 33.0, 90.0, 0.5), ("synced each", 45.0, 50.0, 1.5)]
+    measured = [ours] + [
+        replace(ours, subject=name, cpu_us=cpu, per_second=per_second, p50_ms=p50)
+        for name, cpu, per_second, p50 in others
+    ]
+    [case] = chosen("journal")
+    assert report.summary(case, report.ratios(case, measured)) == [
+        "journal         the journal: 1.5 µs a request (bar 3.0: met)",
+        "journal         journal_sync second to process: CPU 1.10, requests/s 0.90, median latency 1.00",
+        "journal         journal_sync record to process: CPU 1.50, requests/s 0.50, median latency 3.00",
+    ]
 
 
 def test_the_websocket_load_counts_what_comes_back(tmp_path: Path) -> None:

@@ -217,6 +217,21 @@ def test_a_file_that_is_no_segment_is_set_aside_not_deleted(database: Database, 
     assert len(ingest.damaged) == 1
 
 
+def test_a_segment_that_its_worker_takes_back_for_want_of_room(database: Database, folder: Path) -> None:
+    """It is there for a moment, several times a second for as long as the disk is full."""
+    ingest = ingest_of(database, folder)
+    seen = folder / "00000000000000000001-77777777-000000.gwj"
+    seen.touch()
+    ingest.step()
+    assert ingest.segments == 1
+    seen.unlink()
+    ingest.step()
+    assert ingest.segments == 0
+    (folder / "00000000000000000001-77777777-000001.gwj").symlink_to("nowhere")  # listed, and then not to be opened
+    ingest.step()
+    assert (ingest.segments, ingest.damaged, ingest.failure) == (0, [], "")
+
+
 def test_a_database_that_fails_keeps_the_journal_and_says_so(database: Database, folder: Path, tmp_path: Path) -> None:
     journal = Journal(folder, WORKER, 1)
     journal.append(record())

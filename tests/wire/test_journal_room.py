@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from pathlib import Path
@@ -19,7 +20,8 @@ from gatewayd.records import (
     pack_record,
     unpack_records,
 )
-from tests.wire.harness import GET, Wire
+from tests.wire.harness import GET, OK, Upstream, Wire
+from tests.wire.peer import Peer
 
 WORKER = b"w" * 16
 
@@ -109,14 +111,41 @@ async def test_requests_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.Monke
             full.setattr(os, "posix_fallocate", no_space)
             journal._offset = SEGMENT_BYTES - 2 * SLOT_BYTES  # as though it were nearly full
             statuses = [(await wire.ask(GET)).status for _ in range(5)]
-            assert journal.error == "No space left on device"
+            await wire.settled(lambda: journal.error == "No space left on device")
         if on_full == "refuse":
-            # The second of two slots is kept for who is in flight already: it takes the first refusal.
-            assert statuses == [200, 503, 503, 503, 503]
-            assert (journal.lost, journal.lost_refusals) == (0, 3)
+            assert statuses == [200, 503, 503, 503, 503], "a slot is kept for one more than are in flight"
+            assert (journal.lost, journal.lost_refusals) == (0, 4)
         else:
             assert statuses == [200] * 5
             assert (journal.lost, journal.lost_refusals) == (3, 0)
-        await wire.settled(lambda: journal.has_room(0))
+        await wire.settled(lambda: journal.spare is not None)
         assert (await wire.ask(GET)).status == 200
         assert journal.lost == (0 if on_full == "refuse" else 3)
+
+
+@pytest.mark.anyio
+async def test_refusals_leave_the_last_slots_to_those_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was let in has a slot, however many are turned away before its answer is there."""
+    gate = asyncio.Event()
+
+    async def script(upstream: Upstream, peer: Peer) -> None:
+        upstream.requests.append(await peer.message())
+        await gate.wait()
+        await peer.send(OK)
+
+    async with Wire(tmp_path) as wire:
+        wire.upstream.script = script
+        journal = wire.worker.journal
+        monkeypatch.setattr(journal, "prepare", lambda: None)
+        journal._offset = SEGMENT_BYTES - 4 * SLOT_BYTES
+        journal.spare = None
+        first = [asyncio.create_task(wire.ask(GET)) for _ in range(3)]
+        await wire.settled(lambda: len(wire.upstream.requests) == 3)
+        refused = [await wire.ask(GET.replace(b"/open/", path)) for path in (b"/open/", b"/keyed/", b"/open/") * 2]
+        assert {answer.problem for answer in refused} == {"journal_full"}
+        gate.set()
+        assert [(await answer).status for answer in first] == [200] * 3
+        assert (journal.lost, journal.lost_refusals) == (0, 6)
+        assert journal._offset == SEGMENT_BYTES - SLOT_BYTES
