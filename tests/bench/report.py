@@ -18,6 +18,7 @@ SHARED_CORE = (
     "the second worker shares its core with the load: requests/s cannot show what it brings, CPU a request can "
     "(1.00: no worker stands in another's way)"
 )
+WAITING = ("synced each",)  # for the disk, with its core idle
 # wrk with 32 connections keeps a worker at 95% and more; below this something else took one of the two cores.
 _UNDISTURBED = 0.85
 
@@ -131,8 +132,10 @@ def _verdict(case: Case, of: str, value: float, bar: float) -> str:
 
 def disturbed(case: Case, measured: Sequence[Measurement]) -> list[str]:
     """Which runs had no core for themselves: requests/s and latency of those say little, CPU a request is too high."""
-    runs = [m for m in measured if m.case == case.name and m.cpu_us and m.busy < _UNDISTURBED]
-    if case.connections < 32 or case.websocket or case.scales or case.journal or not runs:
+    runs = [
+        m for m in measured if m.case == case.name and m.cpu_us and m.subject not in WAITING and m.busy < _UNDISTURBED
+    ]
+    if case.connections < 32 or case.websocket or case.scales or not runs:
         return []
     names = ", ".join(f"{m.subject} in round {m.round}" for m in runs)
     return [

@@ -65,6 +65,15 @@ def test_a_new_database_has_the_default_tenant_and_price(database: Database) -> 
     assert decode_terms(price.terms) == DEFAULT_TERMS
 
 
+def test_commits_are_as_safe_as_the_journals_whose_segments_they_let_go(tmp_path: Path) -> None:
+    """2 is FULL: the commit is on the disk. With 1, NORMAL, a power cut could take it when the segment is deleted."""
+    for durable, expected in ((False, 1), (True, 2)):
+        opened = Database.open(tmp_path, durable=durable)
+        with opened.write() as session:
+            assert session.connection().exec_driver_sql("PRAGMA synchronous").scalar_one() == expected
+        opened.close()
+
+
 def test_migrations_make_what_the_tables_say(database: Database, tmp_path: Path) -> None:
     assert tables.__doc__
     SQLModel.metadata.create_all(create_engine(f"sqlite:///{tmp_path}/tables.db"))
