@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session
 
+from gatewayd.control.cycles import Cycles
 from gatewayd.control.prices import terms_of
-from gatewayd.control.tables import Cycle, Price, Rollup
-from gatewayd.policy.buckets import month_of
+from gatewayd.control.tables import Price, Rollup
 from gatewayd.policy.histogram import Histogram
 from gatewayd.policy.pricing import Terms, is_billable
 from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record
@@ -34,10 +33,11 @@ _LATENCY = select(_rollup.c.latency).where(
 
 
 class _Dimensions(NamedTuple):
-    """The key of a rollup row but for its cycle, which follows from tenant and hour."""
+    """The key of a rollup row."""
 
     tenant_id: int
     hour: int
+    cycle_id: int
     service_id: int
     route_id: int
     key_id: int
@@ -80,21 +80,23 @@ class Rollups:
     """Adds records within the caller's transaction. Remembers the histograms of rows in use: it alone writes them."""
 
     def __init__(self) -> None:
-        self._latencies: dict[tuple[int, ...], Histogram] = {}
-        self._cycles: dict[tuple[int, int], int] = {}  # tenant and start of month
+        self._latencies: dict[_Dimensions, Histogram] = {}
+        self._cycles = Cycles()
         self._prices: dict[int, Terms] = {}
 
     def forget(self) -> None:
         """The transaction was rolled back: what is remembered may never have been stored."""
         self._latencies.clear()
-        self._cycles.clear()
+        self._cycles.forget()
 
     def add(self, session: Session, records: Iterable[Record]) -> None:
+        self._cycles.begin(session)
         groups: dict[_Dimensions, _Sums] = {}
         for record in records:
             dimensions = _Dimensions(
                 record.tenant,
                 record.time_ns // 3_600_000_000_000 * 3600,
+                self._cycles.of(session, record.tenant, record.time_ns),
                 record.service,
                 record.route,
                 record.key,
@@ -122,29 +124,11 @@ class Rollups:
 
     def _row(self, session: Session, dimensions: _Dimensions, sums: _Sums) -> dict[str, object]:
         row: dict[str, object] = dimensions._asdict()
-        row["cycle_id"] = self._cycle_of(session, dimensions.tenant_id, dimensions.hour)
-        key = (*dimensions, row["cycle_id"])
-        latency = self._latencies.get(key)  # type: ignore[arg-type]
+        latency = self._latencies.get(dimensions)
         if latency is None:
             packed = session.connection().execute(_LATENCY, row).scalar()
-            latency = self._latencies[key] = Histogram.unpack(packed or b"")  # type: ignore[index]
+            latency = self._latencies[dimensions] = Histogram.unpack(packed or b"")
         latency.merge(sums.latency)
         row |= {name: getattr(sums, name) for name in _SUMS}
         row["latency"] = latency.pack()
         return row
-
-    def _cycle_of(self, session: Session, tenant_id: int, hour: int) -> int:
-        """The cycle of this hour: the tenant's calendar month, opened when its first record comes."""
-        start, end = month_of(hour)
-        cycle_id = self._cycles.get((tenant_id, start))
-        if cycle_id is None:
-            period = datetime.fromtimestamp(start, UTC).strftime("%Y-%m")
-            wanted = select(Cycle).where(Cycle.tenant_id == tenant_id, Cycle.period == period)  # type: ignore[arg-type]
-            cycle = session.execute(wanted).scalar_one_or_none()
-            if cycle is None:
-                cycle = Cycle(tenant_id=tenant_id, period=period, starts_at=start, ends_at=end)
-                session.add(cycle)
-                session.flush()
-            assert cycle.id is not None
-            cycle_id = self._cycles[tenant_id, start] = cycle.id
-        return cycle_id

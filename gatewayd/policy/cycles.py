@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 _PERIOD = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:\.([1-9][0-9]{0,3}))?", re.ASCII)
 _LAST_YEAR = 9998
+_APART_S = 2 * 86400
 
 
 class Period(NamedTuple):
@@ -28,7 +29,28 @@ class Period(NamedTuple):
 def month_at(now_s: int, zone: ZoneInfo) -> Period:
     """The calendar month that holds `now_s` in this zone."""
     local = datetime.fromtimestamp(now_s, zone)
-    return month_named(local.year, local.month, zone)
+    found = month_named(local.year, local.month, zone)
+    # Clocks that go back from 00:01 to 23:01 (St. John's, 2009-11-01) show the old month again within the new one.
+    if now_s >= found.ends_at:
+        return _next_month(found, zone)
+    return found if now_s >= found.starts_at else _month_before(found, zone)
+
+
+def month_after(starts_at: int, zone: ZoneInfo) -> Period:
+    """The cycle that begins at `starts_at`, where the one before it ended with a month.
+
+    In the same zone that is a calendar month. A tenant that has moved to another zone has one that is longer or shorter
+    by the hours between the two, and never one of these hours alone: the month is that of two days later, for no two
+    zones are further apart than 26 hours.
+    """
+    month = month_at(starts_at + _APART_S, zone)
+    return Period(month.name, starts_at, month.ends_at)
+
+
+def month_before(ends_at: int, zone: ZoneInfo) -> Period:
+    """The cycle that ends at `ends_at`, where the one after it began with a month."""
+    month = month_at(ends_at - _APART_S, zone)
+    return Period(month.name, month.starts_at, ends_at)
 
 
 def month_named(year: int, month: int, zone: ZoneInfo) -> Period:
@@ -45,9 +67,24 @@ def parse_period(text: str) -> tuple[int, int, int]:
     return int(match[1]), int(match[2]), int(match[3] or 1)
 
 
+def first_of(text: str) -> str:
+    """Of `2026-11.2` the month, which is also the name of its first cycle."""
+    return text.partition(".")[0]
+
+
 def numbered(month: str, number: int) -> str:
     """The name of a month's cycle: the first has the month's own."""
     return month if number == 1 else f"{month}.{number}"
+
+
+def _next_month(month: Period, zone: ZoneInfo) -> Period:
+    year, number, _ = parse_period(month.name)
+    return month_named(year + number // 12, number % 12 + 1, zone)
+
+
+def _month_before(month: Period, zone: ZoneInfo) -> Period:
+    year, number, _ = parse_period(month.name)
+    return month_named(year - (number == 1), (number - 2) % 12 + 1, zone)
 
 
 def _midnight(year: int, month: int, zone: ZoneInfo) -> int:
