@@ -120,6 +120,10 @@ class Settings(BaseSettings):
         10, ge=1, le=3600, description="How long the addresses of an upstream's name are remembered."
     )
 
+    invoice_after_s: int = Field(
+        3600, ge=-1, le=31 * 86400, description="Age at which a billing cycle that is over is closed; -1 by hand only."
+    )
+
     @field_validator("listen")
     @classmethod
     def _listen_is_host_and_port(cls, value: str) -> str:

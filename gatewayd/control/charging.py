@@ -1,36 +1,120 @@
-"""What a cycle charges, live: its usage as it stands in the rollups, charged by `policy.pricing`."""
+"""What an open cycle charges, as it stands: its usage on the rollups, and the keys that owe something without any.
+
+Days that are over may be on the rollups of days alone; up to `rolled_until` these are read, from there on the hours.
+
+Which key owes a base fee or a minimum for a cycle: each that worked at any time of it, which is to say that it was made
+before the cycle's end and neither revoked, expired nor disabled before its start, by the price that it has when the
+cycle is closed. They are owed whole, also for the parts of a month that `billing reset` cut.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Table, func, literal, or_, select, union_all
+
+from gatewayd.control.compile import Overrides
+from gatewayd.control.cycles import CycleRow
+from gatewayd.control.database import DEFAULT_PRICE_ID
 from gatewayd.control.prices import all_terms
-from gatewayd.control.tables import Rollup
-from gatewayd.policy.pricing import Charge, Usage, charges
+from gatewayd.control.tables import Key, Plan, Progress, Rollup, RollupDay
+from gatewayd.policy.pricing import Subscription, Usage
 
-_rollup = Rollup.__table__  # type: ignore[attr-defined]
-_DAY_S = 86400
+DAY_S = 86400
+# Rows are made in bites: SQLAlchemy makes all of a `fetchall` without letting another thread run.
+BITE = 1000
+
+_rollup, _rollup_day = Rollup.__table__, RollupDay.__table__  # type: ignore[attr-defined]
+_key, _plan, _progress = Key.__table__, Plan.__table__, Progress.__table__  # type: ignore[attr-defined]
+_overrides = msgspec.json.Decoder(Overrides)
 
 
-def usage_of(connection: Connection, cycle_id: int) -> list[Usage]:
-    """Billable usage of a cycle, summed by key, service and price."""
-    query = (
+class Source(NamedTuple):
+    """A table of rollups, its column of time, and which times are read of it."""
+
+    table: Table
+    time: ColumnElement[int]
+    starts_at: int
+    ends_at: int
+
+    def of(self, cycle: CycleRow) -> tuple[ColumnElement[bool], ...]:
+        columns = self.table.c
+        within = (self.time >= self.starts_at, self.time < self.ends_at)
+        return (columns.cycle_id == cycle.id, columns.tenant_id == cycle.tenant_id, *within)
+
+    @property
+    def day(self) -> ColumnElement[int]:
+        return self.time - self.time % DAY_S
+
+
+def sources(connection: Connection) -> tuple[Source, Source]:
+    """Days, and the hours after them."""
+    rolled = select(_progress.c.value).where(_progress.c.name == "rolled_until")
+    until = connection.execute(rolled).scalar() or 0
+    return days(until), Source(_rollup, _rollup.c.hour, until, 1 << 62)
+
+
+def days(until: int) -> Source:
+    return Source(_rollup_day, _rollup_day.c.day, 0, until)
+
+
+def hours(until: int) -> Source:
+    return Source(_rollup, _rollup.c.hour, 0, until)
+
+
+def usage_of(connection: Connection, cycle: CycleRow) -> list[Usage]:
+    """Billable usage of a cycle, summed by key, service and price, in this order."""
+    return usage_from(connection, cycle, sources(connection))
+
+
+def usage_from(connection: Connection, cycle: CycleRow, tables: tuple[Source, ...]) -> list[Usage]:
+    parts = [
         select(
-            _rollup.c.key_id,
-            _rollup.c.service_id,
-            _rollup.c.price_id,
-            func.min(_rollup.c.hour - _rollup.c.hour % _DAY_S),
-            func.sum(_rollup.c.billable),
-            func.sum(_rollup.c.billable_units),
-            func.sum(_rollup.c.billable_bytes),
+            source.table.c.key_id,
+            source.table.c.service_id,
+            source.table.c.price_id,
+            source.day.label("day"),
+            source.table.c.billable,
+            source.table.c.billable_units,
+            source.table.c.billable_bytes,
+        ).where(*source.of(cycle), source.table.c.billable > 0)
+        for source in tables
+    ]
+    every = union_all(*parts).subquery()
+    by = (every.c.key_id, every.c.service_id, every.c.price_id)
+    sums = (func.sum(every.c[name]) for name in ("billable", "billable_units", "billable_bytes"))
+    query = select(*by, func.min(every.c.day), *sums).group_by(*by).order_by(*by)
+    return [Usage(*row) for row in in_bites(connection, query)]
+
+
+def subscriptions_of(connection: Connection, cycle: CycleRow, now: int) -> list[Subscription]:
+    """The keys that owe a base fee or a minimum for a cycle, none before it has begun."""
+    subscribed = {price_id for price_id, terms in all_terms(connection).items() if terms.is_subscribed}
+    if not subscribed or now < cycle.starts_at:
+        return []
+    query = (
+        select(_key.c.id, _key.c.overrides, func.coalesce(_plan.c.price_id, literal(DEFAULT_PRICE_ID)))
+        .join_from(_key, _plan, _key.c.plan_id == _plan.c.id, isouter=True)
+        .where(
+            _key.c.tenant_id == cycle.tenant_id,
+            _key.c.created_at < cycle.ends_at,
+            *(
+                or_(column.is_(None), column >= cycle.starts_at)
+                for column in (_key.c.revoked_at, _key.c.expires_at, _key.c.disabled_at)
+            ),
         )
-        .where(_rollup.c.cycle_id == cycle_id, _rollup.c.billable > 0)
-        .group_by(_rollup.c.key_id, _rollup.c.service_id, _rollup.c.price_id)
-        .order_by(_rollup.c.key_id, _rollup.c.service_id, _rollup.c.price_id)
+        .order_by(_key.c.id)
     )
-    return [Usage(*row) for row in connection.execute(query)]
+    owed = []
+    for key_id, overrides, price_id in in_bites(connection, query):
+        if overrides != "{}":  # nearly all of them
+            price_id = _overrides.decode(overrides).price_id or price_id
+        if price_id in subscribed:
+            owed.append(Subscription(key_id, price_id))
+    return owed
 
 
-def charges_of(connection: Connection, cycle_id: int) -> list[Charge]:
-    """The lines of a cycle's bill as of now."""
-    return charges(usage_of(connection, cycle_id), (), all_terms(connection))
+def in_bites(connection: Connection, query: Any) -> Iterator[Any]:
+    return iter(connection.execute(query, execution_options={"yield_per": BITE}))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlmodel import Session
 
 from gatewayd.control.tables import Cycle, Progress, Tenant
@@ -22,6 +22,22 @@ _cycle, _tenant, _progress = Cycle.__table__, Tenant.__table__, Progress.__table
 _NANOS = 1_000_000_000
 _CLOSINGS = "closings"
 _SPANS_LIMIT = 64  # of a tenant: months that records came of since the last closing
+
+
+class CycleRow(NamedTuple):
+    """A row of table `cycle`; id 0: it would be opened with the first record."""
+
+    id: int
+    tenant_id: int
+    period: str
+    starts_at: int
+    ends_at: int
+    closed_at: int | None
+
+    def state(self, now: int) -> str:
+        if self.closed_at is not None:
+            return "closed"
+        return "due" if self.id and self.ends_at <= now else "open"
 
 
 class _Span(NamedTuple):
@@ -66,44 +82,72 @@ class Cycles:
         return span.cycle_id
 
 
-def cycle_at(connection: Connection, tenant_id: int, at: int) -> Row[Any] | None:
+def cycle_at(connection: Connection, tenant_id: int, at: int) -> CycleRow | None:
     """The cycle that a moment lies in, open or closed."""
-    return connection.execute(_of(tenant_id).where(_cycle.c.starts_at <= at, _cycle.c.ends_at > at)).first()
+    return first(connection, _of(tenant_id).where(_cycle.c.starts_at <= at, _cycle.c.ends_at > at))
 
 
-def cycle_named(connection: Connection, tenant_id: int, period: str) -> Row[Any] | None:
-    return connection.execute(_of(tenant_id).where(_cycle.c.period == period)).first()
+def cycle_named(connection: Connection, tenant_id: int, period: str) -> CycleRow | None:
+    return first(connection, _of(tenant_id).where(_cycle.c.period == period))
 
 
-def open_at(connection: Connection, tenant_id: int, at: int) -> Row[Any]:
+def cycle_by_id(connection: Connection, cycle_id: int) -> CycleRow:
+    found = first(connection, select(_cycle).where(_cycle.c.id == cycle_id))
+    assert found is not None
+    return found
+
+
+def first(connection: Connection, query: Select[Any]) -> CycleRow | None:
+    row = connection.execute(query.limit(1)).first()
+    return None if row is None else CycleRow(*row)
+
+
+def running(connection: Connection, tenant_id: int, now: int) -> CycleRow:
+    """The cycle that a record of now belongs to, or what that would be were it opened."""
+    found = cycle_at(connection, tenant_id, now)
+    if found is not None and found.closed_at is not None:
+        return first(connection, _open_from(tenant_id, found.ends_at)) or _next(connection, tenant_id, now)
+    return found or _next(connection, tenant_id, now)
+
+
+def open_for(connection: Connection, tenant_id: int, at: int) -> CycleRow:
+    """The cycle that a record of this time belongs to, opened if need be."""
+    found = open_at(connection, tenant_id, at)
+    return found if found.closed_at is None else open_after(connection, tenant_id, found.ends_at)
+
+
+def open_at(connection: Connection, tenant_id: int, at: int) -> CycleRow:
     """The cycle that a moment lies in, opened with all that lie between it and the tenant's others."""
     while (found := cycle_at(connection, tenant_id, at)) is None:
-        zone = _zone_of(connection, tenant_id)
+        zone = zone_of(connection, tenant_id)
         ends = select(func.min(_cycle.c.starts_at), func.max(_cycle.c.ends_at)).where(_cycle.c.tenant_id == tenant_id)
-        first, last = connection.execute(ends).one()
-        if first is None:
+        begins, last = connection.execute(ends).one()
+        if begins is None:
             _add(connection, tenant_id, month_at(at, zone))
-        elif at < first:
-            _add(connection, tenant_id, month_before(first, zone))
+        elif at < begins:
+            _add(connection, tenant_id, month_before(begins, zone))
         else:
             _add(connection, tenant_id, month_after(last, zone))
     return found
 
 
-def open_after(connection: Connection, tenant_id: int, at: int) -> Row[Any]:
+def open_after(connection: Connection, tenant_id: int, at: int) -> CycleRow:
     """The tenant's oldest open cycle that begins at `at` or later, opened if need be."""
-    later = _of(tenant_id).where(_cycle.c.starts_at >= at, _cycle.c.closed_at.is_(None)).limit(1)
-    while (found := connection.execute(later).first()) is None:
-        last = select(func.max(_cycle.c.ends_at)).where(_cycle.c.tenant_id == tenant_id)
-        open_at(connection, tenant_id, connection.execute(last).scalar_one())
+    while (found := first(connection, _open_from(tenant_id, at))) is None:
+        open_at(connection, tenant_id, connection.execute(_end_of(tenant_id)).scalar_one())
     return found
 
 
-def end_now(connection: Connection, cycle: Row[Any], at: int) -> Row[Any]:
+def oldest_due(connection: Connection, tenant_id: int, now: int) -> CycleRow | None:
+    """The tenant's oldest open cycle that is over."""
+    return first(connection, _of(tenant_id).where(_cycle.c.closed_at.is_(None), _cycle.c.ends_at <= now))
+
+
+def end_now(connection: Connection, cycle: CycleRow, at: int) -> CycleRow:
     """End a running cycle at `at`, and open another for the rest of it; the ended one as it is then."""
     connection.execute(update(_cycle).where(_cycle.c.id == cycle.id).values(ends_at=at))
     _add(connection, cycle.tenant_id, Period(first_of(cycle.period), at, cycle.ends_at))
-    return connection.execute(select(_cycle).where(_cycle.c.id == cycle.id)).one()
+    return cycle._replace(ends_at=at)
 
 
 def mark_closed(connection: Connection, cycle_id: int, at: int) -> None:
@@ -120,9 +164,26 @@ def _of(tenant_id: int) -> Select[Any]:
     return select(_cycle).where(_cycle.c.tenant_id == tenant_id).order_by(_cycle.c.starts_at)
 
 
+def _open_from(tenant_id: int, at: int) -> Select[Any]:
+    return _of(tenant_id).where(_cycle.c.starts_at >= at, _cycle.c.closed_at.is_(None))
+
+
+def _end_of(tenant_id: int) -> Select[Any]:
+    """Of the tenant's last cycle."""
+    return select(func.max(_cycle.c.ends_at)).where(_cycle.c.tenant_id == tenant_id)
+
+
+def _next(connection: Connection, tenant_id: int, now: int) -> CycleRow:
+    """The cycle that will be opened after the tenant's last, or for its first record, if that comes now."""
+    zone, last = zone_of(connection, tenant_id), connection.execute(_end_of(tenant_id)).scalar()
+    month = month_at(now, zone) if last is None else month_after(last, zone)
+    while month.ends_at <= now:
+        month = month_after(month.ends_at, zone)
+    return CycleRow(0, tenant_id, *month, None)
+
+
 def _span_at(connection: Connection, tenant_id: int, at: int) -> _Span:
-    own = open_at(connection, tenant_id, at)
-    found = own if own.closed_at is None else open_after(connection, tenant_id, own.ends_at)
+    own, found = open_at(connection, tenant_id, at), open_for(connection, tenant_id, at)
     return _Span(own.starts_at * _NANOS, own.ends_at * _NANOS, found.id)
 
 
@@ -132,7 +193,7 @@ def _closings(connection: Connection) -> int:
     return 0 if found is None else int(found)
 
 
-def _zone_of(connection: Connection, tenant_id: int) -> ZoneInfo:
+def zone_of(connection: Connection, tenant_id: int) -> ZoneInfo:
     name = connection.execute(select(_tenant.c.time_zone).where(_tenant.c.id == tenant_id)).scalar()
     return ZoneInfo(name or "UTC")
 

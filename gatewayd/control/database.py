@@ -71,7 +71,7 @@ class Database:
     def write(self) -> Iterator[Session]:
         """One transaction of the writer: committed at the end, or rolled back when anything is raised."""
         if self.is_lent:
-            raise GatewayError(UNAVAILABLE, "many keys are being stored; try again in a moment")
+            raise GatewayError(UNAVAILABLE, "a large change is being stored; try again in a moment")
         if self._writer.in_transaction():
             raise RuntimeError("a transaction is open: one was begun inside another, or held across an await")
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
@@ -89,6 +89,13 @@ class Database:
             yield
         finally:
             self.is_lent = False
+
+    @contextmanager
+    def write_elsewhere(self) -> Iterator[Session]:
+        """One transaction of another thread, on a connection of its own, while the write lock is lent."""
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            session.connection()
+            yield session
 
     async def given_back(self) -> None:
         """Returns when the write lock is not lent."""

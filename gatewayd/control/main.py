@@ -26,6 +26,7 @@ from gatewayd.control.admin.peer import PeerProtocol
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
 from gatewayd.control.alerts import Alerts
 from gatewayd.control.broker import Broker
+from gatewayd.control.closing import close_due
 from gatewayd.control.compile import snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.ingest import Ingest
@@ -149,6 +150,7 @@ async def serve(
     ingesting = asyncio.create_task(ingest.run())
     tidying = asyncio.create_task(tidy(broker, database, plane))
     watching = asyncio.create_task(watch(alerts))
+    closing = asyncio.create_task(close_cycles(database, plane, settings.invoice_after_s))
     try:
         announce_ready(supervisor)
         await server.serve(sockets=[admin])
@@ -156,6 +158,7 @@ async def serve(
         ingesting.cancel()
         tidying.cancel()
         watching.cancel()
+        closing.cancel()
         channel_server.close()
         await prober.close()
         while ingest.step():  # all that the workers wrote before they ended
@@ -175,6 +178,12 @@ async def watch(alerts: Alerts) -> None:
     while True:
         await asyncio.sleep(WATCH_S)
         await alerts.step(time.time_ns() // 1_000_000_000)
+
+
+async def close_cycles(database: Database, plane: Plane, invoice_after_s: int) -> None:
+    while invoice_after_s >= 0:
+        await asyncio.sleep(TIDY_S)
+        await close_due(database, plane, time.time_ns() // 1_000_000_000, invoice_after_s)
 
 
 def main() -> None:

@@ -449,6 +449,7 @@ class LedgerEntry(SQLModel, table=True):
 class Invoice(SQLModel, table=True):
     """A closed cycle's bill, immutable (triggers). `body` is its canonical JSON, `sha256` that of the body's UTF-8.
 
+    `total` is the decimal string of the body, since 64 bits do not hold every sum of prices.
     Numbers are of the gateway, whose operator issues the invoices, without a gap: INV-000001.
     """
 
@@ -460,7 +461,7 @@ class Invoice(SQLModel, table=True):
     tenant_id: int = Field(foreign_key="tenant.id")
     cycle_id: int = Field(foreign_key="cycle.id", unique=True)
     issued_at: int
-    total_nanos: int = _count()
+    total: str
     body: str = Field(sa_column=Column(Text, nullable=False))
     sha256: str
 

@@ -29,6 +29,22 @@ def parse_price(text: str) -> int:
     return nanos
 
 
+def parse_amount(text: str) -> int:
+    """`"-12.5"` as nanos: of a credit or an adjustment, of either sign. Raises ValueError with a sentence."""
+    text = text.strip()
+    negative = text.startswith("-")
+    match = _DECIMAL.fullmatch(text[1:] if negative else text)
+    if match is None:
+        raise ValueError(f"{text[:40]!r} is not an amount; write a decimal number such as 12.50")
+    units, decimals = match[1].lstrip("0"), (match[2] or "").rstrip("0")
+    if len(decimals) > _DECIMALS:
+        raise ValueError(f"{text[:40]!r} has more than {_DECIMALS} decimals; the smallest amount is 0.000000001")
+    if len(units) > _LONGEST_UNITS:
+        raise ValueError(f"{text[:40]!r} is more than {'9' * _LONGEST_UNITS}, the largest amount of one entry")
+    nanos = int(units.rjust(1, "0") + decimals.ljust(_DECIMALS, "0"))
+    return -nanos if negative else nanos
+
+
 def format_nanos(nanos: int) -> str:
     """`"12.345"`: exact, no trailing zeros, no exponent."""
     sign = "-" if nanos < 0 else ""

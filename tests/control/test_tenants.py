@@ -197,7 +197,7 @@ def test_a_tenant_that_owes_is_removed_only_by_force(admin: Admin) -> None:
     assert both.startswith("tenant 'acme' still has 1 key and owes 1.5 EUR for 2026-09 that no invoice has billed;")
     admin.delete("/v1/tenants/acme?force=true")
     bill = admin.get("/v1/billing", tenant="acme", period="2026-09")
-    assert (bill["total"], bill["state"]) == ("1.5", "open")
+    assert (bill["total"], bill["state"]) == ("1.5", "due")
 
 
 @pytest.mark.parametrize(("billable", "closed_at"), [(0, None), (9, 1_790_812_800)])

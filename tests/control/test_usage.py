@@ -244,19 +244,29 @@ def test_unknown_names_in_questions_are_not_found(admin: Admin) -> None:
 @pytest.mark.usefixtures("ledger")
 def test_the_bill_is_one_line_for_service_key_and_price(admin: Admin) -> None:
     ci, cd = keys_of(admin)
+
+    def item(service: str, key: str, requests: int, price: str, cost: str) -> dict[str, Any]:
+        of = {"service": service, "key": key, "plan": None, "kind": "request", "tier": None, "quantity": requests}
+        return {**of, "requests": requests, "price": price, "cost": cost}
+
     assert admin.get("/v1/billing", period="2026-09") == {
         "tenant": "default",
         "period": "2026-09",
         "currency": "USD",
         "starts_at": "2026-09-01T00:00:00Z",
         "ends_at": "2026-10-01T00:00:00Z",
-        "state": "open",
+        "state": "due",
+        "invoice": None,
         "items": [
-            {"service": "orders", "key": ci, "requests": 10, "price": "0.001", "cost": "0.01"},
-            {"service": "orders", "key": cd, "requests": 3, "price": "0.000000001", "cost": "0.000000003"},
-            {"service": "products", "key": "-", "requests": 4, "price": "0.001", "cost": "0.004"},
+            item("orders", ci, 10, "0.001", "0.01"),
+            item("orders", cd, 3, "0.000000001", "0.000000003"),
+            item("products", "-", 4, "0.001", "0.004"),
         ],
+        "credits": [],
+        "subtotal": "0.014000003",
+        "credited": "0",
         "total": "0.014000003",
+        "carried_forward": "0",
     }
 
 

@@ -1,28 +1,64 @@
-"""Bills, live: by service and key, or by key."""
+"""Bills, live: by service and key, or by key; as they would be closed, or will come to; and closing them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection
+from sqlmodel import Session, col, select
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.control import billing
+from gatewayd.control import billing, closing, invoices, verification
 from gatewayd.control.admin.answers import answer
-from gatewayd.control.admin.changes import now_s
-from gatewayd.control.admin.inputs import InTenant, checked, read_query
+from gatewayd.control.admin.changes import Change, now_s
+from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
+from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.peer import actor_of
+from gatewayd.control.admin.problems import conflict, not_found
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
-from gatewayd.policy.amounts import parse_period, period_of
+from gatewayd.control.cycles import CycleRow, cycle_named, oldest_due
+from gatewayd.control.tables import Cycle, Invoice
+from gatewayd.policy.amounts import format_time
+from gatewayd.policy.cycles import parse_period
+from gatewayd.policy.money import format_nanos
 
-Bill = Callable[[Connection, billing.Account, str], dict[str, Any]]
+_MOST_NAMES = 1000
+
+# Of a connection, a tenant, a period and the time.
+Bill = Callable[[Connection, int, str | None, int], dict[str, Any]]
 
 
 class Asked(InTenant, frozen=True, kw_only=True):
     period: str | None = None
+
+
+class Verified(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    tenant: str | None = None  # every one's
+
+
+class Tried(InTenant, frozen=True, kw_only=True):
+    dry_run: bool = False
+
+
+class Closing(msgspec.Struct, forbid_unknown_fields=True):
+    period: str | None = None
+
+
+class CycleView(msgspec.Struct):
+    """`total`: of the invoice, or what it comes to so far. A cycle with nothing to bill closes without an invoice."""
+
+    period: str
+    starts_at: str
+    ends_at: str
+    state: str
+    invoice: str | None
+    total: str
 
 
 async def show(request: Request) -> Response:
@@ -33,16 +69,129 @@ async def show_by_key(request: Request) -> Response:
     return await _answer(request, billing.bill_by_key)
 
 
-async def _answer(request: Request, bill: Bill) -> Response:
-    asked, control = read_query(request, Asked), control_of(request)
-    period = period_of(now_s()) if asked.period is None else asked.period
-    checked("period", parse_period, period)
+async def preview(request: Request) -> Response:
+    return await _answer(request, billing.preview)
+
+
+async def forecast(request: Request) -> Response:
+    asked, control, now = read_query(request, InTenant), control_of(request), now_s()
     await control.plane.catch_up()
-    return answer(await run_in_threadpool(_read, control, asked.tenant, bill, period))
+    return answer(await run_in_threadpool(_read, control, asked.tenant, billing.forecast, now))
 
 
-def _read(control: ControlState, tenant_ref: str, bill: Bill, period: str) -> dict[str, Any]:
+async def _answer(request: Request, bill: Bill) -> Response:
+    asked, control, now = read_query(request, Asked), control_of(request), now_s()
+    _check_period(asked.period)
+    await control.plane.catch_up()
+    return answer(await run_in_threadpool(_read, control, asked.tenant, bill, asked.period, now))
+
+
+def _read(control: ControlState, ref: str, read: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     with control.database.read() as session:
-        tenant = tenant_by(session, tenant_ref, gone_too=True)
-        assert tenant.id is not None
-        return bill(session.connection(), billing.Account(tenant.id, tenant.slug, tenant.currency), period)
+        tenant = tenant_by(session, ref, gone_too=True)
+        return read(session.connection(), tenant.id, *arguments)
+
+
+async def cycles(request: Request) -> Response:
+    asked, control = read_query(request, PagedInTenant), control_of(request)
+    await control.plane.catch_up()
+    return answer(await run_in_threadpool(_list_cycles, control, asked, now_s()))
+
+
+def _list_cycles(control: ControlState, asked: PagedInTenant, now: int) -> dict[str, Any]:
+    with control.database.read() as session:
+        tenant = tenant_by(session, asked.tenant, gone_too=True)
+        query = select(Cycle).where(Cycle.tenant_id == tenant.id)
+        show_all = partial(_show_cycles, session, now)
+        return page(session, query, col(Cycle.starts_at), asked, show_all, newest_first=True)
+
+
+def _show_cycles(session: Session, now: int, found: Sequence[Cycle]) -> list[CycleView]:
+    wanted = select(Invoice).options(invoices.WITHOUT_BODY).where(col(Invoice.cycle_id).in_([c.id for c in found]))
+    issued = {invoice.cycle_id: invoice for invoice in session.exec(wanted)}
+    views = []
+    for cycle in found:
+        assert cycle.id is not None
+        row = CycleRow(cycle.id, cycle.tenant_id, cycle.period, cycle.starts_at, cycle.ends_at, cycle.closed_at)
+        invoice = issued.get(cycle.id)
+        total = "0" if invoice is None else invoice.total
+        if cycle.closed_at is None:
+            total = format_nanos(billing.total_of(session.connection(), row, now))
+        views.append(
+            CycleView(
+                period=cycle.period,
+                starts_at=format_time(cycle.starts_at),
+                ends_at=format_time(cycle.ends_at),
+                state=row.state(now),
+                invoice=None if invoice is None else invoice.number,
+                total=total,
+            )
+        )
+    return views
+
+
+async def close(request: Request) -> Response:
+    """A cycle that is over: this one, or the oldest that is open."""
+    asked, wanted = read_query(request, Tried), await read_body(request, Closing, optional=True)
+    _check_period(wanted.period)
+    return await _close(request, asked, partial(_close_due, asked.tenant, wanted.period))
+
+
+async def reset(request: Request) -> Response:
+    """The running cycle, now."""
+    asked = read_query(request, Tried)
+    return await _close(request, asked, partial(_reset, asked.tenant))
+
+
+async def _close(request: Request, asked: Tried, work: Callable[[Change], dict[str, Any]]) -> Response:
+    control = control_of(request)
+    await control.plane.catch_up()
+    done = closing.in_one_go(control.database, actor_of(request), work, dry_run=asked.dry_run)
+    return answer(await done)
+
+
+def _close_due(ref: str, period: str | None, made: Change) -> dict[str, Any]:
+    connection, tenant = made.session.connection(), tenant_by(made.session, ref, gone_too=True)
+    assert tenant.id is not None
+    if period is None:
+        cycle = oldest_due(connection, tenant.id, made.at)
+        if cycle is None:
+            raise conflict(f"no cycle of tenant {tenant.slug!r} is over and open; a reset ends the running one")
+    else:
+        cycle = cycle_named(connection, tenant.id, period)
+    if cycle is None:
+        names = made.session.exec(select(Cycle.period).where(Cycle.tenant_id == tenant.id).limit(_MOST_NAMES))
+        raise not_found("billing cycle", period or "", names)
+    if cycle.closed_at is not None:
+        raise conflict(f"cycle {cycle.period} of tenant {tenant.slug!r} is closed already")
+    if cycle.ends_at > made.at:
+        raise conflict(f"cycle {cycle.period} runs until {format_time(cycle.ends_at)}; a reset ends it now")
+    return _show_issued(made, closing.close(made, cycle))
+
+
+def _reset(ref: str, made: Change) -> dict[str, Any]:
+    tenant = tenant_by(made.session, ref)
+    assert tenant.id is not None
+    return _show_issued(made, closing.reset(made, tenant.id))
+
+
+def _show_issued(made: Change, issued: closing.Issued) -> dict[str, Any]:
+    return invoices.show(made.session, made.session.get_one(Invoice, issued.id))
+
+
+async def verify(request: Request) -> Response:
+    """Every invoice, or a tenant's."""
+    asked, control = read_query(request, Verified), control_of(request)
+    await control.plane.catch_up()
+    return answer(await run_in_threadpool(_verify, control, asked.tenant))
+
+
+def _verify(control: ControlState, ref: str | None) -> dict[str, Any]:
+    with control.database.read() as session:
+        tenant_id = None if ref is None else tenant_by(session, ref, gone_too=True).id
+        return verification.verify(session.connection(), tenant_id)
+
+
+def _check_period(period: str | None) -> None:
+    if period is not None:
+        checked("period", parse_period, period)

@@ -170,7 +170,7 @@ async def remove(request: Request) -> Response:
         if tenant.id == DEFAULT_TENANT_ID:
             raise conflict("the tenant default cannot be removed: addresses without a tenant are its own")
         if not asked.force:
-            _refuse_in_use(made.session, tenant)
+            _refuse_in_use(made.session, tenant, made.at)
         before = show(made.session, tenant)
         tenant.removed_at = made.at
         made.session.add(tenant)
@@ -242,14 +242,14 @@ def _refuse_billed(session: Session, tenant: Tenant) -> None:
         raise conflict(f"tenant {tenant.slug!r} has bills in {tenant.currency}; add a tenant for another currency")
 
 
-def _refuse_in_use(session: Session, tenant: Tenant) -> None:
+def _refuse_in_use(session: Session, tenant: Tenant, now: int) -> None:
     services = session.exec(
         select(func.count()).where(Service.tenant_id == tenant.id, col(Service.removed_at).is_(None))
     ).one()
     keys = session.exec(select(func.count()).where(Key.tenant_id == tenant.id, col(Key.revoked_at).is_(None))).one()
     has = " and ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((services, "service"), (keys, "key")) if n)
     assert tenant.id is not None
-    owed = billing.unbilled(session.connection(), tenant.id)
+    owed = billing.unbilled(session.connection(), tenant.id, now)
     owes = " and ".join(f"{format_nanos(nanos)} {tenant.currency} for {period}" for period, nanos in owed)
     # In one sentence: who forces the one must have heard of the other.
     reasons = [f"still has {has}"] * bool(has) + [f"owes {owes} that no invoice has billed"] * bool(owes)

@@ -121,7 +121,7 @@ def _make_ledger() -> None:
         needed("tenant_id", sa.Integer(), sa.ForeignKey("tenant.id")),
         needed("cycle_id", sa.Integer(), sa.ForeignKey("cycle.id")),
         needed("issued_at", sa.Integer()),
-        needed("total_nanos", sa.BigInteger()),
+        needed("total", sa.String()),
         needed("body", sa.Text()),
         needed("sha256", sa.String()),
         sa.PrimaryKeyConstraint("id"),

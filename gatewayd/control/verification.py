@@ -1,0 +1,191 @@
+"""Whether every invoice is what it was: made anew from the ledger, chained, numbered, and true to the rollups.
+
+Each difference says where it is. An altered rollup is found twice: the ledger's entries name its service, key and
+number, the digest of its day names the day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from gatewayd.control.billing import key_facts
+from gatewayd.control.charging import Source, days, hours, sources, usage_from
+from gatewayd.control.cycles import CycleRow, cycle_by_id
+from gatewayd.control.digests import day_digests
+from gatewayd.control.ledger import entries_of, facts_of
+from gatewayd.control.prices import all_terms
+from gatewayd.control.tables import Cycle, Invoice, InvoiceDay
+from gatewayd.control.usage import service_names
+from gatewayd.policy.amounts import format_time
+from gatewayd.policy.invoicing import Entry, Facts, KeyFacts, bill_of, body_of, canonical, digest
+from gatewayd.policy.pricing import Usage
+
+_cycle, _invoice, _invoice_day = Cycle.__table__, Invoice.__table__, InvoiceDay.__table__  # type: ignore[attr-defined]
+_MEASURES = ("requests", "units", "size_bytes")
+
+What = Literal["body", "hash", "chain", "ledger", "usage", "number"]
+
+
+class Difference(NamedTuple):
+    """`line` is where in the invoice or on the rollups; `invoice` None where there should be one."""
+
+    invoice: str | None
+    what: What
+    line: str
+    expected: Any
+    found: Any
+    detail: str
+
+
+def verify(connection: Connection, tenant_id: int | None) -> dict[str, Any]:
+    """The answer of `GET /v1/billing/verify`. Chain and numbers are the gateway's, whatever tenant is asked for."""
+    every = connection.execute(
+        select(_invoice.c.id, _invoice.c.number, _invoice.c.tenant_id, _invoice.c.sha256).order_by(_invoice.c.id)
+    ).all()
+    own = [row for row in every if tenant_id is None or row.tenant_id == tenant_id]
+    found = [*_numbers(every), *_unbilled(connection, tenant_id)]
+    previous = {after.id: before.sha256 for before, after in pairwise(every)}
+    for row in own:
+        found += _verify(connection, row.id, previous.get(row.id))
+    return {"invoices": len(own), "ok": not found, "differences": [each._asdict() for each in found]}
+
+
+def made_anew(connection: Connection, cycle_id: int) -> bytes:
+    """The body of a cycle's invoice as the ledger makes it now; nothing where no entry closes it."""
+    facts, entries = facts_of(connection, cycle_id), entries_of(connection, cycle_id)
+    return b"" if facts is None else _body(connection, facts, entries)
+
+
+def _body(connection: Connection, facts: Facts, entries: list[Entry]) -> bytes:
+    prices = all_terms(connection)
+    return canonical(body_of(facts, entries, bill_of(entries, prices), prices))
+
+
+def _numbers(every: Any) -> Iterator[Difference]:
+    for expected, row in enumerate(every, start=1):
+        if row.number != f"INV-{expected:06}":
+            yield Difference(row.number, "number", "number", f"INV-{expected:06}", row.number, "numbers have a gap")
+            return
+
+
+def _unbilled(connection: Connection, tenant_id: int | None) -> Iterator[Difference]:
+    """Usage in a cycle that was closed without an invoice, because there was none."""
+    query = select(_cycle).where(
+        _cycle.c.closed_at.is_not(None), _cycle.c.id.not_in(select(_invoice.c.cycle_id)).self_group()
+    )
+    for row in connection.execute(query if tenant_id is None else query.where(_cycle.c.tenant_id == tenant_id)).all():
+        cycle = CycleRow(*row)
+        if requests := sum(each.requests for each in usage_from(connection, cycle, sources(connection))):
+            detail = f"cycle {cycle.period} was closed without an invoice and has billable usage"
+            yield Difference(None, "usage", cycle.period, 0, requests, detail)
+
+
+def _verify(connection: Connection, invoice_id: int, previous: str | None) -> Iterator[Difference]:
+    invoice = connection.execute(select(_invoice).where(_invoice.c.id == invoice_id)).one()
+    stored = invoice.body.encode()
+    if digest(stored) != invoice.sha256:
+        yield Difference(invoice.number, "hash", "sha256", digest(stored), invoice.sha256, "the body has another hash")
+    facts, entries = facts_of(connection, invoice.cycle_id), entries_of(connection, invoice.cycle_id)
+    if facts is None:
+        yield Difference(invoice.number, "ledger", "close", "an entry", None, "no entry of the ledger closes its cycle")
+        return
+    if facts.previous_sha256 != previous:
+        detail = "the invoice before it has another hash than this one says"
+        yield Difference(invoice.number, "chain", "previous_sha256", facts.previous_sha256, previous, detail)
+    yield from _compare_bodies(invoice, _body(connection, facts, entries))
+    cycle = cycle_by_id(connection, invoice.cycle_id)
+    if cycle.closed_at is None:
+        detail = f"cycle {cycle.period} is open, and this invoice closed it"
+        yield Difference(invoice.number, "ledger", cycle.period, "closed", "open", detail)
+    yield from _compare_usage(connection, invoice, cycle, [entry for entry in entries if entry.kind == "usage"])
+
+
+def _compare_bodies(invoice: Row[Any], made_anew: bytes) -> Iterator[Difference]:
+    if made_anew == invoice.body.encode():
+        return
+    try:
+        found = msgspec.json.decode(invoice.body)
+    except msgspec.DecodeError:
+        found = None
+    detail = "the ledger's entries and their prices make another body"
+    differing = list(_differing(msgspec.json.decode(made_anew), found, ""))
+    for place, expected, value in differing or [("", digest(made_anew), digest(invoice.body.encode()))]:
+        yield Difference(invoice.number, "body", place, expected, value, detail)
+
+
+def _differing(expected: Any, found: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """The innermost places in which two JSON values differ."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for name in sorted(expected.keys() | found.keys()):
+            yield from _differing(expected.get(name), found.get(name), f"{place}.{name}" if place else name)
+    elif isinstance(expected, list) and isinstance(found, list):
+        for number in range(max(len(expected), len(found))):
+            one, other = (each[number] if number < len(each) else None for each in (expected, found))
+            yield from _differing(one, other, f"{place}[{number}]")
+    elif expected != found:
+        yield place, expected, found
+
+
+def _compare_usage(
+    connection: Connection, invoice: Row[Any], cycle: CycleRow, entries: list[Entry]
+) -> Iterator[Difference]:
+    """With the rollups as bills read them, and with the hours that are still there beside their days."""
+    tables = sources(connection)
+    altered = _altered_days(connection, invoice, cycle, tables)
+    changed = list(_changed(connection, invoice, entries, usage_from(connection, cycle, tables), altered))
+    yield from changed
+    if altered and not changed:
+        for day, (expected, found) in altered.items():
+            detail = "the rollups of this day were altered, in what no bill counts or so that the sums are the same"
+            yield Difference(invoice.number, "usage", format_time(day)[:10], expected, found, detail)
+    hourly = (hours(tables[0].ends_at),)
+    kept = day_digests(connection, cycle, hourly)
+    daily = day_digests(connection, cycle, (days(tables[0].ends_at),)) if kept else {}
+    for day, found in kept.items():
+        if daily.get(day) != found:
+            detail = "the hours of this day do not add up to it"
+            yield Difference(invoice.number, "usage", format_time(day)[:10], daily.get(day), found, detail)
+
+
+def _altered_days(
+    connection: Connection, invoice: Row[Any], cycle: CycleRow, tables: tuple[Source, ...]
+) -> dict[int, tuple[str | None, str | None]]:
+    query = select(_invoice_day.c.day, _invoice_day.c.sha256).where(_invoice_day.c.invoice_id == invoice.id)
+    expected: dict[int, str] = {row.day: row.sha256 for row in connection.execute(query)}
+    found = day_digests(connection, cycle, tables)
+    days = sorted(day for day in expected.keys() | found.keys() if expected.get(day) != found.get(day))
+    return {day: (expected.get(day), found.get(day)) for day in days}
+
+
+def _changed(
+    connection: Connection,
+    invoice: Row[Any],
+    entries: list[Entry],
+    usage: list[Usage],
+    altered: Mapping[int, Any],
+) -> Iterator[Difference]:
+    """Which numbers of which service, key and price are not what the ledger says."""
+    billed = {(e.service_id, e.key_id, e.price_id): e for e in entries}
+    counted = {(u.service_id, u.key_id, u.price_id): u for u in usage}
+    wrong = [
+        of for of in sorted(billed.keys() | counted.keys()) if _measured(billed.get(of)) != _measured(counted.get(of))
+    ]
+    services = service_names(connection, {of[0] for of in wrong})
+    keys = key_facts(connection, {of[1] for of in wrong} - {0})
+    when = ", ".join(format_time(day)[:10] for day in altered) or "no day"
+    for of in wrong:
+        key = keys.get(of[1]) or KeyFacts(str(of[1]) if of[1] else "-", "", None)
+        where = f"{services.get(of[0]) or '-'} {key.prefix}"
+        for name, expected, found in zip(_MEASURES, _measured(billed.get(of)), _measured(counted.get(of)), strict=True):
+            if expected != found:
+                detail = f"the ledger has {expected} billable {name}, the rollups {found}; altered: {when}"
+                yield Difference(invoice.number, "usage", f"{when} {where} {name}", expected, found, detail)
+
+
+def _measured(of: Entry | Usage | None) -> tuple[int, ...]:
+    return (0, 0, 0) if of is None else (of.requests, of.units, of.size_bytes)

@@ -1,0 +1,442 @@
+"""Cycles closed by invoices: what stands in them, what is carried forward, and that a close is whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gatewayd.control import billing, closing
+from gatewayd.control.admin.changes import Change
+from gatewayd.control.closing import close_due
+from gatewayd.control.compile import find_key
+from gatewayd.control.cycles import open_at
+from gatewayd.control.database import FILE_NAME, Database
+from gatewayd.control.prices import price_id_of
+from gatewayd.control.rollups import Rollups
+from gatewayd.control.tables import Plan
+from gatewayd.control.verification import made_anew, verify
+from gatewayd.errors import UNAVAILABLE, GatewayError
+from gatewayd.policy.pricing import Terms, Tier
+from gatewayd.records import ADMITTED, Record
+from tests.control.conftest import Admin, FakePlane
+
+TARGETS = ["http://127.0.0.1:8001"]
+SEPTEMBER = {"period": "2026-09"}
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+class Shop:
+    """A service, a plan and keys that use them, as workers record it."""
+
+    def __init__(self, admin: Admin) -> None:
+        self.admin = admin
+        self.database = admin.control.database
+        self.rollups = Rollups()
+        admin.post("/v1/services", slug="orders", targets=TARGETS)
+        admin.post("/v1/plans", name="starter", price="0.001")
+        self.key = admin.post("/v1/keys", plan="starter", name="ci")["prefix"]
+
+    def charge(self, terms: Terms) -> None:
+        """What the plan costs from now on."""
+        with self.database.write() as session:
+            plan = session.get(Plan, 1)
+            assert plan is not None
+            plan.price_id = price_id_of(session, terms)
+            session.add(plan)
+
+    def use(self, requests: int, time: str, key: str = "", size: int = 0) -> None:
+        conf = find_key(self.database.lookup, (key or self.key)[3:])
+        assert conf is not None
+        of = (at(time) * 10**9, 1, 1, 0, conf.id, 0, 0, conf.price_id)
+        with self.database.write() as session:
+            self.rollups.add(session, [Record(ADMITTED, *of, 200, 0, 1, size, 0, 0, 0, b"")] * requests)
+
+    def born(self, time: str) -> None:
+        """All keys were made then."""
+        with self.database.write() as session:
+            session.connection().exec_driver_sql("UPDATE key SET created_at = ?", (at(time),))
+
+    def tick(self, time: str, after_s: int = 3600) -> None:
+        """The clock's work at this time."""
+        asyncio.run(close_due(self.database, FakePlane(), at(time), after_s))
+
+    def invoices(self) -> list[dict[str, Any]]:
+        """Their bodies, the oldest first."""
+        items = self.admin.get("/v1/invoices")["items"]
+        return [self.admin.get(f"/v1/invoices/{item['number']}")["body"] for item in reversed(items)]
+
+    def state(self) -> list[tuple[Any, ...]]:
+        """All that a close writes."""
+        tables = ("ledger", "invoice", "invoice_day", "cycle", "audit", "progress")
+        run = self.database.lookup.exec_driver_sql
+        return [tuple(row) for table in tables for row in run(f"SELECT * FROM {table}").all()]
+
+
+@pytest.fixture
+def shop(admin: Admin) -> Shop:
+    return Shop(admin)
+
+
+def test_a_cycle_is_closed_by_an_invoice(shop: Shop) -> None:
+    shop.use(10, "2026-09-01T12:00:00Z")
+    shop.use(5, "2026-09-30T23:59:59Z")
+    preview = shop.admin.get("/v1/billing/preview", **SEPTEMBER)
+    invoice = shop.admin.post("/v1/billing/close")
+    assert "caught up" in shop.admin.plane.told
+    body = invoice["body"]
+    assert body["lines"] == [
+        {
+            "service": "orders", "key": shop.key, "key_name": "ci", "plan": "starter", "kind": "request", "tier": None,
+            "quantity": 15, "requests": 15, "units": 0, "bytes": 0, "price": "0.001", "amount": "0.015", "terms": 1,
+        }
+    ]  # fmt: skip
+    assert body["terms"] == [
+        {"id": 1, "billable": ["2xx", "3xx"], "counts": "requests", "mode": "flat", "price": "0.001"}
+    ]
+    assert (invoice["number"], invoice["period"], invoice["total"]) == ("INV-000001", "2026-09", "0.015")
+    assert preview | {"number": "INV-000001", "issued_at": body["issued_at"]} == body
+    text = shop.admin("GET", "/v1/invoices/INV-000001/body").content
+    assert hashlib.sha256(text).hexdigest() == invoice["sha256"]
+    assert text == msgspec.json.encode(msgspec.json.decode(text), order="sorted")
+    assert shop.admin.get("/v1/billing", **SEPTEMBER)["total"] == "0.015"
+    assert shop.admin.get("/v1/billing", **SEPTEMBER)["invoice"] == "INV-000001"
+    audit = shop.admin.get("/v1/audit")["items"][0]
+    assert (audit["action"], audit["subject"], audit["after"]["total"]) == ("billing.close", "INV-000001", "0.015")
+    shop.admin.refused("conflict", "POST", "/v1/billing/close")
+    shop.admin.refused("conflict", "POST", "/v1/billing/close", SEPTEMBER)
+    shop.admin.refused("not_found", "POST", "/v1/billing/close", {"period": "2026-10"})
+    shop.admin.refused("invalid", "POST", "/v1/billing/close", {"period": "october"})
+    shop.admin.refused("not_found", "GET", "/v1/invoices/INV-000002")
+
+
+def test_an_invoice_says_what_things_were_called(shop: Shop) -> None:
+    shop.use(1, "2026-09-01T12:00:00Z")
+    body = shop.admin.post("/v1/billing/close")["body"]
+    shop.admin.patch("/v1/tenants/default", name="Another", time_zone="Asia/Tokyo")
+    shop.admin.delete("/v1/services/orders")
+    replayed = shop.admin.get("/v1/invoices/INV-000001/replay")
+    assert (replayed["same"], replayed["body"]) == (True, body)
+    assert shop.admin.get("/v1/billing/verify") == {"invoices": 1, "ok": True, "differences": []}
+
+
+def test_what_comes_late_is_in_the_next_bill(shop: Shop) -> None:
+    shop.use(1, "2026-09-30T12:00:00Z")
+    shop.admin.post("/v1/billing/close")
+    shop.use(2, "2026-09-30T12:00:01Z")
+    assert shop.admin.get("/v1/billing", **SEPTEMBER)["total"] == "0.001"
+    assert shop.admin.get("/v1/billing", period="2026-10")["total"] == "0.002"
+    assert shop.admin.post("/v1/billing/close", period="2026-10")["body"]["lines"][0]["requests"] == 2
+    assert [body["number"] for body in shop.invoices()] == ["INV-000001", "INV-000002"]
+    first, second = shop.admin.get("/v1/invoices")["items"][::-1]
+    assert shop.invoices()[1]["previous_sha256"] == first["sha256"] != second["sha256"]
+    assert shop.admin.get("/v1/billing/verify")["ok"]
+
+
+def test_a_reset_ends_the_running_cycle(shop: Shop) -> None:
+    now = shop.admin.get("/v1/billing")
+    tried = shop.admin("POST", "/v1/billing/reset?dry_run=true").json()
+    assert tried["number"] == "INV-000001"
+    assert shop.admin.get("/v1/billing/cycles")["items"] == []
+    invoice = shop.admin.post("/v1/billing/reset")
+    assert (invoice["period"], invoice["total"]) == (now["period"], "0")
+    running = shop.admin.get("/v1/billing")
+    assert (running["period"], running["starts_at"]) == (f"{now['period']}.2", invoice["ends_at"])
+    assert running["ends_at"] == now["ends_at"]
+    shop.admin.refused("conflict", "POST", "/v1/billing/reset")
+    states = [(item["period"], item["state"]) for item in shop.admin.get("/v1/billing/cycles")["items"]]
+    assert states == [(f"{now['period']}.2", "open"), (now["period"], "closed")]
+
+
+def test_credits_come_off_and_the_rest_is_carried_forward(shop: Shop) -> None:
+    shop.charge(Terms(request_nanos=10**9))
+    credit = shop.admin.post("/v1/credits", amount="12.50", reason="outage on Monday")
+    assert (credit["amount"], credit["reason"], credit["kind"]) == ("-12.5", "outage on Monday", "credit")
+    assert credit["author"]
+    shop.admin.post("/v1/credits", amount="0.5", reason="a fee", kind="adjustment")
+    bill = shop.admin.get("/v1/billing")
+    assert (bill["subtotal"], bill["credited"], bill["total"], bill["carried_forward"]) == ("0", "-12", "0", "12")
+    body = shop.admin.post("/v1/billing/reset")["body"]
+    assert [(each["kind"], each["amount"]) for each in body["credits"]] == [("credit", "-12.5"), ("adjustment", "0.5")]
+    assert (body["subtotal"], body["credited"], body["total"], body["carried_forward"]) == ("0", "-12", "0", "12")
+    carried = shop.admin.get("/v1/billing")["credits"]
+    assert [(each["amount"], each["reason"]) for each in carried] == [("-12", "carried forward from INV-000001")]
+    kinds = [(entry["kind"], entry["amount"]) for entry in shop.admin.get("/v1/ledger")["items"]]
+    assert kinds == [("credit", "-12.5"), ("adjustment", "0.5"), ("close", None), ("credit", "-12")]
+    assert shop.admin.get("/v1/billing/verify")["ok"]
+
+
+@pytest.mark.parametrize(
+    ("json", "field"),
+    [
+        ({"amount": "0", "reason": "x"}, "amount"),
+        ({"amount": "-1", "reason": "x"}, "amount"),
+        ({"amount": "1.0000000001", "reason": "x"}, "amount"),
+        ({"amount": "99999999", "reason": "x"}, "amount"),
+        ({"amount": "much", "reason": "x"}, "amount"),
+        ({"amount": "1", "reason": " "}, "reason"),
+        ({"amount": "1"}, "reason"),
+        ({"amount": "1", "reason": "x", "kind": "gift"}, "kind"),
+    ],
+)
+def test_bad_credits_are_refused(shop: Shop, json: dict[str, str], field: str) -> None:
+    assert shop.admin.refused("invalid", "POST", "/v1/credits", json)["field"] == field
+
+
+def test_base_fee_and_minimum_are_owed_by_each_key_that_worked(shop: Shop) -> None:
+    shop.charge(Terms(request_nanos=10**9, base_nanos=5 * 10**9, minimum_nanos=8 * 10**9))
+    early = shop.admin.post("/v1/keys", plan="starter", name="early")["prefix"]
+    shop.born("2026-08-15T00:00:00Z")
+    with shop.database.write() as session:
+        session.connection().exec_driver_sql(
+            "UPDATE key SET revoked_at = ? WHERE id = 2", (at("2026-09-10T00:00:00Z"),)
+        )
+        open_at(session.connection(), 1, at("2026-08-20T00:00:00Z"))
+    shop.use(2, "2026-09-20T00:00:00Z")
+    shop.use(2, "2026-10-20T00:00:00Z")
+    shop.tick("2026-11-01T00:59:59Z")
+    august, september = shop.invoices()
+
+    def owed(body: dict[str, Any]) -> list[tuple[str, str, str]]:
+        return [(line["key_name"], line["kind"], line["amount"]) for line in body["lines"]]
+
+    assert owed(august) == [
+        ("ci", "base", "5"),
+        ("ci", "minimum", "3"),
+        ("early", "base", "5"),
+        ("early", "minimum", "3"),
+    ]
+    assert owed(september) == [
+        ("ci", "request", "2"), ("ci", "base", "5"), ("ci", "minimum", "1"), ("early", "base", "5"),
+        ("early", "minimum", "3"),
+    ]  # fmt: skip
+    shop.tick("2026-11-01T01:00:00Z")
+    assert owed(shop.invoices()[2]) == [("ci", "request", "2"), ("ci", "base", "5"), ("ci", "minimum", "1")]
+    assert early
+    assert shop.admin.get("/v1/billing/verify")["ok"]
+
+
+def test_the_clock_opens_the_cycle_of_a_tenant_that_owes_without_usage(shop: Shop) -> None:
+    shop.tick("2026-09-05T00:00:00Z")
+    assert shop.admin.get("/v1/billing/cycles")["items"] == [], "nobody owes anything"
+    shop.charge(Terms(base_nanos=10**9))
+    shop.born("2026-09-01T00:00:00Z")
+    shop.tick("2026-09-05T00:00:00Z")
+    shop.tick("2026-10-01T01:00:00Z")
+    assert [body["total"] for body in shop.invoices()] == ["1"]
+
+
+def test_nothing_to_bill_is_closed_without_an_invoice_by_the_clock(shop: Shop) -> None:
+    shop.use(1, "2026-09-30T00:00:00Z")
+    shop.use(1, "2026-07-30T00:00:00Z")
+    shop.tick("2026-10-01T00:59:59Z")
+    assert [body["period"] for body in shop.invoices()] == ["2026-07"]
+    shop.tick("2026-10-01T01:00:00Z")
+    shop.tick("2026-10-01T01:00:00Z")
+    assert [body["period"] for body in shop.invoices()] == ["2026-07", "2026-09"]
+    cycles = shop.admin.get("/v1/billing/cycles")["items"]
+    assert [(each["period"], each["state"], each["invoice"]) for each in cycles] == [
+        ("2026-09", "closed", "INV-000002"),
+        ("2026-08", "closed", None),
+        ("2026-07", "closed", "INV-000001"),
+    ]
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", ["append", "append_close", "_store", "day_digests", "mark_closed", "_carry_forward"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_close_that_breaks_leaves_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
+) -> None:
+    shop.use(3, "2026-09-30T00:00:00Z")
+    before = shop.state()
+    real = getattr(closing, step)
+
+    def breaks(*arguments: Any) -> Any:
+        if after:
+            real(*arguments)
+        raise BrokenError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(closing, step, breaks)
+        shop.admin.refused("internal", "POST", "/v1/billing/close")
+    assert shop.state() == before
+    shop.use(1, "2026-09-30T00:00:00Z")
+    assert shop.admin.post("/v1/billing/close")["number"] == "INV-000001"
+    assert shop.invoices()[0]["total"] == "0.004"
+
+
+def test_changes_wait_while_a_cycle_is_closed_and_ingest_does_not_fail(shop: Shop) -> None:
+    shop.use(1, "2026-09-30T00:00:00Z")
+
+    async def meanwhile() -> None:
+        def work(made: Change) -> None:
+            with pytest.raises(GatewayError) as refused, shop.database.write():
+                pass
+            assert refused.value.problem is UNAVAILABLE
+
+        await closing.in_one_go(shop.database, "somebody", work)
+
+    asyncio.run(meanwhile())
+    assert not shop.database.is_lent
+
+
+def raw(shop: Shop) -> sqlite3.Connection:
+    return sqlite3.connect(shop.database.path)
+
+
+@pytest.mark.parametrize("table", ["ledger", "invoice", "invoice_day", "price"])
+def test_what_is_written_stays(shop: Shop, table: str) -> None:
+    shop.use(3, "2026-09-30T00:00:00Z")
+    shop.admin.post("/v1/billing/close")
+    connection = raw(shop)
+    column = connection.execute(f"SELECT name FROM pragma_table_info('{table}') WHERE pk = 0").fetchone()[0]
+    for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        ("billable", "requests"),
+        ("billable_units", "units"),
+        ("billable_bytes", "size_bytes"),
+        ("requests", ""),
+        ("refused", ""),
+        ("bytes_out", ""),
+    ],
+)
+def test_one_altered_rollup_is_found_and_named(shop: Shop, column: str, names: str) -> None:
+    other = shop.admin.post("/v1/keys", plan="starter", name="other")["prefix"]
+    for day in (3, 4, 5):
+        shop.use(7, f"2026-09-{day:02}T12:00:00Z")
+        shop.use(7, f"2026-09-{day:02}T12:00:00Z", key=other)
+    shop.admin.post("/v1/billing/close")
+    with raw(shop) as connection:
+        noon = at("2026-09-04T12:00:00Z")
+        connection.execute(f"UPDATE rollup SET {column} = {column} + 1 WHERE hour = ? AND key_id = 2", (noon,))
+    connection.close()
+    verified = shop.admin.get("/v1/billing/verify")
+    assert (verified["ok"], verified["invoices"]) == (False, 1)
+    (difference,) = verified["differences"]
+    assert (difference["invoice"], difference["what"]) == ("INV-000001", "usage")
+    expected = f"2026-09-04 orders {other} {names}" if names else "2026-09-04"
+    assert difference["line"] == expected
+    if names:
+        assert difference["found"] == difference["expected"] + 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("UPDATE invoice SET body = replace(body, '0.003', '0.002')", {"hash", "body"}),
+        ("UPDATE invoice SET sha256 = 'x' WHERE id = 1", {"hash", "chain"}),
+        ("UPDATE invoice SET number = 'INV-000009' WHERE id = 2", {"number"}),
+        ("UPDATE ledger SET requests = 2 WHERE kind = 'usage' AND cycle_id = 1", {"body", "usage"}),
+        ("INSERT INTO ledger SELECT 99, 1, 1, 1, 'credit', 0, 0, 0, 0, 0, 0, 0, -5, 'x', 'y', '{}'", {"body"}),
+        ("DELETE FROM ledger WHERE kind = 'close' AND cycle_id = 1", {"ledger"}),
+        ("UPDATE cycle SET closed_at = NULL WHERE id = 1", {"ledger"}),
+        ("DELETE FROM rollup WHERE cycle_id = 1", {"usage"}),
+        ("UPDATE price SET terms = '{\"request_nanos\":5}' WHERE id = 1", {"body"}),
+    ],
+)
+def test_whatever_is_altered_is_found(shop: Shop, statement: str, what: set[str]) -> None:
+    for month in ("09", "10"):
+        shop.use(3, f"2026-{month}-03T12:00:00Z")
+        shop.admin.post("/v1/billing/close")
+    with raw(shop) as connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute(statement)
+    connection.close()
+    verified = shop.admin.get("/v1/billing/verify")
+    assert {each["what"] for each in verified["differences"]} == what
+    assert not verified["ok"]
+
+
+def test_a_line_that_differs_is_named(shop: Shop) -> None:
+    shop.use(3, "2026-09-03T12:00:00Z")
+    shop.admin.post("/v1/billing/close")
+    with raw(shop) as connection:
+        connection.execute("DROP TRIGGER invoice_no_update")
+        connection.execute("UPDATE invoice SET body = replace(body, '\"quantity\":3', '\"quantity\":2')")
+    connection.close()
+    found = [each for each in shop.admin.get("/v1/billing/verify")["differences"] if each["what"] == "body"]
+    assert [(each["line"], each["expected"], each["found"]) for each in found] == [("lines[0].quantity", 3, 2)]
+    assert not shop.admin.get("/v1/invoices/INV-000001/replay")["same"]
+
+
+def test_an_invoice_replays_to_the_same_bytes_on_another_machine(shop: Shop, tmp_path: Path) -> None:
+    shop.charge(Terms(mode="graduated", tiers=(Tier(2, 10**9), Tier(None, 7)), mib_nanos=3, included=1))
+    shop.use(9, "2026-09-03T12:00:00Z", size=777)
+    shop.admin.patch("/v1/keys/ci", name='a "name" über 😀')
+    sha256 = shop.admin.post("/v1/billing/close")["sha256"]
+    with raw(shop) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(shop.database.path, tmp_path / "elsewhere" / FILE_NAME)
+    other = Database.open(tmp_path / "elsewhere")
+    body = made_anew(other.lookup, 1)
+    assert hashlib.sha256(body).hexdigest() == sha256
+    assert body == shop.admin("GET", "/v1/invoices/INV-000001/body").content
+    assert verify(other.lookup, None)["ok"]
+    other.close()
+
+
+def test_the_forecast_is_linear_in_quantities_and_then_priced(shop: Shop) -> None:
+    shop.charge(Terms(mode="volume", tiers=(Tier(100, 10), Tier(None, 1)), base_nanos=50))
+    shop.born("2026-08-01T00:00:00Z")
+
+    def forecast(time: str) -> tuple[str, str, int]:
+        told = billing.forecast(shop.database.lookup, 1, at(time))
+        return told["total"], told["forecast"], told["forecast_requests"]
+
+    assert forecast("2026-09-01T00:00:00Z") == ("0.00000005", "0.00000005", 0)
+    shop.use(10, "2026-09-01T00:00:00Z")
+    assert forecast("2026-09-01T00:00:00Z")[2] == 7200, "as if it were an hour's"
+    assert forecast("2026-09-04T00:00:00Z") == ("0.00000015", "0.00000105", 100)
+    shop.use(90, "2026-09-04T00:00:00Z")
+    assert forecast("2026-09-16T00:00:00Z") == ("0.00000105", "0.00000105", 200), "never less than the present"
+    assert forecast("2026-09-30T23:59:59Z")[2] == 100
+
+
+def test_the_live_bill_by_key_has_tiers_and_fees(shop: Shop) -> None:
+    shop.charge(Terms(mode="package", package_size=10, package_nanos=10**9, base_nanos=10**9, minimum_nanos=3 * 10**9))
+    shop.born("2026-08-01T00:00:00Z")
+    shop.use(11, "2026-09-03T12:00:00Z")
+    by_key = shop.admin.get("/v1/billing/keys", **SEPTEMBER)
+    assert by_key["items"] == [{"key": shop.key, "name": "ci", "plan": "starter", "requests": 11, "cost": "3"}]
+    items = shop.admin.get("/v1/billing", **SEPTEMBER)["items"]
+    assert [(item["kind"], item["quantity"], item["requests"], item["cost"]) for item in items] == [
+        ("package", 2, 0, "2"),
+        ("base", 1, 0, "1"),
+    ]
+    assert shop.admin.get("/v1/billing", period="2026-08")["items"] == []
+
+
+def test_what_a_tenant_owes_keeps_it(admin: Admin) -> None:
+    admin.post("/v1/tenants", slug="acme")
+    admin.post("/v1/plans?tenant=acme", name="starter")
+    with admin.control.database.write() as session:
+        plan = session.get(Plan, 1)
+        assert plan is not None
+        plan.price_id = price_id_of(session, Terms(base_nanos=10**9))
+        session.add(plan)
+    admin.post("/v1/keys?tenant=acme", plan="starter")
+    assert "owes 1 USD" in admin.refused("conflict", "DELETE", "/v1/tenants/acme")["detail"]
