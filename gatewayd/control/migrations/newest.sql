@@ -71,7 +71,7 @@ CREATE TABLE invoice (
 	tenant_id INTEGER NOT NULL, 
 	cycle_id INTEGER NOT NULL, 
 	issued_at INTEGER NOT NULL, 
-	total_nanos BIGINT NOT NULL, 
+	total VARCHAR NOT NULL, 
 	body TEXT NOT NULL, 
 	sha256 VARCHAR NOT NULL, 
 	UNIQUE (number), 
