@@ -7,7 +7,7 @@ import re
 NANOS = 1_000_000_000
 _DECIMALS = 9
 _LONGEST_UNITS = 7  # digits of the largest price
-_LARGEST = 1_000_000 * NANOS  # for one request: far inside 64 bits, and beyond it is a slip of the hand
+_LARGEST = 1_000_000 * NANOS  # of one thing: far inside 64 bits, and beyond it is a slip of the hand
 _DECIMAL = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 
 
@@ -25,7 +25,7 @@ def parse_price(text: str) -> int:
     # Lengths first: int() of a million digits takes seconds.
     nanos = int(units.rjust(1, "0") + decimals.ljust(_DECIMALS, "0")) if len(units) <= _LONGEST_UNITS else _LARGEST + 1
     if nanos > _LARGEST:
-        raise ValueError(f"{text[:40]!r} is more than {_LARGEST // NANOS}, the largest price of one request")
+        raise ValueError(f"{text[:40]!r} is more than {_LARGEST // NANOS}, the largest price of one thing")
     return nanos
 
 

@@ -10,9 +10,25 @@ units, whichever they count, some are included, and those beyond cost
     package     by the begun package of so many
 
 and a cycle has a base fee and a minimum. All of these count per key and cycle. Where a key had several prices in a
-cycle, its quantities are laid end to end in the order of the days on which the prices were first used, and each price
-charges its stretch: F(end) - F(start) of its own cumulative function F. So an allowance is given once and a tier is
-climbed once, however often prices change or usage is split among services, and what the stretches cost adds up.
+cycle, its quantities are laid end to end, and each price charges its stretch by where that lies. So an allowance is
+given once and a tier is climbed once, however often prices change or usage is split among services, and what the
+stretches cost adds up. What follows from it at the edges:
+
+- Prices follow each other in the order of the days on which they were first used, on one day in that of their numbers.
+  A price that was in force twice has one stretch. What is counted is quantities, so a day is as fine as an order can be
+  that a bill of years ago still has to give.
+- A new price's allowance and tiers look at where the key is, not at where the price began: who has used 9,000 when
+  20,000 are included in the new price has 11,000 of them left. Usage before stays charged as it was.
+- One that counts units after one that counted requests goes on from the units used so far.
+- A bound belongs to the tier below it. Bounds count from the end of what is included.
+- `volume` looks at the cycle's whole quantity, whatever prices the rest of it was used at; its charge may fall as usage
+  grows.
+- A package is charged when it is begun, at the price then in force, and holds for its whole size: also into a later
+  price with packages of that size, which begins its first one after it. Any other price begins packages of its own, so
+  what was paid by the piece is not taken for a package that nobody paid.
+- Included quantities begin no package and climb no tier.
+- The base fee and the minimum are those of the price at the cycle's end, whole, whatever part of the cycle it was in
+  force. The minimum is what base fee and all usage of the key come to at least; credits come off afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +39,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from gatewayd.records import UPSTREAM_BROKE
+from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
 
 MIB_BYTES = 1 << 20
 DEFAULT_PRICE_NANOS = 1_000_000  # 0.001: what a request costs where no plan says otherwise
@@ -31,11 +47,12 @@ DEFAULT_PRICE_NANOS = 1_000_000  # 0.001: what a request costs where no plan say
 Outcome = Literal["2xx", "3xx", "4xx", "5xx", "client-left"]
 OUTCOMES: tuple[Outcome, ...] = ("2xx", "3xx", "4xx", "5xx", "client-left")
 _BY_CLASS: Mapping[int, Outcome] = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
-_SWITCHED, _CLIENT_LEFT = 101, 499
+_SWITCHED, _NO_RESPONSE = 101, 499
 
 Mode = Literal["flat", "graduated", "volume", "package"]
 Counted = Literal["requests", "units"]
 Kind = Literal["included", "request", "unit", "tier", "package", "mib", "base", "minimum"]
+Measure = Literal["requests", "units", "size_bytes"]
 # In the order in which an invoice has them.
 KINDS: tuple[Kind, ...] = ("included", "request", "unit", "tier", "package", "mib", "base", "minimum")
 
@@ -70,8 +87,8 @@ class Terms(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_linear(self) -> bool:
-        """A request costs the same whatever else there was."""
-        return self.mode == "flat" and not self.included
+        """A request costs the same whatever else there was. Of MiB, what is rounded is the sum."""
+        return self.mode == "flat" and not self.included and not self.mib_nanos
 
     @property
     def is_subscribed(self) -> bool:
@@ -131,7 +148,7 @@ def is_billable(terms: Terms, status: int, flags: int, problem: int) -> bool:
     """Whether a response costs. What the gateway answered of its own never does, nor what the upstream broke off."""
     if problem or flags & UPSTREAM_BROKE:
         return False
-    if status == _CLIENT_LEFT:
+    if status == _NO_RESPONSE and flags & CLIENT_LEFT:  # an upstream may answer 499 of its own
         return "client-left" in terms.billable
     if status == _SWITCHED:  # a tunnel is what was asked for
         return "2xx" in terms.billable
@@ -172,61 +189,71 @@ def in_order(usage: Iterable[Usage]) -> list[Usage]:
 
 def _of_usage(usage: Sequence[Usage], prices: Mapping[int, Terms]) -> list[Charge]:
     lines: list[Charge] = []
-    passed = {"requests": 0, "units": 0}
-    whole = {"requests": sum(each.requests for each in usage), "units": sum(each.units for each in usage)}
+    laid = _Laid(usage)
     for each in in_order(usage):
         terms = prices[each.price_id]
-        quantity = each.requests if terms.counts == "requests" else each.units
-        start = passed[terms.counts]
-        stretch = _Stretch(terms, start, start + quantity, whole[terms.counts])
-        passed["requests"] += each.requests
-        passed["units"] += each.units
-        for kind, tier, quantity, each_nanos, nanos in (*_counted(stretch), *_linear(terms, each)):
+        for kind, tier, quantity, each_nanos, nanos in (*laid.charge(terms, each), *_linear(terms, each)):
             if quantity:
                 of = (each.service_id, each.key_id, each.price_id)
                 lines.append(Charge(*of, kind, tier, quantity, each_nanos, nanos))
     return lines
 
 
-class _Stretch(NamedTuple):
-    """From `start` up to `end` of a key's quantity in the cycle, which is `whole` in all."""
-
-    terms: Terms
-    start: int
-    end: int
-    whole: int
-
-    @property
-    def paid(self) -> tuple[int, int]:
-        """The same, counted from the end of what is included."""
-        return max(0, self.start - self.terms.included), max(0, self.end - self.terms.included)
-
-
 _Line = tuple[Kind, int, int, int, int]  # a charge without its ids
 
 
-def _counted(stretch: _Stretch) -> list[_Line]:
-    terms = stretch.terms
-    low, high = stretch.paid
-    free = stretch.end - stretch.start - (high - low)
-    lines: list[_Line] = [("included", 0, free, 0, 0)]
-    if terms.mode == "flat":
-        kind: Kind = "request" if terms.counts == "requests" else "unit"
-        lines.append((kind, 0, high - low, terms.each_nanos, (high - low) * terms.each_nanos))
-    elif terms.mode == "package":
-        packages = -(-high // terms.package_size) - -(-low // terms.package_size)
-        lines.append(("package", 0, packages, terms.package_nanos, packages * terms.package_nanos))
-    elif terms.mode == "volume":
-        number = tier_of(terms, max(0, stretch.whole - terms.included))
-        nanos = terms.tiers[number].nanos
-        lines.append(("tier", number + 1, high - low, nanos, (high - low) * nanos))
-    else:
-        begin = 0
-        for number, tier in enumerate(terms.tiers):
-            end = high if tier.up_to is None else min(high, tier.up_to)
-            quantity = max(0, end - max(low, begin))
-            lines.append(("tier", number + 1, quantity, tier.nanos, quantity * tier.nanos))
-            begin = high if tier.up_to is None else tier.up_to
+class _Laid:
+    """How far the quantities of one key in one cycle are laid end to end, and up to where packages are paid."""
+
+    __slots__ = ("paid", "passed", "whole")
+
+    def __init__(self, usage: Iterable[Usage]) -> None:
+        every = list(usage)
+        self.whole = {"requests": sum(each.requests for each in every), "units": sum(each.units for each in every)}
+        self.passed = {"requests": 0, "units": 0}
+        self.paid: dict[tuple[Counted, int], int] = {}  # by what is counted and the package's size
+
+    def charge(self, terms: Terms, usage: Usage) -> list[_Line]:
+        """What is counted of the next stretch."""
+        start = self.passed[terms.counts]
+        self.passed["requests"] += usage.requests
+        self.passed["units"] += usage.units
+        end = self.passed[terms.counts]
+        low, high = max(start, terms.included), max(end, terms.included)
+        lines: list[_Line] = [("included", 0, end - start - (high - low), 0, 0)]
+        if terms.mode == "package":
+            packages = self._begin_packages(terms, low, high)
+            lines.append(("package", 0, packages, terms.package_nanos, packages * terms.package_nanos))
+        elif terms.mode == "graduated":
+            lines += _graduated(terms, low - terms.included, high - terms.included)
+        elif terms.mode == "volume":
+            number = tier_of(terms, max(0, self.whole[terms.counts] - terms.included))
+            nanos = terms.tiers[number].nanos
+            lines.append(("tier", number + 1, high - low, nanos, (high - low) * nanos))
+        else:
+            kind: Kind = "request" if terms.counts == "requests" else "unit"
+            lines.append((kind, 0, high - low, terms.each_nanos, (high - low) * terms.each_nanos))
+        return lines
+
+    def _begin_packages(self, terms: Terms, low: int, high: int) -> int:
+        """How many are begun between these, after those that are paid."""
+        size = terms.package_size
+        paid_until = max(low, self.paid.get((terms.counts, size), 0))
+        packages = max(0, -((paid_until - high) // size))
+        if packages:
+            self.paid[terms.counts, size] = paid_until + packages * size
+        return packages
+
+
+def _graduated(terms: Terms, low: int, high: int) -> list[_Line]:
+    """What each tier has of a stretch, counted beyond what is included."""
+    lines: list[_Line] = []
+    begin = 0
+    for number, tier in enumerate(terms.tiers, start=1):
+        end = high if tier.up_to is None else min(high, tier.up_to)
+        quantity = max(0, end - max(low, begin))
+        lines.append(("tier", number, quantity, tier.nanos, quantity * tier.nanos))
+        begin = high if tier.up_to is None else tier.up_to
     return lines
 
 
@@ -260,6 +287,23 @@ def _of_subscription(key_id: int, price_id: int, terms: Terms, used_nanos: int) 
     if missing > 0:
         lines.append(Charge(0, key_id, price_id, "minimum", 0, 1, missing, missing))
     return lines
+
+
+def measured_by(line: Charge, terms: Terms) -> Measure:
+    """What a charge for usage grows with."""
+    if line.kind == "mib":
+        return "size_bytes"
+    if line.kind in ("request", "unit"):
+        return "requests" if line.kind == "request" else "units"
+    return terms.counts
+
+
+def share(nanos: int, whole: int, before: int, part: int) -> int:
+    """What `part` of a `whole` that costs `nanos` costs, where so much of it has had its share `before`.
+
+    Rounded down to whole nanos, cumulatively: the shares of all parts come to `nanos` exactly, whatever the parts are.
+    """
+    return nanos * (before + part) // whole - nanos * before // whole if whole else 0
 
 
 def costs_by_key(lines: Iterable[Charge]) -> dict[int, int]:
