@@ -9,6 +9,18 @@ import pytest
 from gatewayd.control.compile import find_key
 from tests.control.conftest import Admin
 
+NO_MORE_PRICES = {
+    "unit_price": "0",
+    "mib_price": "0",
+    "base_fee": "0",
+    "minimum": "0",
+    "included": 0,
+    "tiers": [],
+    "tier_mode": None,
+    "package": None,
+    "counts": "requests",
+    "billable": ["2xx", "3xx"],
+}
 MINUTE = {"name": "minute", "limit": 60, "window_s": 60, "burst": 10}
 
 
@@ -27,6 +39,7 @@ def test_a_plan_is_added_as_people_write_it(admin: Admin) -> None:
         "alerts": [],
         "clients_limit": 0,
         "price": "0.001",
+        **NO_MORE_PRICES,
         "created_at": added["created_at"],
     }
     assert admin.get("/v1/plans/starter") == admin.get(f"/v1/plans/{added['id']}") == added

@@ -118,6 +118,14 @@ def test_a_package_that_was_begun_holds_for_its_size(first: Terms, second: Terms
     assert [line.quantity for line in lines if line.kind == "package"] == packages
 
 
+def test_packages_of_units_hold_over_services() -> None:
+    terms = Terms(mode="package", package_size=100, package_nanos=5, counts="units")
+    usage = [Usage(1, service, 1, 0, 10, 60, 0) for service in (7, 8)]
+    lines = charges(usage, (), {1: terms})
+    assert [(line.service_id, line.quantity, line.nanos) for line in lines] == [(7, 1, 5), (8, 1, 5)]
+    assert total_nanos(charges([*usage[:1], usage[1]._replace(units=40)], (), {1: terms})) == 5
+
+
 def test_a_new_price_counts_from_where_the_key_is() -> None:
     """9,000 used at the old price, 20,000 included in the new one: 11,000 are left. Units go on from the units."""
     prices = {1: Terms(request_nanos=1), 2: Terms(request_nanos=2, included=20_000)}

@@ -16,10 +16,12 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewayd.control.admin import plan_prices
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import Change, change
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.plan_prices import AskedPrice, TierMode
 from gatewayd.control.admin.problems import AdminError, conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
 from gatewayd.control.admin.state import control_of
@@ -36,8 +38,7 @@ from gatewayd.control.prices import price_id_of, terms_of
 from gatewayd.control.tables import Key, Plan, PlanVersion, Tenant
 from gatewayd.errors import NOT_FOUND
 from gatewayd.policy.amounts import LARGEST_COUNT, format_time, parse_quota
-from gatewayd.policy.money import format_nanos, parse_price
-from gatewayd.policy.pricing import DEFAULT_PRICE_NANOS, Terms
+from gatewayd.policy.pricing import Counted, Outcome, Terms
 
 QuotaMode = Literal["hard", "soft"]
 InFlight = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
@@ -49,7 +50,7 @@ Clients = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 _NAME = re.compile(r"(?!pln_)[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 
-class NewPlan(msgspec.Struct, forbid_unknown_fields=True):
+class NewPlan(AskedPrice, kw_only=True):
     name: str
     rates: Rates = ()
     burst: Burst | None = None
@@ -59,10 +60,10 @@ class NewPlan(msgspec.Struct, forbid_unknown_fields=True):
     shadow: bool = False
     alerts: Alerts = ()
     clients_limit: Clients = 0
-    price: str | None = None
+    price: str | UnsetType | None = UNSET  # type: ignore[assignment]  # null is the default, as it always was
 
 
-class ChangedTerms(msgspec.Struct, forbid_unknown_fields=True):
+class ChangedTerms(AskedPrice, kw_only=True):
     """What of a plan is another."""
 
     rates: Rates | UnsetType = UNSET
@@ -73,10 +74,9 @@ class ChangedTerms(msgspec.Struct, forbid_unknown_fields=True):
     shadow: bool | UnsetType = UNSET
     alerts: Alerts | UnsetType = UNSET
     clients_limit: Clients | UnsetType = UNSET
-    price: str | UnsetType = UNSET
 
 
-class ChangedPlan(ChangedTerms):
+class ChangedPlan(ChangedTerms, kw_only=True):
     name: str | UnsetType = UNSET
 
 
@@ -84,7 +84,9 @@ class Asked(InTenant, frozen=True, kw_only=True):
     version: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)] | None = None
 
 
-class PlanView(msgspec.Struct):
+class PlanView(msgspec.Struct, kw_only=True):
+    """A version that is older than a field shows what held then: its default."""
+
     id: str
     name: str
     tenant: str
@@ -97,6 +99,16 @@ class PlanView(msgspec.Struct):
     alerts: list[int]
     clients_limit: int
     price: str
+    unit_price: str = "0"
+    mib_price: str = "0"
+    base_fee: str = "0"
+    minimum: str = "0"
+    included: int = 0
+    tiers: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    tier_mode: TierMode | None = None
+    package: dict[str, Any] | None = None
+    counts: Counted = "requests"
+    billable: list[Outcome] = msgspec.field(default_factory=lambda: list(Terms().billable))
     created_at: str
 
 
@@ -113,7 +125,7 @@ def show(plan: Plan, tenant: Tenant, price: Terms) -> PlanView:
         shadow=plan.shadow,
         alerts=msgspec.json.decode(plan.alerts),
         clients_limit=plan.clients_limit,
-        price=format_nanos(price.request_nanos),
+        **plan_prices.shown(price),
         created_at=format_time(plan.created_at),
     )
 
@@ -158,7 +170,8 @@ def versions(request: Request) -> Response:
 
 
 def show_version(version: PlanVersion) -> dict[str, Any]:
-    return {**msgspec.json.decode(version.terms), "since": format_time(version.created_at)}
+    shown = msgspec.json.decode(version.terms, type=PlanView)
+    return {**msgspec.structs.asdict(shown), "since": format_time(version.created_at)}
 
 
 async def add(request: Request) -> Response:
@@ -166,8 +179,7 @@ async def add(request: Request) -> Response:
     new = await read_body(request, NewPlan)
     name = checked("name", _check_name, new.name)
     rates, quota = windows_and_quota(new.rates, new.burst, new.quota)
-    nanos = DEFAULT_PRICE_NANOS if new.price is None else checked("price", parse_price, new.price)
-    price = Terms(request_nanos=nanos)
+    price = plan_prices.new_terms(new)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         _refuse_taken(made.session, tenant, name)
@@ -242,9 +254,7 @@ def change_terms(plan: Plan, wanted: ChangedTerms, price: Terms) -> Terms:
         plan.alerts = _alerts(wanted.alerts)
     if wanted.clients_limit is not UNSET:
         plan.clients_limit = wanted.clients_limit
-    if wanted.price is UNSET:
-        return price
-    return msgspec.structs.replace(price, request_nanos=checked("price", parse_price, wanted.price))
+    return plan_prices.changed_terms(price, wanted)
 
 
 def _change_limits(plan: Plan, wanted: ChangedTerms) -> None:
