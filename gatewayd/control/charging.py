@@ -64,12 +64,14 @@ def hours(until: int) -> Source:
     return Source(_rollup, _rollup.c.hour, 0, until)
 
 
-def usage_of(connection: Connection, cycle: CycleRow) -> list[Usage]:
-    """Billable usage of a cycle, summed by key, service and price, in this order."""
-    return usage_from(connection, cycle, sources(connection))
+def usage_of(connection: Connection, cycle: CycleRow, key_id: int | None = None) -> list[Usage]:
+    """Billable usage of a cycle, or of one key in it, summed by key, service and price, in this order."""
+    return usage_from(connection, cycle, sources(connection), key_id)
 
 
-def usage_from(connection: Connection, cycle: CycleRow, tables: tuple[Source, ...]) -> list[Usage]:
+def usage_from(
+    connection: Connection, cycle: CycleRow, tables: tuple[Source, ...], key_id: int | None = None
+) -> list[Usage]:
     parts = [
         select(
             source.table.c.key_id,
@@ -79,7 +81,11 @@ def usage_from(connection: Connection, cycle: CycleRow, tables: tuple[Source, ..
             source.table.c.billable,
             source.table.c.billable_units,
             source.table.c.billable_bytes,
-        ).where(*source.of(cycle), source.table.c.billable > 0)
+        ).where(
+            *source.of(cycle),
+            source.table.c.billable > 0,
+            *(() if key_id is None else (source.table.c.key_id == key_id,)),
+        )
         for source in tables
     ]
     every = union_all(*parts).subquery()

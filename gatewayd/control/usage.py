@@ -1,17 +1,19 @@
 """Usage: rollups summed over a time and by any of their dimensions, with quantiles and cost. Reads only.
 
-Two queries over the same rows: SQL sums the numbers, and the histograms, which SQL cannot merge, are merged here. Cost
-is billable requests times the price that stands in each row, so numbers are grouped by price too and folded afterwards.
+Two queries over the same rows: SQL sums the numbers, and the histograms, which SQL cannot merge, are merged here. Each
+row has its price, so numbers are grouped by that too and folded afterwards; what is used at prices that are not linear
+is asked for once more, by key and cycle, for its share of what these are charged (`costs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, select
 
+from gatewayd.control import costs
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Client, Key, Rollup, Route, Service, Tenant
 from gatewayd.keys import PREFIX
@@ -149,17 +151,32 @@ def _sum(connection: Connection, question: Question) -> dict[tuple[int, ...], Su
     if question.interval is not None:
         groups.append(_rollup.c.hour - _rollup.c.hour % INTERVALS[question.interval])
     lines: dict[tuple[int, ...], Sums] = {}
-    numbers = select(*groups, _rollup.c.price_id, *(func.sum(_rollup.c[name]) for name in NUMBERS))
-    prices = _prices(connection)
+    prices = all_terms(connection)
+    summed = (*NUMBERS, "billable_units")
+    numbers = select(*groups, _rollup.c.price_id, *(func.sum(_rollup.c[name]) for name in summed))
     for row in connection.execute(_within(numbers, question).group_by(*groups, _rollup.c.price_id)):
         line = lines.setdefault(tuple(row[: len(groups)]), Sums())
         price_id, *sums = row[len(groups) :]
-        for name, number in zip(NUMBERS, sums, strict=True):
+        for name, number in zip(NUMBERS, sums, strict=False):
             line.numbers[name] += number
-        line.nanos += sums[NUMBERS.index("billable")] * prices.get(price_id, 0)
+        line.nanos += costs.linear_nanos(prices.get(price_id), sums[NUMBERS.index("billable")], sums[-1])
+    if curved := costs.curved(prices):
+        rows = connection.execute(_within(_curved_usage(groups, curved), question))
+        for group, nanos in costs.shares(connection, prices, rows, question.key_id):
+            lines[group].nanos += nanos
     for row in connection.execute(_within(select(*groups, _rollup.c.latency), question)):
         lines[tuple(row[:-1])].latency.merge_packed(row[-1])
     return lines
+
+
+def _curved_usage(groups: Sequence[ColumnElement[int]], curved: Sequence[int]) -> Select[*tuple[Any, ...]]:
+    """The rows that `costs.shares` takes, in an order of their own: the same question has the same answer."""
+    lot = (_rollup.c.cycle_id, _rollup.c.key_id, _rollup.c.price_id)
+    billable = (func.sum(_rollup.c[name]) for name in ("billable", "billable_units", "billable_bytes"))
+    # Written into the statement: there may be more of them than the 32,766 parameters that one takes.
+    prices: BindParameter[int] = bindparam("curved", value=curved, expanding=True, literal_execute=True)
+    of_them = (_rollup.c.price_id.in_(prices), _rollup.c.billable > 0)
+    return select(*groups, *lot, *billable).where(*of_them).group_by(*groups, *lot).order_by(*groups, *lot)
 
 
 def _within(query: Select[*tuple[Any, ...]], question: Question) -> Select[*tuple[Any, ...]]:
@@ -189,10 +206,6 @@ def _items(connection: Connection, question: Question, lines: dict[tuple[int, ..
         items.append(item | sums.shown())
     items.sort(key=lambda item: (item.get("time", ""), *(item[name] for name in question.by)))
     return items
-
-
-def _prices(connection: Connection) -> dict[int, int]:
-    return {price_id: terms.request_nanos for price_id, terms in all_terms(connection).items()}
 
 
 def _names(connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Iterable[int]) -> Names:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gatewayd.control.charging import charges_of, usage_of
+from gatewayd.control.charging import usage_of
 from gatewayd.control.compile import find_key
+from gatewayd.control.cycles import cycle_by_id
 from gatewayd.control.prices import all_terms
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import PlanVersion, Price
@@ -230,7 +231,8 @@ def use(admin: Admin, requests: int, key: str = "ci", at: int = NOON, **more: An
 
 def lines(admin: Admin) -> list[Charge]:
     with admin.control.database.read() as session:
-        return charges_of(session.connection(), 1)
+        connection = session.connection()
+        return charges(usage_of(connection, cycle_by_id(connection, 1)), (), all_terms(connection))
 
 
 def test_usage_before_a_change_keeps_its_price(admin: Admin) -> None:
@@ -275,7 +277,7 @@ def test_each_plan_says_which_outcomes_cost(admin: Admin, billable: list[str]) -
         use(admin, 2**number, units=3, bytes_in=5, bytes_out=7, **outcome)
         expected += 2**number if name in billable else 0
     with admin.control.database.read() as session:
-        (usage,) = usage_of(session.connection(), 1)
+        (usage,) = usage_of(session.connection(), cycle_by_id(session.connection(), 1))
     assert (usage.requests, usage.units, usage.size_bytes) == (expected, 3 * expected, 12 * expected)
 
 
@@ -294,7 +296,7 @@ def test_the_worked_example_through_records(admin: Admin) -> None:
     use(admin, 1240, service=1)
     use(admin, 70, service=1, status=500)
     with admin.control.database.read() as session:
-        usage = usage_of(session.connection(), 1)
+        usage = usage_of(session.connection(), cycle_by_id(session.connection(), 1))
         prices = all_terms(session.connection())
     found = charges(usage, [Subscription(1, usage[0].price_id)], prices)
     assert [
