@@ -12,6 +12,7 @@ from gatewayd.policy.amounts import parse_time
 from gatewayd.policy.buckets import month_of
 from gatewayd.records import ADMITTED, Record
 from tests.control.conftest import Admin
+from tests.control.test_plans import NO_MORE_PRICES
 
 NOON = parse_time("2026-09-20T12:00:00Z")
 RANGE = {"since": "2026-09-20", "until": "2026-09-21"}
@@ -72,6 +73,7 @@ def test_the_same_plan_would_have_earned_what_it_did(admin: Admin) -> None:
         "quota_mode": "hard",
         "shadow": False,
         "price": "0.001",
+        **NO_MORE_PRICES,
     }
     assert tried(admin)["total"] == (140, 0, "0.14", "0.14")
 
@@ -145,8 +147,36 @@ def test_what_cannot_be_tried_is_refused(admin: Admin) -> None:
         ({"rates": ["60"]}, "rates"),
         ({"price": "free"}, "price"),
         ({"keys": []}, "keys"),
+        ({"tier_mode": "volume"}, "tier_mode"),
+        ({"billable": ["2xx"]}, "billable"),
         ({"colour": "red"}, "colour"),
     ):
         assert admin.refused("invalid", "POST", "/v1/plans/starter/simulate", body)["field"] == field
     for body in ({"like": "nope"}, {"keys": ["nope"]}):
         admin.refused("not_found", "POST", "/v1/plans/starter/simulate", body)
+
+
+@pytest.mark.usefixtures("usage")
+def test_a_whole_price_is_tried(admin: Admin) -> None:
+    tiers = [{"up_to": 10, "price": "0.1"}, {"up_to": None, "price": "0.01"}]
+    priced: dict[str, Any] = {"tiers": tiers, "included": 50, "base_fee": "7"}
+    # ci: 100 requests, of which 50 are included, 10 at 0.1 and 40 at 0.01. cd's 40 are included.
+    assert tried(admin, **priced) == {
+        "ci": (100, 0, "0.1", "1.4"),
+        "cd": (40, 0, "0.04", "0"),
+        "total": (140, 0, "0.14", "1.4"),
+    }
+    # From the month's begin on, with its base fee.
+    assert tried(admin, since="2026-09-01", **priced)["total"] == (140, 0, "0.14", "15.4")
+    assert admin.post("/v1/plans/starter/simulate", **RANGE, **priced)["terms"]["tiers"] == tiers
+
+
+@pytest.mark.usefixtures("usage")
+def test_months_are_those_of_the_tenants_zone(admin: Admin) -> None:
+    """In Tokyo October has begun nine hours earlier: what is included was given anew."""
+    evening = parse_time("2026-09-30T18:00:00Z")
+    use(admin, 1, 50, at=evening)
+    whole: dict[str, Any] = {"since": "2026-09-30", "until": "2026-10-01", "rates": [], "included": 120}
+    assert tried(admin, **whole)["ci"] == (50, 0, "0.05", "0.03")
+    admin.patch("/v1/tenants/default", time_zone="Asia/Tokyo")
+    assert tried(admin, **whole)["ci"] == (50, 0, "0.05", "0")

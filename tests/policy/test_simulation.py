@@ -9,15 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.channel import RateConf
+from gatewayd.policy import pricing
 from gatewayd.policy.buckets import NANOS, Bucket
-from gatewayd.policy.simulation import HOUR_S, Hour, Outcome, Terms, simulate
+from gatewayd.policy.pricing import Tier
+from gatewayd.policy.simulation import HOUR_S, Billed, Hour, Outcome, Terms, simulate
 
 START = int(datetime(2026, 11, 30, 20, tzinfo=UTC).timestamp())  # four hours before a month's end
 MONTHS = (int(datetime(2026, 11, 1, tzinfo=UTC).timestamp()), START + 4 * HOUR_S)
 
 
-def hour(number: int, requests: int, weight: int = 1, price: int = 5) -> Hour:
-    return Hour(START + number * HOUR_S, requests, requests * weight, requests, requests * price)
+PRICES = {1: pricing.Terms(request_nanos=5)}  # that were in force
+
+
+def hour(number: int, requests: int, weight: int = 1, size_bytes: int = 0) -> Hour:
+    billed = (Billed(1, requests, requests * weight, size_bytes),) if requests else ()
+    return Hour(START + number * HOUR_S, requests, requests * weight, billed)
+
+
+def each(nanos: int) -> pricing.Terms:
+    return pricing.Terms(request_nanos=nanos)
 
 
 def rate(limit: int, window_s: int, burst: int | None = None) -> RateConf:
@@ -25,7 +35,12 @@ def rate(limit: int, window_s: int, burst: int | None = None) -> RateConf:
 
 
 def run(hours: list[Hour], *rates: RateConf, quota: int | None = None, nanos: int = 5) -> Outcome:
-    return simulate(hours, Terms(rates, quota, nanos), START, {})
+    return simulate(hours, Terms(rates, quota, each(nanos)), START, {}, PRICES)
+
+
+def earned(hours: list[Hour], tried: pricing.Terms, since: int = START, **prices: pricing.Terms) -> tuple[int, int]:
+    outcome = simulate(hours, Terms((), None, tried), since, {}, PRICES | {2: prices.get("second", tried)})
+    return outcome.earned_nanos, outcome.would_earn_nanos
 
 
 def test_without_limits_all_pass_at_the_new_price() -> None:
@@ -56,15 +71,15 @@ def test_a_quota_is_of_a_calendar_month() -> None:
 
 
 def test_grants_are_on_top_and_what_came_before_counts() -> None:
-    terms = Terms((), 10, 1)
+    terms = Terms((), 10, each(1))
     hours = [hour(-2, 8), hour(0, 8), hour(4, 20)]
-    assert simulate(hours, terms, START, {}).refused == 6 + 10
-    assert simulate(hours, terms, START, {MONTHS[0]: 5, MONTHS[1]: 10}).refused == 1
-    assert simulate(hours, terms, START, {}).requests == 28
+    assert simulate(hours, terms, START, {}, PRICES).refused == 6 + 10
+    assert simulate(hours, terms, START, {MONTHS[0]: 5, MONTHS[1]: 10}, PRICES).refused == 1
+    assert simulate(hours, terms, START, {}, PRICES).requests == 28
 
 
 def test_limits_count_units_and_refusals_fall_evenly() -> None:
-    heavy = Hour(START, 10, 50, 6, 30)  # 5 units each, 6 of them billable
+    heavy = Hour(START, 10, 50, (Billed(1, 6, 30, 0),))  # 5 units each, 6 of them billable
     assert run([heavy], quota=50) == Outcome(10, 50, 0, 0, 30, 30)
     assert run([heavy], quota=49).refused == 1
     assert run([heavy], quota=25) == Outcome(10, 50, 5, 25, 30, 15)
@@ -73,7 +88,7 @@ def test_limits_count_units_and_refusals_fall_evenly() -> None:
 
 def test_nothing_is_nothing() -> None:
     assert run([], rate(1, 1), quota=1) == Outcome()
-    assert run([Hour(START, 0, 0, 0, 0)], rate(1, 1), quota=1) == Outcome()
+    assert run([Hour(START, 0, 0)], rate(1, 1), quota=1) == Outcome()
 
 
 rates = st.builds(
@@ -83,7 +98,10 @@ rates = st.builds(
     st.integers(1, 500),
 )
 terms = st.builds(
-    Terms, st.lists(rates, max_size=3).map(tuple), st.none() | st.integers(1, 3000), st.integers(0, 10**15)
+    Terms,
+    st.lists(rates, max_size=3).map(tuple),
+    st.none() | st.integers(1, 3000),
+    st.builds(each, st.integers(0, 10**15)),
 )
 usages = st.dictionaries(st.integers(0, 40), st.integers(0, 2000), max_size=15).map(
     lambda usage: [hour(number, usage[number]) for number in sorted(usage)]
@@ -101,7 +119,7 @@ def test_stricter_terms_never_admit_more(usage: list[Hour], lax: Terms, more: Ra
         strict = lax._replace(rates=(reduced, *lax.rates[1:]))
     else:
         strict = lax._replace(rates=(*lax.rates, more))
-    loose, tight = simulate(usage, lax, START, {}), simulate(usage, strict, START, {})
+    loose, tight = simulate(usage, lax, START, {}, PRICES), simulate(usage, strict, START, {}, PRICES)
     assert tight.refused >= loose.refused
     assert tight.refused_units >= loose.refused_units
     assert tight.would_earn_nanos <= loose.would_earn_nanos
@@ -109,16 +127,16 @@ def test_stricter_terms_never_admit_more(usage: list[Hour], lax: Terms, more: Ra
 
 @given(usages, terms)
 def test_it_adds_up(usage: list[Hour], tried: Terms) -> None:
-    outcome = simulate(usage, tried, START, {})
+    outcome = simulate(usage, tried, START, {}, PRICES)
     assert 0 <= outcome.refused <= outcome.requests == sum(each.requests for each in usage)
-    assert outcome.earned_nanos == sum(each.nanos for each in usage)
-    assert outcome.would_earn_nanos == (outcome.requests - outcome.refused) * tried.request_nanos
+    assert outcome.earned_nanos == outcome.requests * 5
+    assert outcome.would_earn_nanos == (outcome.requests - outcome.refused) * tried.price.request_nanos
 
 
 @given(usages, terms)
 def test_no_run_of_hours_passes_more_than_burst_and_rate(usage: list[Hour], tried: Terms) -> None:
     passed = [
-        each.units - simulate(usage[: index + 1], tried, each.starts_at, {}).refused_units
+        each.units - simulate(usage[: index + 1], tried, each.starts_at, {}, PRICES).refused_units
         for index, each in enumerate(usage)
     ]
     for window in tried.rates:
@@ -172,3 +190,46 @@ def test_money_is_whole_nanos(nanos: int) -> None:
     outcome = run([hour(0, 3)], nanos=nanos)
     assert outcome.would_earn_nanos == 3 * nanos
     assert isinstance(outcome.would_earn_nanos, int)
+
+
+def test_the_whole_price_is_tried() -> None:
+    tried = pricing.Terms(
+        unit_nanos=3, mib_nanos=100, included=10, mode="graduated", tiers=(Tier(5, 20), Tier(None, 10))
+    )
+    assert earned([hour(0, 30, weight=2, size_bytes=3 << 20)], tried) == (150, 5 * 20 + 15 * 10 + 60 * 3 + 300)
+
+
+def test_a_months_allowance_is_used_by_what_came_before_the_range() -> None:
+    """8 of the 10 that are included were used before; the next month has its own 10."""
+    tried = pricing.Terms(request_nanos=7, included=10)
+    assert earned([hour(-2, 8), hour(0, 8)], tried) == (40, 6 * 7)
+    assert earned([hour(-2, 8), hour(0, 8), hour(4, 12)], tried) == (100, 6 * 7 + 2 * 7)
+    volume = pricing.Terms(mode="volume", tiers=(Tier(10, 7), Tier(None, 1)))
+    assert earned([hour(-2, 8), hour(0, 8)], volume) == (40, 8)
+
+
+def test_base_fee_and_minimum_are_of_months_that_begin_in_the_range() -> None:
+    tried = pricing.Terms(request_nanos=1, base_nanos=100, minimum_nanos=150)
+    assert earned([hour(0, 8)], tried)[1] == 8
+    assert earned([hour(0, 8)], tried, since=MONTHS[0])[1] == 150
+    assert earned([hour(0, 8), hour(4, 70)], tried)[1] == 8 + 170
+    # Of what was really in force: the price that a month was ended with.
+    late = hour(5, 3)._replace(billed=(Billed(2, 3, 3, 0),))
+    assert earned([hour(4, 10), late], each(0), second=pricing.Terms(base_nanos=1000))[0] == 10 * 5 + 1000
+
+
+whole_terms = st.builds(
+    pricing.Terms,
+    request_nanos=st.integers(0, 50),
+    unit_nanos=st.integers(0, 50),
+    mib_nanos=st.integers(0, 50),
+    base_nanos=st.integers(0, 5000),
+    minimum_nanos=st.integers(0, 5000),
+    included=st.integers(0, 2000),
+)
+
+
+@given(usages, whole_terms, st.integers(-5, 10))
+def test_the_price_that_was_in_force_earns_what_it_did(usage: list[Hour], price: pricing.Terms, since: int) -> None:
+    outcome = simulate(usage, Terms((), None, price), START + since * HOUR_S, {}, {1: price})
+    assert outcome.earned_nanos == outcome.would_earn_nanos >= 0

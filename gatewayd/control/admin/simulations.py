@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import UNSET
 from sqlalchemy import ColumnElement, and_
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control import simulate as simulation
-from gatewayd.control.admin import plans
+from gatewayd.control.admin import plan_prices, plans
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
@@ -24,7 +26,6 @@ from gatewayd.control.prices import terms_of
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.control.usage import Question
 from gatewayd.policy.amounts import format_time, parse_time
-from gatewayd.policy.money import format_nanos
 from gatewayd.policy.simulation import Terms
 
 _DEFAULT_RANGE_S = 30 * 86400
@@ -49,6 +50,8 @@ async def simulate(request: Request) -> Response:
     since = until - _DEFAULT_RANGE_S if wanted.since is None else checked("since", parse_time, wanted.since)
     if since >= until:
         raise invalid("since", "since is not before until")
+    if wanted.billable is not UNSET:  # rollups have what was billable, not each outcome: a guess would look like a sum
+        raise invalid("billable", "billable cannot be tried: usage is kept as it was billable then")
     await control.plane.catch_up()
     question = Question(since, until)
     ref = request.path_params["ref"]
@@ -61,13 +64,14 @@ def _answer(control: ControlState, tenant_ref: str, ref: str, wanted: Wanted, ho
         plan = plan_by(session, tenant, ref)
         base = plan if wanted.like is None else plan_by(session, tenant, wanted.like)
         tried = Plan(**base.model_dump())  # never added to the session
-        nanos = plans.change_terms(tried, wanted, terms_of(session, base.price_id)).request_nanos
+        price = plans.change_terms(tried, wanted, terms_of(session, base.price_id))
         trial = simulation.Trial(
             since=hours.starts_at,
             until=hours.ends_at,
-            terms=Terms(decode_rates(tried.rates), tried.quota, nanos),
+            terms=Terms(decode_rates(tried.rates), tried.quota, price),
             quota_refuses=not tried.quota_soft,
             shadow=tried.shadow,
+            zone=ZoneInfo(tenant.time_zone),
         )
         replayed = simulation.replay(session.connection(), _keys(session, tenant, plan, wanted), trial)
     return {
@@ -81,7 +85,7 @@ def _answer(control: ControlState, tenant_ref: str, ref: str, wanted: Wanted, ho
             "quota": tried.quota,
             "quota_mode": "soft" if tried.quota_soft else "hard",
             "shadow": tried.shadow,
-            "price": format_nanos(nanos),
+            **plan_prices.shown(price),
         },
         **replayed,
     }
