@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from gatectl.errors import MisuseError
+from gatectl.price_text import price_text
 
 Object = Mapping[str, Any]
 Pages = Iterable[Sequence[Object]]
@@ -33,19 +34,25 @@ class Kind(NamedTuple):
 class Column(NamedTuple):
     """A field (`usage.cost` reaches into an object) and its kind. `wide` ones are left out on a terminal.
 
-    A column that shows a part of another field names that as its `source`.
+    A column that shows a part of another field names that as its `source`. Of `whole` ones the text tells of the
+    object, which is more than their field.
     """
 
     field: str
     kind: str = "text"
     wide: bool = False
     source: str | None = None
+    whole: bool = False
 
     def of(self, item: Object) -> Any:
         value: Any = item
         for part in (self.source or self.field).split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
         return value
+
+    def told(self, item: Object) -> Any:
+        """What its kind makes a text of."""
+        return item if self.whole else self.of(item)
 
 
 def _text(value: Any) -> str:
@@ -159,6 +166,7 @@ KINDS: Mapping[str, Kind] = {
     "number": Kind(_number, _text, right=True),
     "quota": Kind(lambda value: f"{value:,}/month", _text, right=True),
     "money": Kind(str, str, right=True),
+    "price": Kind(price_text, price_text, right=True),  # of a whole plan
     "size": Kind(_size, _text, right=True),
     "seconds": Kind(lambda value: f"{value:g} s", lambda value: f"{value:g}", right=True),
     "rates": Kind(_rates, _rates),
@@ -178,7 +186,7 @@ NOTHING = "-"  # not "": a shell's `read` takes two tabs for one
 
 def human(column: Column, item: Object) -> str:
     """A value as a person wants to see it."""
-    value = column.of(item)
+    value = column.told(item)
     if (value is None and column.kind not in _SAYING_NONE) or (
         value in ([], {}) and column.kind not in ("rates", "scope")
     ):
@@ -188,7 +196,7 @@ def human(column: Column, item: Object) -> str:
 
 def plain(column: Column, item: Object) -> str:
     """A value for a program: whole, without separators."""
-    value = column.of(item)
+    value = column.told(item)
     return "" if value is None and column.kind not in _SAYING_NONE else KINDS[column.kind].plain(value)
 
 

@@ -73,7 +73,7 @@ def _width(column: Column, page: Sequence[Object], view: View) -> int:
 
 
 def _folds(column: Column) -> bool:
-    return column.kind in ("text", "lines", "scope", "rates")
+    return column.kind in ("text", "lines", "scope", "rates", "price")
 
 
 def _table_of(page: Sequence[Object], view: View, folding: Sequence[int], gap: int) -> Table:

@@ -5,10 +5,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gatectl import consent, paging
+from gatectl import price_options as given
 from gatectl.client import path_of, without_secret
 from gatectl.errors import MisuseError, NotFoundError
 from gatectl.grammar import Call, named_as_typed, noun, refuse_both
 from gatectl.output import KINDS, Column, hour_text
+from gatectl.price_options import price_fields
+from gatectl.price_text import price_text
 from gatectl.spans import span_of
 
 COLUMNS = (
@@ -16,7 +19,12 @@ COLUMNS = (
     Column("rates", "rates"),
     Column("burst", "bursts", source="rates"),
     Column("quota", "quota"),
-    Column("price", "money"),
+    Column("price", "price", whole=True),
+    Column("base_fee", "money", wide=True),
+    Column("minimum", "money", wide=True),
+    Column("included", "number", wide=True),
+    Column("counts", wide=True),
+    Column("billable", wide=True),
     Column("quota_mode", wide=True),
     Column("alerts", "percents", wide=True),
     Column("in_flight_limit", "number", wide=True),
@@ -27,7 +35,7 @@ COLUMNS = (
     Column("id", wide=True),
     Column("created_at", "time", wide=True),
 )
-VERSION_COLUMNS = (Column("version", "number"), Column("since", "time"), *COLUMNS[:5], *COLUMNS[5:10])
+VERSION_COLUMNS = (Column("version", "number"), Column("since", "time"), *COLUMNS[:-4])
 
 SIMULATION_COLUMNS = (
     Column("key"),
@@ -48,7 +56,7 @@ _OPTIONS = {
     "alerts": "--alert",
     "in_flight_limit": "--max-in-flight",
     "clients_limit": "--clients",
-    "price": "--price",
+    **given.OPTIONS,
 }
 
 Ref = Annotated[str, typer.Argument(metavar="PLAN", help="Its name or id.")]
@@ -80,7 +88,6 @@ Clients = Annotated[
     int | None,
     typer.Option("--clients", metavar="N", help="Unknown clients of a key that are limited each on its own."),
 ]
-Price = Annotated[str | None, typer.Option("--price", metavar="AMOUNT", help="Of a request.  [default: 0.001]")]
 
 
 def add(
@@ -94,10 +101,20 @@ def add(
     in_flight: InFlight = None,
     clients: Clients = None,
     shadow: Shadow = None,
-    price: Price = None,
+    price: given.Price = None,
+    unit_price: given.UnitPrice = None,
+    mib_price: given.MibPrice = None,
+    base_fee: given.BaseFee = None,
+    minimum: given.Minimum = None,
+    included: given.Included = None,
+    tier: given.Tier = None,
+    tiers: given.TierMode = None,
+    package: given.Package = None,
+    count: given.Count = None,
+    billable: given.Billable = None,
 ) -> None:
     """Add a plan. Without --rate and --quota it limits nothing."""
-    terms = _terms(rate, burst, quota, quota_mode, alert, in_flight, clients, shadow, price)
+    terms = _terms(rate, burst, quota, quota_mode, alert, in_flight, clients, shadow) | price_fields(call.params)
     with named_as_typed(_OPTIONS):
         plan = call.gateway.post("/v1/plans", {"name": name, **terms}, call.in_tenant)
     _show_one(call, plan)
@@ -149,7 +166,24 @@ def set_(
     no_in_flight: Annotated[bool, typer.Option("--no-max-in-flight", help="As many at once as come.")] = False,
     clients: Clients = None,
     shadow: Shadow = None,
-    price: Price = None,
+    price: given.Price = None,
+    unit_price: given.UnitPrice = None,
+    no_unit_price: given.NoUnitPrice = False,
+    mib_price: given.MibPrice = None,
+    no_mib_price: given.NoMibPrice = False,
+    base_fee: given.BaseFee = None,
+    no_base_fee: given.NoBaseFee = False,
+    minimum: given.Minimum = None,
+    no_minimum: given.NoMinimum = False,
+    included: given.Included = None,
+    no_included: given.NoIncluded = False,
+    tier: given.Tier = None,
+    no_tier: given.NoTier = False,
+    tiers: given.TierMode = None,
+    package: given.Package = None,
+    no_package: given.NoPackage = False,
+    count: given.Count = None,
+    billable: given.Billable = None,
 ) -> None:
     """Change a plan, for all its keys at once; usage so far keeps its price."""
     refuse_both(
@@ -159,7 +193,7 @@ def set_(
         ("--alert", alert, "--no-alert", no_alert),
         ("--max-in-flight", in_flight, "--no-max-in-flight", no_in_flight),
     )
-    changes = _terms(rate, burst, quota, quota_mode, alert, in_flight, clients, shadow, price)
+    changes = _terms(rate, burst, quota, quota_mode, alert, in_flight, clients, shadow) | price_fields(call.params)
     cleared: dict[str, tuple[bool, Any]] = {
         "rates": (no_rate, []),
         "quota": (no_quota, None),
@@ -195,7 +229,23 @@ def simulate(
     no_quota: NoQuota = False,
     quota_mode: Mode = None,
     shadow: Shadow = None,
-    price: Annotated[str | None, typer.Option("--price", metavar="AMOUNT", help="Of a request.")] = None,
+    price: given.Price = None,
+    unit_price: given.UnitPrice = None,
+    no_unit_price: given.NoUnitPrice = False,
+    mib_price: given.MibPrice = None,
+    no_mib_price: given.NoMibPrice = False,
+    base_fee: given.BaseFee = None,
+    no_base_fee: given.NoBaseFee = False,
+    minimum: given.Minimum = None,
+    no_minimum: given.NoMinimum = False,
+    included: given.Included = None,
+    no_included: given.NoIncluded = False,
+    tier: given.Tier = None,
+    no_tier: given.NoTier = False,
+    tiers: given.TierMode = None,
+    package: given.Package = None,
+    no_package: given.NoPackage = False,
+    count: given.Count = None,
 ) -> None:
     """Replay recorded usage against other terms. Nothing is changed.
 
@@ -207,7 +257,7 @@ def simulate(
         raise MisuseError("whose usage?", "name a plan, or one with --like")
     refuse_both(("--rate", rate, "--no-rate", no_rate), ("--burst", burst, "--no-rate", no_rate))
     refuse_both(("--quota", quota, "--no-quota", no_quota))
-    body = _terms(rate, burst, quota, quota_mode, None, None, None, shadow, price)
+    body = _terms(rate, burst, quota, quota_mode, None, None, None, shadow) | price_fields(call.params)
     body |= {field: nothing for field, asked, nothing in (("rates", no_rate, []), ("quota", no_quota, None)) if asked}
     body |= {"like": like} if like else {}
     body |= {"keys": [without_secret(each) for each in key]} if key else {}
@@ -217,7 +267,7 @@ def simulate(
     printer = call.printer
     if printer.whole(answer):
         return
-    tried = f"{_rates_text(answer['terms'])} at {answer['terms']['price']} {answer['currency']}"
+    tried = f"{_rates_text(answer['terms'])} at {_cost_text(answer['terms'], answer['currency'])}"
     printer.note(f"Usage from {hour_text(answer['since'])} up to {hour_text(answer['until'])}, had it been {tried}\n")
     total = answer["total"] if len(answer["items"]) > 1 else None
     printer.many([answer["items"]], SIMULATION_COLUMNS, total=total)
@@ -241,6 +291,13 @@ def _rates_text(terms: Any) -> str:
     return f"{rates}{quota}{', in shadow' if terms['shadow'] else ''}"
 
 
+def _cost_text(terms: Any, currency: str) -> str:
+    """What is tried of the price, as long as what a person may have typed."""
+    fees = [(terms.get("base_fee", "0"), "base fee"), (terms.get("minimum", "0"), "minimum")]
+    included = [f"{terms['included']:,} included"] if terms.get("included") else []
+    return ", ".join([f"{price_text(terms)} {currency}", *included, *(f"{a} {fee}" for a, fee in fees if a != "0")])
+
+
 def _show_one(call: Call, plan: Any) -> None:
     call.printer.one(plan, COLUMNS)
 
@@ -254,9 +311,8 @@ def _terms(
     in_flight: int | None,
     clients: int | None,
     shadow: bool | None,
-    price: str | None,
 ) -> dict[str, Any]:
-    given = {
+    fields = {
         "rates": rate or None,
         "burst": burst,
         "quota": quota,
@@ -265,9 +321,8 @@ def _terms(
         "in_flight_limit": in_flight,
         "clients_limit": clients,
         "shadow": shadow,
-        "price": price,
     }
-    return {field: value for field, value in given.items() if value is not None}
+    return {field: value for field, value in fields.items() if value is not None}
 
 
 command = noun(
@@ -278,7 +333,7 @@ command = noun(
             add,
             [
                 "gatectl plan add starter --rate 60/min --quota 10000/month --price 0.001",
-                "gatectl plan add pro --rate 50/s --rate 1000/min --price 0.0005",
+                "gatectl plan add pro --rate 50/s --base-fee 20 --included 10k --tier 5k=0.001 --tier rest=0.0005",
             ],
         ),
         "list": (list_, ["gatectl plan list", "gatectl plan list -o csv"]),

@@ -34,7 +34,8 @@ FIELDS = {
     },
     "plans": {
         "name", "rates", "burst", "quota", "quota_mode", "in_flight_limit", "shadow", "alerts", "clients_limit",
-        "price",
+        "price", "unit_price", "mib_price", "base_fee", "minimum", "included", "tiers", "tier_mode", "package",
+        "counts", "billable",
     },
     "keys": {
         "services", "plan", "name", "expires", "allow", "networks", "labels", "rates", "burst", "quota",
@@ -75,7 +76,9 @@ def plan(name: str, limit: int, window_s: int, burst: int, quota: int | None, pr
     rate = {"name": "minute", "limit": limit, "window_s": window_s, "burst": burst}
     return {"id": f"pln_{name}", "name": name, "tenant": "default", "version": 2, "rates": [rate], "quota": quota,
             "quota_mode": "hard", "in_flight_limit": None, "shadow": False, "alerts": [80, 100] if quota else [],
-            "clients_limit": 0, "price": price, "created_at": CREATED}  # fmt: skip
+            "clients_limit": 0, "price": price, "unit_price": "0", "mib_price": "0", "base_fee": "0", "minimum": "0",
+            "included": 0, "tiers": [], "tier_mode": None, "package": None, "counts": "requests",
+            "billable": ["2xx", "3xx"], "created_at": CREATED}  # fmt: skip
 
 
 def route(public_id: str | None, path: str, service: str | None, **more: Any) -> dict[str, Any]:
@@ -224,7 +227,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             "tenants": lambda: tenant(body["slug"], body.get("name", "")),
             "services": lambda: {**service(body["slug"]), **body},
             "routes": lambda: {**route("rte_nw22pq33", "/", None), **body, "rates": []},
-            "plans": lambda: plan(body["name"], 60, 60, body.get("burst", 60), 10000, body.get("price", "0.001")),
+            "plans": lambda: {**plan(body["name"], 60, 60, body.get("burst", 60), 10000, "0.001"), **_priced(body)},
             "clients": lambda: client(body["name"], body.get("key"), 5 if "rates" in body else None),
             "keys": lambda: key("nw22pq33", body.get("name", ""), body.get("services", []), body.get("plan"),
                                 expires_at=body.get("expires")),
@@ -252,7 +255,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
                 item[f"{item['status']}_at"] = CREATED
         elif method == "PATCH":
             _check(noun, body)
-            item.update(body)
+            item.update({**body, **(_priced(body) if noun == "plans" else {})})
         elif method == "DELETE":
             if item.get("slug") == "default":
                 raise ProblemError(409, "conflict", "tenant 'default' cannot be removed")
@@ -335,12 +338,32 @@ def _usage(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
     return {"since": "2026-11-20T02:00:00Z", "until": "2026-11-21T03:00:00Z", "items": items, "total": total}
 
 
+def _priced(body: Any) -> dict[str, Any]:
+    """What a plan says of its price, as the real one does."""
+    names = ("price", "unit_price", "mib_price", "base_fee", "minimum", "tier_mode", "counts", "billable")
+    shown = {name: body[name] for name in names if name in body}
+    if "included" in body:
+        shown["included"] = _count(body["included"])
+    if "tiers" in body:
+        bounds = [None if tier["up_to"] is None else _count(tier["up_to"]) for tier in body["tiers"]]
+        tiers = [{**tier, "up_to": bound} for tier, bound in zip(body["tiers"], bounds, strict=True)]
+        shown = {"price": "0", "tier_mode": "graduated", "tiers": tiers} | shown
+    if body.get("package"):
+        shown = {"price": "0", "package": {**body["package"], "size": _count(body["package"]["size"])}} | shown
+    return shown
+
+
+def _count(text: str | int) -> int:
+    return int(str(text).replace("k", "000"))
+
+
 def _simulation(plan: Any) -> Any:
     def line(requests: int, refused: int, earned: str, would_earn: str, **names: str) -> dict[str, Any]:
         return {**names, "requests": requests, "units": requests, "would_refuse": refused, "earned": earned,
                 "would_earn": would_earn}  # fmt: skip
 
-    terms = {name: plan[name] for name in ("rates", "quota", "quota_mode", "shadow")}
+    left_out = ("id", "name", "tenant", "version", "in_flight_limit", "alerts", "clients_limit", "created_at")
+    terms = {name: value for name, value in plan.items() if name not in left_out}
     items = [
         line(12345, 345, "12.345", "24", key="gw_ab12cd34", name="ci"),
         line(678, 0, "0.678", "1.356", key="gw_bc23df45", name=""),

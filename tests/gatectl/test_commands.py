@@ -106,6 +106,26 @@ REQUESTS: tuple[tuple[str, tuple[str, str, dict[str, str], Any]], ...] = (
     ("plan set pro --enforce --no-alert --no-max-in-flight --clients 0 --quota-mode hard",
      ("PATCH", "/v1/plans/pro", {}, {"quota_mode": "hard", "clients_limit": 0, "shadow": False, "alerts": [],
                                      "in_flight_limit": None})),
+    ("plan add r --price 0.1 --unit-price 0.2 --mib-price 0.3 --base-fee 4 --minimum 5 --included 10k "
+     "--package 1k=5.00 --count units --billable 2xx,3xx,4xx",
+     ("POST", "/v1/plans", {}, {"name": "r", "price": "0.1", "unit_price": "0.2", "mib_price": "0.3", "base_fee": "4",
+                                "minimum": "5", "included": "10k", "package": {"size": "1k", "price": "5.00"},
+                                "counts": "units", "billable": ["2xx", "3xx", "4xx"]})),
+    ("plan set pro --tier 10k=0.001 --tier 1000000=0.0007 --tier rest=0.0005 --tiers volume "
+     "--billable 2xx,client-left",
+     ("PATCH", "/v1/plans/pro", {}, {
+         "tiers": [{"up_to": "10k", "price": "0.001"}, {"up_to": "1000000", "price": "0.0007"},
+                   {"up_to": None, "price": "0.0005"}],
+         "tier_mode": "volume", "billable": ["2xx", "client-left"]})),
+    ("plan set pro --no-tier --no-package --no-included --no-unit-price --no-mib-price --no-base-fee --no-minimum "
+     "--count requests --price 0.001",
+     ("PATCH", "/v1/plans/pro", {}, {
+         "price": "0.001", "unit_price": "0", "mib_price": "0", "base_fee": "0", "minimum": "0", "included": 0,
+         "tiers": [], "package": None, "counts": "requests"})),
+    ("plan simulate pro --package 1000=5.00 --base-fee 10 --no-included --since 2026-09 --until 2026-10",
+     ("POST", "/v1/plans/pro/simulate", {},
+      {"package": {"size": "1000", "price": "5.00"}, "base_fee": "10", "included": 0, "since": "2026-09-01T00:00:00Z",
+       "until": "2026-10-01T00:00:00Z"})),
     ("plan show pro --version 3", ("GET", "/v1/plans/pro", {"version": "3"}, None)),
     ("plan show pro --versions -t acme",
      ("GET", "/v1/plans/pro/versions", {"tenant": "acme", "limit": "1000"}, None)),
