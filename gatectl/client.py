@@ -57,7 +57,7 @@ def without_secret(reference: str) -> str:
 
 
 class Gateway:
-    """The gateway behind a socket: four methods, each one request, each answer decoded JSON or a GatectlError."""
+    """The gateway behind a socket: each method one request, each answer decoded JSON or a GatectlError."""
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
@@ -67,6 +67,13 @@ class Gateway:
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         return self._ask("GET", path, query)
+
+    def fetch(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
+        """GET whose answer is wanted byte for byte."""
+        reply = self._exchange(_request("GET", path, query, None), (), ANSWER_TIMEOUT_S)
+        if reply.status >= 400:
+            self._answer(reply)
+        return reply.body
 
     def post(self, path: str, body: Any, query: Mapping[str, Any] | None = None) -> Any:
         return self._ask("POST", path, query, body)

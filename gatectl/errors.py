@@ -7,8 +7,9 @@
     ├── NotPermittedError       5
     └── UnreachableError        6  the daemon is
 
-Some codes are results, not errors: 8 of `explain` and `key verify` says refused, 9 of `status` degraded. 130 is Ctrl-C,
-141 what a shell shows for a program whose reader went away (`gatectl key list --all | head`).
+Some codes are results, not errors: 7 of `billing verify` says differences, 8 of `explain` and `key verify` refused,
+9 of `status` degraded. 130 is Ctrl-C, 141 what a shell shows for a program whose reader went away (`gatectl key list
+--all | head`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-OK, FAILED, REFUSED, DEGRADED, INTERRUPTED, BROKEN_PIPE = 0, 1, 8, 9, 130, 141
+OK, FAILED, DIFFERENT, REFUSED, DEGRADED, INTERRUPTED, BROKEN_PIPE = 0, 1, 7, 8, 9, 130, 141
 
 
 class GatectlError(Exception):
@@ -71,7 +72,12 @@ PROBLEMS: Mapping[str, type[GatectlError]] = {
     "not_permitted": NotPermittedError,
 }
 
-_NAMED_THINGS = ("tenant", "service", "route", "plan", "key", "client")
+# By the word that a sentence has for it: what lists such things.
+_LISTS: Mapping[str, str] = {
+    **{noun: f"{noun} list" for noun in ("tenant", "service", "route", "plan", "key", "client")},
+    "invoice": "billing invoice list",
+    "cycle": "billing cycles",
+}
 
 
 def from_problem(status: int, problem: Any) -> GatectlError:
@@ -90,8 +96,8 @@ def _hint(kind: type[GatectlError], detail: str, problem: Mapping[str, Any]) -> 
     if near := problem.get("did_you_mean"):
         return f"did you mean {near!r}?"
     if kind is NotFoundError:
-        named = min(_NAMED_THINGS, key=lambda noun: detail.find(noun) % (len(detail) + 1))
-        return f"'gatectl {named} list' shows what there is" if named in detail else ""
+        named = min(_LISTS, key=lambda noun: detail.find(noun) % (len(detail) + 1))
+        return f"'gatectl {_LISTS[named]}' shows what there is" if named in detail else ""
     if kind is NotPermittedError:
         return "run it as root, as the user of gatewayd, or as a member of the socket's group"
     if problem.get("code") == "unavailable":

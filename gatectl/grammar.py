@@ -2,12 +2,14 @@
 
 `gatectl NOUN VERB`: a noun is a typer group (`NounGroup`), a verb a typer command (`VerbCommand`). Both accept the
 shared options, so `gatectl -t acme key list` and `gatectl key list -t acme` are the same; the one nearer to the end
-wins. What was given arrives at a verb as its `Call`.
+wins. What was given arrives at a verb as its `Call`. Among a noun's verbs may be a noun of its own (`billing invoice
+list`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -102,8 +104,9 @@ def _forms(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
     return [form for form in FORMS if form.startswith(incomplete)]
 
 
-# A verb's name, its function (whose docstring is its help), and examples of it.
-Verbs = Mapping[str, tuple[Callable[..., None], Sequence[str]]]
+# A verb's name, its function (whose docstring is its help), and examples of it; or a noun of the third level.
+Verbs = Mapping[str, "tuple[Callable[..., None], Sequence[str]] | NounGroup"]
+_NEGATIVE = re.compile(r"-\.?\d.*", re.ASCII)
 
 SHARED_PANEL = "Options of every command"
 
@@ -166,12 +169,31 @@ class VerbCommand(_Helpful, TyperCommand):
         arguments = [param for param in self.params if param.param_type_name == "argument"]
         return [f"{param.metavar}{'...' * (param.nargs == -1)}" for param in arguments] + ["[OPTIONS]"]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._numbers_are_no_options(args))
+
+    def _numbers_are_no_options(self, args: list[str]) -> list[str]:
+        """`billing adjust -5 --reason X` as `--reason X -- -5`, which is how the parser knows an argument."""
+        if not any(_NEGATIVE.fullmatch(arg) for arg in args):
+            return args
+        with_value = {name for param in self.params if not getattr(param, "is_flag", False) for name in param.opts}
+        options, arguments, left = [], [], iter(args)
+        for arg in left:
+            if arg == "--":
+                break
+            if arg.startswith("-") and not _NEGATIVE.fullmatch(arg):
+                options.append(arg)
+                options += [value for value in (next(left, None),) if value is not None] if arg in with_value else []
+            else:
+                arguments.append(arg)
+        return [*options, "--", *arguments, *left]
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except NotFoundError as error:
-            if error.hint.startswith("'gatectl ") and "tenant list" not in error.hint:
-                error.hint = error.hint.replace(" list'", f" list{ctx.elsewhere}'")
+            if error.hint.startswith("'gatectl ") and not {"tenant", "-t"} & set(error.hint.split()):
+                error.hint = error.hint.replace("' shows", f"{ctx.elsewhere}' shows")
             raise
         except RejectedError as error:
             taken = error.code == "conflict" and ctx.info_name == "add"
@@ -199,11 +221,12 @@ class NounGroup(_Helpful, TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         verb = self.verbs.get(cmd_name)
-        return None if verb is None else verb_command(cmd_name, *verb)
+        return verb if verb is None or isinstance(verb, NounGroup) else verb_command(cmd_name, *verb)
 
     def canonical(self, name: str) -> str:
         """The name that `name` stands for, which may be itself and may not exist."""
-        return VERB_ALIASES.get(name, name)
+        singular = name.removesuffix("s")
+        return singular if isinstance(self.verbs.get(singular), NounGroup) else VERB_ALIASES.get(name, name)
 
     def habit(self, name: str) -> str | None:
         """A name that another program would have for it."""

@@ -250,6 +250,11 @@ def _csv(pages: Pages, view: View) -> Iterator[str]:
         yield "".join(_csv_line(plain(column, item) for column in view.columns) for item in page)
 
 
+def csv_text(items: Sequence[Object], columns: Sequence[Column]) -> str:
+    """All of a list as CSV, for a file."""
+    return "".join(_csv([items], View(columns, header=True, chosen=False)))
+
+
 def _csv_line(values: Iterable[str]) -> str:
     """RFC 4180, but for the line's end: what follows in a pipe wants a newline alone."""
     return ",".join(f'"{v.replace(chr(34), chr(34) * 2)}"' if set(v) & set(',"\r\n') else v for v in values) + "\n"
@@ -343,6 +348,21 @@ class Printer:
             return False
         sys.stdout.write(_json_text(answer))
         return True
+
+    @property
+    def for_people(self) -> bool:
+        """Whether what is written may be arranged for reading: a table, of no particular columns."""
+        return self.form in ("table", "wide") and self._names is None
+
+    def text(self, text: str) -> None:
+        """Write a line for people among the data."""
+        sys.stdout.write(_printable(text) + "\n")
+
+    def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Write labels and texts for people, a line each, among the data."""
+        from gatectl import terminal
+
+        sys.stdout.write(terminal.pairs([(label, _printable(text)) for label, text in pairs], header=self._header))
 
     def note(self, text: str) -> None:
         """Tell a person at a terminal."""

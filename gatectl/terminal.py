@@ -6,7 +6,7 @@ Importing this module costs 5 times `python -c pass`, so `output` does it when a
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -37,14 +37,18 @@ def table(pages: Pages, view: View) -> Iterator[str]:
 
 def card(item: Object, view: View) -> Iterator[str]:
     """One object, a line a field."""
+    yield pairs([(_label(column), _cell(column, item)) for column in view.columns], header=view.header)
+
+
+def pairs(rows: Iterable[tuple[str, Text | str]], *, header: bool) -> str:
+    """Labels, unless there is no `header`, and what belongs to each."""
     grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, _GAP, 0, 0))
-    if view.header:
+    if header:
         grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for column in view.columns:
-        label = [Text(_label(column))] if view.header else []
-        grid.add_row(*label, _cell(column, item))
-    yield _drawn(grid)
+    for label, text in rows:
+        grid.add_row(*([Text(label)] if header else []), Text(text) if isinstance(text, str) else text)
+    return _drawn(grid)
 
 
 def _page(page: Sequence[Object], view: View) -> str:

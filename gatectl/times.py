@@ -15,6 +15,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*((?:[kmgt]i?)?b?)", re.IGNORECASE | re.ASCII)
 _SIZE_POWERS = "kmgt"
 _PERIOD = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])", re.ASCII)
+_CYCLE = re.compile(rf"{_PERIOD.pattern}(?:\.[1-9]\d{{0,3}})?", re.ASCII)
 LARGEST_SIZE = 1 << 53  # bytes: beyond it a float is no longer exact, and the admin API takes no more
 LONGEST_S = 100 * 365 * 86400  # a century: beyond it a date has no year of four digits
 
@@ -71,10 +72,10 @@ def parse_expiry(text: str, now: datetime) -> datetime:
 
 
 def parse_period(text: str, now: datetime) -> str:
-    """`2026-09`, `this-month` or `last-month` as the month of a bill."""
+    """`2026-09`, `this-month` or `last-month` as the month of a bill; `2026-09.2` is its second cycle."""
     if text in ("this-month", "last-month"):
         return parse_moment(text, now).strftime("%Y-%m")
-    if not _PERIOD.fullmatch(text):
+    if not _CYCLE.fullmatch(text):
         raise ValueError(f"{text!r} is not a month such as 2026-09, this-month or last-month")
     return text
 

@@ -1,14 +1,13 @@
-"""`gatectl billing`: what it costs, this month or any other."""
+"""`gatectl billing`: what it costs, this month or any other; invoices, credits and the proof of them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import Any
 
-import typer
-
-from gatectl.grammar import Call, argument, noun
+from gatectl import paging
+from gatectl.billing import closing, corrections, invoices, proof, screen
+from gatectl.billing.options import Period, period_named
+from gatectl.grammar import Call, noun
 from gatectl.output import Column
-from gatectl.times import parse_period
 
 COLUMNS = (
     Column("service"),
@@ -16,6 +15,22 @@ COLUMNS = (
     Column("requests", "number"),
     Column("price", "money"),
     Column("cost", "money"),
+    Column("kind", wide=True),
+    Column("tier", "number", wide=True),
+    Column("quantity", "number", wide=True),
+    Column("plan", wide=True),
+)
+# On a terminal a bill of plain requests stays as plain as it is; one with more shows of what each line is.
+DETAILED_COLUMNS = (
+    Column("service"),
+    Column("key"),
+    Column("kind"),
+    Column("tier", "number"),
+    Column("quantity", "number"),
+    Column("price", "money"),
+    Column("cost", "money"),
+    Column("requests", "number", wide=True),
+    Column("plan", wide=True),
 )
 KEY_COLUMNS = (
     Column("key"),
@@ -24,11 +39,41 @@ KEY_COLUMNS = (
     Column("requests", "number"),
     Column("cost", "money"),
 )
-
-Period = Annotated[
-    str | None,
-    typer.Option("--period", metavar="MONTH", help="2026-09 or last-month.  [default: this-month]"),
-]
+FORECAST_COLUMNS = (
+    Column("tenant"),
+    Column("period"),
+    Column("currency"),
+    Column("starts_at", "time"),
+    Column("as_of", "time"),
+    Column("ends_at", "time"),
+    Column("requests", "number"),
+    Column("forecast_requests", "number"),
+    Column("total", "money"),
+    Column("forecast", "money"),
+    Column("method"),
+)
+CYCLE_COLUMNS = (
+    Column("period"),
+    Column("starts_at", "time"),
+    Column("ends_at", "time"),
+    Column("state"),
+    Column("invoice"),
+    Column("total", "money"),
+)
+LEDGER_COLUMNS = (
+    Column("at", "time"),
+    Column("kind"),
+    Column("service"),
+    Column("key"),
+    Column("requests", "number"),
+    Column("amount", "money"),
+    Column("period", wide=True),
+    Column("units", "number", wide=True),
+    Column("bytes", "number", wide=True),
+    Column("reason", wide=True),
+    Column("author", wide=True),
+    Column("id", wide=True),
+)
 
 
 def show(call: Call, period: Period = None) -> None:
@@ -41,18 +86,91 @@ def keys(call: Call, period: Period = None) -> None:
     _show(call, "/v1/billing/keys", KEY_COLUMNS, period)
 
 
+def preview(call: Call, period: Period = None) -> None:
+    """Show the invoice that would be, were the cycle closed now."""
+    body = call.gateway.get("/v1/billing/preview", {**call.in_tenant, "period": period_named(period)})
+    if not call.printer.whole(body):
+        screen.show(call, {"body": body})
+
+
+def forecast(call: Call) -> None:
+    """Show what the running cycle will come to if it goes on as it went."""
+    call.printer.one(call.gateway.get("/v1/billing/forecast", call.in_tenant), FORECAST_COLUMNS)
+
+
+def cycles(call: Call, limit: paging.Limit = 100, after: paging.After = None, every: paging.All = False) -> None:
+    """List billing cycles, the newest first."""
+    paging.show_list(call, "/v1/billing/cycles", CYCLE_COLUMNS, limit, after, every)
+
+
+def ledger(
+    call: Call,
+    period: Period = None,
+    limit: paging.Limit = 100,
+    after: paging.After = None,
+    every: paging.All = False,
+) -> None:
+    """List the entries that a cycle's invoice is computed from."""
+    paging.show_list(call, "/v1/ledger", LEDGER_COLUMNS, limit, after, every, period=period_named(period))
+
+
 def _show(call: Call, path: str, columns: Sequence[Column], period: str | None) -> None:
-    with argument("--period"):
-        month = None if period is None else parse_period(period, datetime.now(UTC))
-    bill = call.gateway.get(path, {**call.in_tenant, "period": month})
+    bill = call.gateway.get(path, {**call.in_tenant, "period": period_named(period)})
     printer = call.printer
     if printer.whole(bill):
         return
     state = f", {bill['state']}" if "state" in bill else ""
     printer.note(f"Bill of {bill['tenant']} for {bill['period']} in {bill['currency']}{state}\n")
+    if columns is COLUMNS and printer.for_people and not all(_is_plain(item) for item in bill["items"]):
+        columns = DETAILED_COLUMNS
     requests = sum(item["requests"] for item in bill["items"])
     printer.many([bill["items"]], columns, total={"requests": requests, "cost": bill["total"]})
+    for credit in bill.get("credits", ()):
+        printer.note(f"{credit['kind']} of {credit['amount']} by {credit['author']}: {credit['reason']}")
 
+
+def _is_plain(item: Any) -> bool:
+    return item.get("kind", "request") == "request" and not item.get("tier")
+
+
+INVOICE = noun(
+    "invoice",
+    "List, show and export invoices.",
+    {
+        "list": (
+            invoices.list_,
+            ["gatectl billing invoice list", "gatectl billing invoice list -o csv --all"],
+        ),
+        "show": (
+            invoices.show,
+            ["gatectl billing invoice show default-0001", "gatectl billing invoice show default-0001 -o json"],
+        ),
+        "export": (
+            invoices.export,
+            [
+                "gatectl billing invoice export default-0001 --out november.pdf",
+                "gatectl billing invoice export default-0001 --format json | sha256sum",
+            ],
+        ),
+    },
+)
+CREDIT = noun(
+    "credit",
+    "Add and list what comes off the bill.",
+    {
+        "add": (
+            corrections.add,
+            [
+                "gatectl billing credit add 12.50 --reason 'outage of 3 November'",
+                "gatectl billing credit add 5 --reason goodwill -t acme",
+            ],
+        ),
+        "list": (
+            corrections.list_,
+            ["gatectl billing credit list", "gatectl billing credit list --period last-month -o csv"],
+        ),
+    },
+)
 
 command = noun(
     "billing",
@@ -60,5 +178,25 @@ command = noun(
     {
         "show": (show, ["gatectl billing show", "gatectl billing show --period 2026-09 -o json"]),
         "keys": (keys, ["gatectl billing keys", "gatectl billing keys --period last-month -o csv"]),
+        "preview": (preview, ["gatectl billing preview", "gatectl billing preview --period last-month -o json"]),
+        "forecast": (forecast, ["gatectl billing forecast", "gatectl billing forecast -t acme -o json"]),
+        "cycles": (cycles, ["gatectl billing cycles", "gatectl billing cycles -o ndjson --all"]),
+        "close": (closing.close, ["gatectl billing close --dry-run", "gatectl billing close 2026-09 -t acme --yes"]),
+        "reset": (closing.reset, ["gatectl billing reset --dry-run", "gatectl billing reset -t acme --yes"]),
+        "invoice": INVOICE,
+        "credit": CREDIT,
+        "adjust": (
+            corrections.adjust,
+            [
+                "gatectl billing adjust 30 --reason 'support contract'",
+                "gatectl billing adjust -4.20 --reason 'billed twice'",
+            ],
+        ),
+        "ledger": (ledger, ["gatectl billing ledger", "gatectl billing ledger --period 2026-09 -o csv --all"]),
+        "verify": (proof.verify, ["gatectl billing verify", "gatectl billing verify -t acme -o json"]),
+        "replay": (
+            proof.replay,
+            ["gatectl billing replay default-0001", "gatectl billing replay default-0001 --out again.json"],
+        ),
     },
 )

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.gatectl import billing_answers
+from tests.gatectl.problems import ProblemError
+
 CREATED = "2026-11-21T02:00:00Z"
 SECRET = "gw_nw22pq33_5Zt0kq8m2Y7nWb1RfXc9sd3JgHxVq4"
 FIELDS = {
@@ -44,16 +47,6 @@ FIELDS = {
     "clients": {"name", "key", "rates", "burst"},
     "quotas": set(),
 }  # fmt: skip
-
-
-class ProblemError(Exception):
-    """An answer that is a problem."""
-
-    def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.body = {"type": f"urn:gatewayd:problem:{code}", "title": code, "status": status, "detail": detail,
-                     "code": code, **more}  # fmt: skip
 
 
 def service(slug: str, *targets: str, **more: Any) -> dict[str, Any]:
@@ -162,6 +155,7 @@ def fresh_state() -> dict[str, Any]:
             {"id": 1, "at": CREATED, "actor": "root", "action": "service.add", "tenant": "default", "subject": "orders",
              "before": None, "after": {"slug": "orders"}},
         ],
+        "ledger": billing_answers.fresh_state(),
         "status": {
             "version": "0.1.0", "state": "ok", "started_at": CREATED, "listen": "127.0.0.1:8080",
             "url": "http://127.0.0.1:8080",
@@ -203,7 +197,9 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return 200, _drain(body)
         if noun == "explain":
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
-        if noun in ("status", "usage", "billing", "targets") or rest == ["test"]:
+        if told := billing_answers.answer(self.state["ledger"], method, path, query, body):
+            return told
+        if noun in ("status", "usage", "targets") or rest == ["test"]:
             return 200, READERS["/".join([noun, *rest])](self, query)
         if path in KEY_ACTIONS:
             return 200, KEY_ACTIONS[path](self, method, query, body)
@@ -373,25 +369,6 @@ def _simulation(plan: Any) -> Any:
             "total": line(13023, 345, "13.023", "25.356")}  # fmt: skip
 
 
-def _bill(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
-    items = [
-        {"service": "orders", "key": "gw_ab12cd34", "requests": 12342, "price": "0.001", "cost": "12.342"},
-        {"service": "products", "key": "gw_bc23df45", "requests": 675, "price": "0.0005", "cost": "0.3375"},
-    ]
-    period = query.get("period", "2026-11")
-    return {"tenant": "default", "period": period, "currency": "EUR", "starts_at": f"{period}-01T00:00:00Z",
-            "ends_at": "2026-12-01T00:00:00Z", "state": "open", "items": items, "total": "12.6795"}  # fmt: skip
-
-
-def _bill_keys(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
-    items = [
-        {"key": "gw_ab12cd34", "name": "ci", "plan": "starter", "requests": 12342, "cost": "12.342"},
-        {"key": "gw_bc23df45", "name": "", "plan": None, "requests": 675, "cost": "0.3375"},
-    ]
-    return {"tenant": "default", "period": query.get("period", "2026-11"), "currency": "EUR", "items": items,
-            "total": "12.6795"}  # fmt: skip
-
-
 _GUARDS = ("tenant", "room", "body", "key", "validity", "scope", "place", "limits")
 
 
@@ -513,8 +490,6 @@ KEY_ACTIONS: Mapping[str, Callable[[FakeDaemon, str, Mapping[str, str], Any], An
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "usage": _usage,
-    "billing": _bill,
-    "billing/keys": _bill_keys,
     "routes/test": _tried,
     "targets": _targets,
 }
@@ -536,7 +511,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = self.server.answer(self.command, url.path, query, body)
         except ProblemError as problem:
             status, answer = problem.status, problem.body
-        content = b"" if answer is None else json.dumps(answer).encode()
+        content = answer if isinstance(answer, bytes) else b"" if answer is None else json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -221,20 +222,26 @@ def test_a_file_is_named_by_its_whole_path(gatectl: Gatectl, daemon: FakeDaemon)
 
 def every_verb() -> list[tuple[str, Any]]:
     root: Any = typer.main.get_command(app)
-    verbs = []
-    for noun in NOUNS:
-        command = root.get_command(None, noun.name)
-        if names := getattr(command, "verbs", None):
-            verbs += [(f"{noun.name} {name}", command.get_command(None, name)) for name in names]
-        else:
-            verbs.append((noun.name, command))
-    return verbs
+    return [each for noun in NOUNS for each in verbs_of(noun.name, root.get_command(None, noun.name))]
+
+
+def verbs_of(name: str, command: Any) -> list[tuple[str, Any]]:
+    """The verb itself, or those of a noun, however deep."""
+    if names := getattr(command, "verbs", None):
+        return [each for verb in names for each in verbs_of(f"{name} {verb}", command.get_command(None, verb))]
+    return [(name, command)]
 
 
 @pytest.mark.parametrize(("name", "command"), every_verb(), ids=[name for name, _ in every_verb()])
 def test_every_verb_has_a_summary_and_two_examples_that_work(
-    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, name: str, command: Any, capsys: pytest.CaptureFixture[str]
+    daemon: FakeDaemon,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    command: Any,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     monkeypatch.setenv("GATECTL_SOCKET", str(daemon.path))
     summary = command.help.partition("\n")[0]
     assert summary.endswith(".")
@@ -243,11 +250,11 @@ def test_every_verb_has_a_summary_and_two_examples_that_work(
     assert len(examples) == 2
     for example in examples:
         assert len(example) <= 78
-        words = shlex.split(example.removeprefix("KEY=$(").removesuffix(")").partition(" < ")[0])
+        words = shlex.split(re.split(" [<|] ", example.removeprefix("KEY=$(").removesuffix(")"))[0])
         assert words[0] == "gatectl"
         assert " ".join(words[1:]).startswith(name)
         code = run(words[1:])
-        asked_in_vain = "nobody to ask" in capsys.readouterr().err
+        asked_in_vain = b"nobody to ask" in capsysbinary.readouterr().err
         assert code != 2 or asked_in_vain, example
 
 

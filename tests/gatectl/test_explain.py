@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.gatectl.conftest import Gatectl
-from tests.gatectl.fake_daemon import SECRET, FakeDaemon, ProblemError
+from tests.gatectl.fake_daemon import SECRET, FakeDaemon
+from tests.gatectl.problems import ProblemError
 
 
 def asked(daemon: FakeDaemon) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import pytest
 
 from gatectl.errors import EXIT_CODES, PROBLEMS, from_problem
 from tests.gatectl.conftest import Ended, Gatectl
-from tests.gatectl.fake_daemon import FakeDaemon, ProblemError
+from tests.gatectl.fake_daemon import FakeDaemon
+from tests.gatectl.problems import ProblemError
 
 
 def assert_one_line(ended: Ended, code: int, *parts: str) -> None:
