@@ -43,7 +43,7 @@ def _end(call: Call, verb: str, body: dict[str, Any], *, yes: bool, dry_run: boo
         if dry_run or not yes:
             would_be = call.gateway.post(path, body, {**call.in_tenant, "dry_run": "true"})
             if dry_run:
-                screen.show(call, would_be)
+                screen.show(call, would_be, issued=False)
                 return
             invoice = would_be["body"]
             tenant, owed = invoice["tenant"]["slug"], f"{invoice['total']} {invoice['currency']}"

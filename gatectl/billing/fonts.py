@@ -53,7 +53,7 @@ def fallbacks(characters: set[int], faces: Sequence[Face]) -> tuple[list[Face], 
 
 def _characters(face: Face) -> set[int]:
     try:
-        with TTFont(face.path, fontNumber=face.number, lazy=True) as font:
+        with face.path.open("rb") as file, TTFont(file, fontNumber=face.number, lazy=True) as font:
             return set(font.getBestCmap() or ())
     except (OSError, TTLibError, ValueError, KeyError):
         return set()  # it is no font, or a broken one
@@ -70,7 +70,7 @@ def _system_faces() -> Iterator[Face]:
 
 def _faces_in(path: Path) -> int:
     try:
-        with TTCollection(path, lazy=True) as collection:
+        with path.open("rb") as file, TTCollection(file, lazy=True) as collection:
             return len(collection.fonts)
     except (OSError, TTLibError, ValueError):
         return 0

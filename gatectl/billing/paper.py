@@ -60,11 +60,10 @@ class Paper(NamedTuple):
 
 
 def paper(body: Object, sha256: str | None) -> Paper:
-    """What stands on an invoice with this body; one without a number is a preview."""
-    number = body["number"]
+    """What stands on an invoice with this body; one without a hash is a preview."""
     return Paper(
-        title="Preview of an invoice" if number is None else f"Invoice {number}",
-        head=_head(body),
+        title="Preview of an invoice" if sha256 is None else f"Invoice {body['number']}",
+        head=_head(body, issued=sha256 is not None),
         lines=[_line(each) for each in body["lines"]],
         credits=[_credit(each, body["time_zone"]) for each in body["credits"]],
         sums=_sums(body),
@@ -110,7 +109,7 @@ def _tier(tier: Object) -> str:
     return f"{tier['price']} each beyond" if tier["up_to"] is None else f"{tier['price']} each up to {tier['up_to']:,}"
 
 
-def _head(body: Object) -> list[tuple[str, str]]:
+def _head(body: Object, *, issued: bool) -> list[tuple[str, str]]:
     tenant, zone = body["tenant"], body["time_zone"]
     name = f"{tenant['name']} ({tenant['slug']})" if tenant["name"] else tenant["slug"]
     starts_at, ends_at = local_time(body["starts_at"], zone), local_time(body["ends_at"], zone)
@@ -118,7 +117,7 @@ def _head(body: Object) -> list[tuple[str, str]]:
         ("for", name),
         ("contact", tenant["contact"] or ""),
         ("period", f"{body['period']}: {starts_at} up to {ends_at}, {zone}"),
-        ("issued", "" if body["number"] is None else _utc(body["issued_at"])),
+        ("issued", _utc(body["issued_at"]) if issued else ""),
         ("currency", body["currency"]),
     ]
     return [(label, text) for label, text in head if text]
@@ -164,7 +163,7 @@ def _sums(body: Object) -> list[tuple[str, str]]:
     if body["credits"]:
         sums = [("subtotal", body["subtotal"]), ("credited", body["credited"]), *sums]
     if body.get("carried_forward") not in (None, "0"):
-        sums.insert(-1, ("carried to the next bill", body["carried_forward"]))
+        sums.insert(-1, ("carried over", body["carried_forward"]))
     return sums
 
 

@@ -33,8 +33,8 @@ REPLAY_COLUMNS = (
 def verify(call: Call) -> None:
     """Compute every invoice again from the ledger, and compare.
 
-    Exit code 7 if something differs: a body, a hash, the chain from each invoice to the one before, a number, or the
-    ledger from recorded usage.
+    Those of all tenants, or with --tenant of one. Exit code 7 if something differs: a body, a hash, the chain from
+    each invoice to the one before, a number, or the ledger from recorded usage.
     """
     answer, printer = call.gateway.get("/v1/billing/verify", call.in_tenant), call.printer
     differences = answer["differences"]
@@ -61,6 +61,9 @@ def replay(
     """
     answer = call.gateway.get(f"{path_of('invoices', invoice)}/replay", call.in_tenant)
     if out is not None:
+        if answer["body"] is None:
+            what = f"the ledger has no entry that closes the cycle of invoice {answer['number']}"
+            raise GatectlError(what, f"see '{call.example('billing verify')}'")
         content = canonical(answer["body"])
         if sha256(content).hexdigest() != answer["recomputed_sha256"]:
             raise GatectlError(

@@ -26,13 +26,16 @@ _CREDITS = tuple(Column(name, "money" if name == "amount" else "text") for name 
 _BLANK = " "  # nothing belongs here, not even the dash that says "none"
 
 
-def show(call: Call, answer: Object) -> None:
-    """Write an invoice as the gateway told it, in the form that was asked for."""
+def show(call: Call, answer: Object, *, issued: bool = True) -> None:
+    """Write an invoice as the gateway told it, in the form that was asked for.
+
+    One that is not `issued` is only what would be: its number and hash may be another's in the end.
+    """
     printer, body = call.printer, answer["body"]
     if printer.whole(answer):
         return
     if printer.for_people:
-        _read(call, paper(body, answer.get("sha256")))
+        _read(call, paper(body, answer["sha256"] if issued else None))
     elif printer.form == "id":
         printer.one(answer, ())
     else:
@@ -47,7 +50,10 @@ def _read(call: Call, written: Paper) -> None:
     *sums, (_, total) = written.sums
     rows = [line._asdict() for line in written.lines]
     rows += [{**dict.fromkeys(Line._fields, _BLANK), "service": label, "amount": amount} for label, amount in sums]
-    printer.many([rows], _LINES, total={"amount": total})
+    if rows:
+        printer.many([rows], _LINES, total={"amount": total})
+    else:
+        printer.text(f"Nothing was used.\n\ntotal  {total}")
     if written.credits:
         printer.text("\nCredits and adjustments\n")
         printer.many([[credit._asdict() for credit in written.credits]], _CREDITS)

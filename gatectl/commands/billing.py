@@ -1,13 +1,15 @@
 """`gatectl billing`: what it costs, this month or any other; invoices, credits and the proof of them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from gatectl import paging
 from gatectl.billing import closing, corrections, invoices, proof, screen
 from gatectl.billing.options import Period, period_named
 from gatectl.grammar import Call, noun
-from gatectl.output import Column
+from gatectl.output import Column, Object, Printer
 
 COLUMNS = (
     Column("service"),
@@ -90,7 +92,7 @@ def preview(call: Call, period: Period = None) -> None:
     """Show the invoice that would be, were the cycle closed now."""
     body = call.gateway.get("/v1/billing/preview", {**call.in_tenant, "period": period_named(period)})
     if not call.printer.whole(body):
-        screen.show(call, {"body": body})
+        screen.show(call, {"body": body}, issued=False)
 
 
 def forecast(call: Call) -> None:
@@ -105,7 +107,9 @@ def cycles(call: Call, limit: paging.Limit = 100, after: paging.After = None, ev
 
 def ledger(
     call: Call,
-    period: Period = None,
+    period: Annotated[
+        str | None, typer.Option("--period", metavar="MONTH", help="Of this cycle.  [default: of all]")
+    ] = None,
     limit: paging.Limit = 100,
     after: paging.After = None,
     every: paging.All = False,
@@ -124,9 +128,17 @@ def _show(call: Call, path: str, columns: Sequence[Column], period: str | None) 
     if columns is COLUMNS and printer.for_people and not all(_is_plain(item) for item in bill["items"]):
         columns = DETAILED_COLUMNS
     requests = sum(item["requests"] for item in bill["items"])
-    printer.many([bill["items"]], columns, total={"requests": requests, "cost": bill["total"]})
-    for credit in bill.get("credits", ()):
-        printer.note(f"{credit['kind']} of {credit['amount']} by {credit['author']}: {credit['reason']}")
+    total = {"requests": requests, "cost": bill.get("subtotal", bill["total"])}
+    printer.many([bill["items"]], columns, total=total)
+    if printer.for_people and bill.get("credits"):
+        _tell_credits(printer, bill)
+
+
+def _tell_credits(printer: Printer, bill: Object) -> None:
+    printer.text("")
+    for credit in bill["credits"]:
+        printer.text(f"{credit['kind']} {credit['amount']}, {credit['reason']} ({credit['author']})")
+    printer.text(f"owed {bill['total']} {bill['currency']}")
 
 
 def _is_plain(item: Any) -> bool:
@@ -143,13 +155,13 @@ INVOICE = noun(
         ),
         "show": (
             invoices.show,
-            ["gatectl billing invoice show default-0001", "gatectl billing invoice show default-0001 -o json"],
+            ["gatectl billing invoice show INV-000001", "gatectl billing invoice show INV-000001 -o json"],
         ),
         "export": (
             invoices.export,
             [
-                "gatectl billing invoice export default-0001 --out november.pdf",
-                "gatectl billing invoice export default-0001 --format json | sha256sum",
+                "gatectl billing invoice export INV-000001 --out november.pdf",
+                "gatectl billing invoice export INV-000001 --format json | sha256sum",
             ],
         ),
     },
@@ -196,7 +208,7 @@ command = noun(
         "verify": (proof.verify, ["gatectl billing verify", "gatectl billing verify -t acme -o json"]),
         "replay": (
             proof.replay,
-            ["gatectl billing replay default-0001", "gatectl billing replay default-0001 --out again.json"],
+            ["gatectl billing replay INV-000001", "gatectl billing replay INV-000001 --out again.json"],
         ),
     },
 )

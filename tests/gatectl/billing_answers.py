@@ -10,7 +10,7 @@ from typing import Any
 from tests.gatectl.problems import ProblemError
 
 AT = "2026-11-21T02:00:00Z"
-NUMBER = "default-0001"
+NUMBER = "INV-000001"
 
 
 def line(service: str, key: str, name: str, kind: str, quantity: int, price: str, amount: str, **more: Any) -> Any:
@@ -85,7 +85,7 @@ def answer(state: State, method: str, path: str, query: Query, content: Any) -> 
 
 def _of_invoice(state: State, number: str, part: str = "") -> Any:
     if number not in state["invoices"]:
-        near = {"did_you_mean": NUMBER} if number.lower().startswith("def") else {}
+        near = {"did_you_mean": NUMBER} if number.startswith("INV") else {}
         raise ProblemError(404, "not_found", f"there is no invoice '{number}'", **near)
     content = state["invoices"][number]
     if part == "body":
@@ -112,9 +112,11 @@ def _bill(state: State, query: Query, content: Any) -> Answer:
         taken = ("service", "key", "requests", "price", "kind", "tier", "quantity", "plan")
         items = [{**{name: each[name] for name in taken}, "cost": each["amount"]} for each in closed["lines"]]
         return 200, {**told, "starts_at": closed["starts_at"], "ends_at": closed["ends_at"], "state": "closed",
-                     "invoice": NUMBER, "items": items, "credits": closed["credits"], "total": "36.686"}  # fmt: skip
+                     "invoice": NUMBER, "items": items, "credits": closed["credits"], "subtotal": "40.186",
+                     "credited": "-3.5", "total": "36.686"}  # fmt: skip
     return 200, {**told, "starts_at": "2026-10-31T23:00:00Z", "ends_at": "2026-11-30T23:00:00Z", "state": "open",
-                 "invoice": None, "items": items, "credits": state["credits"], "total": "7.6795"}  # fmt: skip
+                 "invoice": None, "items": items, "credits": state["credits"], "subtotal": "12.6795", "credited": "-5",
+                 "total": "7.6795"}  # fmt: skip
 
 
 def _keys(state: State, query: Query, content: Any) -> Answer:
@@ -149,10 +151,10 @@ def _close(state: State, query: Query, content: Any) -> Answer:
     period = content.get("period", "2026-10.2")
     if period == "2026-10":
         raise ProblemError(409, "conflict", f"cycle 2026-10 is closed: its invoice is {NUMBER}", field="period")
-    ended = body(number="default-0002", period=period, previous_sha256="0" * 64)
+    ended = body(number="INV-000002", period=period, previous_sha256="0" * 64)
     if query.get("dry_run") == "true":
-        return 200, invoice({**ended, "number": None})
-    state["invoices"]["default-0002"] = ended
+        return 200, invoice(ended)
+    state["invoices"]["INV-000002"] = ended
     return 201, invoice(ended)
 
 
@@ -163,6 +165,7 @@ def _reset(state: State, query: Query, content: Any) -> Answer:
 def _credit(state: State, query: Query, content: Any) -> Answer:
     if content["kind"] == "credit" and content["amount"].startswith("-"):
         raise ProblemError(422, "invalid", "amount: a credit is more than 0", field="amount")
+    content = {**content, "amount": f"-{content['amount']}"} if content["kind"] == "credit" else content
     made = {"id": 8, "at": AT, "period": "2026-11", "key": None, "service": None, "author": "root", **content}
     state["credits"].append(made)
     return 201, made
@@ -171,14 +174,14 @@ def _credit(state: State, query: Query, content: Any) -> Answer:
 def _ledger(state: State, query: Query, content: Any) -> Answer:
     def entry(number: int, kind: str, **more: Any) -> dict[str, Any]:
         return {"id": number, "at": AT, "period": query.get("period", "2026-11"), "kind": kind, "key": None,
-                "service": None, "requests": None, "units": None, "bytes": None, "amount": None, "reason": "",
+                "service": None, "requests": 0, "units": 0, "bytes": 0, "amount": None, "reason": "",
                 "author": "", **more}  # fmt: skip
 
     used = {"key": "gw_ab12cd34", "service": "orders", "requests": 12342, "units": 12342, "bytes": 4096}
     return 200, {"next": None, "items": [
-        entry(3, "close", author="clock"),
-        entry(2, "usage", **used),
         entry(1, "credit", amount="-5", reason="outage of 3 November", author="root"),
+        entry(2, "usage", **used),
+        entry(3, "close", author="clock"),
     ]}  # fmt: skip
 
 
