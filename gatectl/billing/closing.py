@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +11,7 @@ import typer
 from gatectl import consent
 from gatectl.billing import screen
 from gatectl.billing.options import period_named
+from gatectl.errors import RejectedError
 from gatectl.grammar import Call, named_as_typed
 
 
@@ -37,9 +40,20 @@ def reset(call: Call, yes: consent.Yes = False, dry_run: consent.DryRun = False)
     _end(call, "reset", {}, yes=yes, dry_run=dry_run)
 
 
+@contextmanager
+def _told(call: Call) -> Iterator[None]:
+    try:
+        with named_as_typed({"period": "PERIOD"}):
+            yield
+    except RejectedError as error:
+        if error.code == "conflict":
+            error.hint = f"see '{call.example('billing cycles')}'"
+        raise
+
+
 def _end(call: Call, verb: str, body: dict[str, Any], *, yes: bool, dry_run: bool) -> None:
     path = f"/v1/billing/{verb}"
-    with named_as_typed({"period": "PERIOD"}):
+    with _told(call):
         if dry_run or not yes:
             would_be = call.gateway.post(path, body, {**call.in_tenant, "dry_run": "true"})
             if dry_run:

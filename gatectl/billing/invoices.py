@@ -25,7 +25,6 @@ COLUMNS = (
     Column("starts_at", "time", wide=True),
     Column("ends_at", "time", wide=True),
     Column("sha256", wide=True),
-    Column("id", wide=True),
 )
 
 

@@ -74,8 +74,7 @@ class _Document(FPDF):
         """Which page of which invoice: sheets get separated."""
         self.set_y(-_MARGIN_MM)
         self.write_in(_SMALL_PT, colour=_GREY)
-        self.cell(self.epw / 2, _SMALL_LINE_MM, self._heading)
-        self.cell(self.epw / 2, _SMALL_LINE_MM, f"page {self.page_no()} of {{nb}}", align="R")
+        self.cell(0, _SMALL_LINE_MM, f"{self._heading}, page {self.page_no()} of {{nb}}")
 
     def write_in(self, size_pt: float, style: str = "", colour: Sequence[int] = (0, 0, 0)) -> None:
         self.set_font(_FAMILY, style, size_pt)

@@ -40,8 +40,8 @@ def verify(call: Call) -> None:
     differences = answer["differences"]
     if not printer.whole(answer):
         if printer.for_people:
-            found = f"{len(differences):,} differences" if differences else "all are what the ledger says"
-            printer.text(f"{answer['invoices']:,} invoices computed again: {found}" + ("\n" if differences else ""))
+            compared = f"Invoices computed again: {answer['invoices']:,}; differences: {len(differences):,}"
+            printer.text(compared + ("\n" if differences else ""))
         if differences or not printer.for_people:
             printer.many([differences], COLUMNS)
     if not answer["ok"]:

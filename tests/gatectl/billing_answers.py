@@ -59,9 +59,8 @@ def canonical(content: Mapping[str, Any]) -> bytes:
 
 def invoice(content: Mapping[str, Any]) -> dict[str, Any]:
     facts = {name: content[name] for name in ("number", "period", "starts_at", "ends_at", "currency", "total")}
-    numbered = content["number"] is not None
-    return {"id": 1 if numbered else None, **facts, "tenant": content["tenant"]["slug"],
-            "issued_at": content["issued_at"], "sha256": sha256(canonical(content)).hexdigest() if numbered else None,
+    return {"id": content["number"], **facts, "tenant": content["tenant"]["slug"],
+            "issued_at": content["issued_at"], "sha256": sha256(canonical(content)).hexdigest(),
             "body": content}  # fmt: skip
 
 
@@ -150,7 +149,7 @@ def _cycles(state: State, query: Query, content: Any) -> Answer:
 def _close(state: State, query: Query, content: Any) -> Answer:
     period = content.get("period", "2026-10.2")
     if period == "2026-10":
-        raise ProblemError(409, "conflict", f"cycle 2026-10 is closed: its invoice is {NUMBER}", field="period")
+        raise ProblemError(409, "conflict", "cycle 2026-10 of tenant 'default' is closed already")
     ended = body(number="INV-000002", period=period, previous_sha256="0" * 64)
     if query.get("dry_run") == "true":
         return 200, invoice(ended)
