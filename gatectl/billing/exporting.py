@@ -40,24 +40,34 @@ def canonical(body: Object) -> bytes:
 
 
 def deliver(call: Call, document: bytes, out: str | None) -> None:
-    """Write a document to stdout, or as a whole to a file: one that is there is replaced at once, or stays."""
+    """Write a document to stdout or to a file."""
     if out is None:
         sys.stdout.flush()
         sys.stdout.buffer.write(document)
         return
+    path = Path(out)
     try:
-        with NamedTemporaryFile(dir=Path(out).parent, prefix=".gatectl-", delete=False) as file:
-            try:
-                file.write(document)
-                file.flush()
-                os.chmod(file.name, 0o666 & ~_umask())  # noqa: PTH101 (what a new file would have)
-                os.replace(file.name, out)  # noqa: PTH105 (both are strings)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        # /dev/stdout, a pipe or what a link leads to is written to; to replace it would take it away.
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_bytes(document)
+        else:
+            _replace(path, document)
     except OSError as error:
         raise GatectlError(f"cannot write {out}: {error.strerror}") from None
     call.printer.note(f"Wrote {out}, {len(document):,} bytes.")
+
+
+def _replace(path: Path, document: bytes) -> None:
+    """As a whole: a file that is there is replaced at once, or stays as it is."""
+    with NamedTemporaryFile(dir=path.parent, prefix=".gatectl-", delete=False) as file:
+        try:
+            file.write(document)
+            file.flush()
+            Path(file.name).chmod(0o666 & ~_umask())  # what a new file would have
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
 
 
 def _umask() -> int:

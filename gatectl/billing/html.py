@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from gatectl.billing.paper import Paper
@@ -20,7 +20,7 @@ _STYLE = """
   dd { margin: 0; overflow-wrap: anywhere; }
   table { border-collapse: collapse; width: 100%; margin-top: 1.8rem; }
   h2 + table { margin-top: 0; }
-  th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; overflow-wrap: anywhere; }
+  th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; }
   thead th { border-bottom: 1.5px solid #1a1a1a; }
   tbody tr { break-inside: avoid; }
   tbody td { border-bottom: 1px solid #ddd; }
@@ -28,6 +28,7 @@ _STYLE = """
   tfoot th { font-weight: normal; }
   tfoot tr:last-child > * { font-weight: bold; border-top: 1.5px solid #1a1a1a; }
   .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+  .w { overflow-wrap: anywhere; }
   th.n, td.n { padding: .3rem 0 .3rem .6rem; }
   .foot { margin-top: 1.8rem; font-size: .85em; }
   .foot dd { font-family: ui-monospace, monospace; }
@@ -36,7 +37,10 @@ _STYLE = """
 """
 _LINES = ("service", "key", "what", "quantity", "price", "amount")
 _CREDITS = ("at", "kind", "reason", "author", "amount")
-_NUMBERS = ("quantity", "price", "amount")
+_CLASSES: Mapping[str, str] = {
+    **dict.fromkeys(("quantity", "price", "amount"), "n"),
+    **dict.fromkeys(("service", "key", "reason", "author"), "w"),  # of any length: they give way, words of ours do not
+}
 
 
 def html(paper: Paper) -> str:
@@ -85,9 +89,9 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], sums: Sequence
 
 
 def _class(name: str) -> str:
-    return ' class="n"' if name in _NUMBERS else ""
+    return f' class="{_CLASSES[name]}"' if name in _CLASSES else ""
 
 
 def _cell(name: str, text: str) -> str:
-    direction = "" if name in _NUMBERS else ' dir="auto"'
+    direction = ' dir="auto"' if _CLASSES.get(name) == "w" else ""
     return f"<td{_class(name)}{direction}>{_text(text)}</td>"

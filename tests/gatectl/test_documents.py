@@ -65,6 +65,20 @@ def test_a_file_that_cannot_be_written_stays_as_it_is(gatectl: Gatectl, folder: 
 
 
 @pytest.mark.usefixtures("daemon")
+def test_a_file_is_replaced_and_a_link_or_a_device_is_written_to(gatectl: Gatectl, folder: Path) -> None:
+    assert gatectl(*EXPORT, "--out", "/dev/stdout").out.encode() == canonical(body())
+    assert Path("/dev/stdout").is_symlink()
+    (folder / "old.json").write_bytes(b"x" * 100_000)
+    (folder / "link").symlink_to(folder / "old.json")
+    assert gatectl(*EXPORT, "--out", str(folder / "link")).code == 0
+    assert (folder / "link").is_symlink()
+    assert (folder / "old.json").read_bytes() == canonical(body())
+    (folder / "old.json").chmod(0o600)
+    assert gatectl(*EXPORT, "--out", str(folder / "old.json")).code == 0
+    assert (folder / "old.json").read_bytes() == canonical(body())
+
+
+@pytest.mark.usefixtures("daemon")
 def test_a_pdf_is_not_for_a_terminal_and_its_library_may_be_missing(gatectl: Gatectl, folder: Path) -> None:
     ended = gatectl.at_terminal(*EXPORT, "--format", "pdf")
     assert (ended.code, "add --out FILE" in ended.plain) == (2, True)
