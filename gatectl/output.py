@@ -11,13 +11,18 @@ tells everybody what is missing.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gatectl.errors import MisuseError
 from gatectl.price_text import price_text
+
+if TYPE_CHECKING:
+    from gatectl import plots
 
 Object = Mapping[str, Any]
 Pages = Iterable[Sequence[Object]]
@@ -363,6 +368,13 @@ class Printer:
         from gatectl import terminal
 
         sys.stdout.write(terminal.pairs([(label, _printable(text)) for label, text in pairs], header=self._header))
+
+    def chart(self, drawn: Callable[[int, plots.Ink], str]) -> None:
+        """Draw below what was written: into this width, with what the output can show."""
+        from gatectl import plots
+
+        ink = plots.ink_of(sys.stdout.encoding, os.environ, terminal=self.terminal)
+        sys.stdout.write("\n" + drawn(shutil.get_terminal_size().columns, ink))
 
     def note(self, text: str) -> None:
         """Tell a person at a terminal."""

@@ -1,19 +1,13 @@
 """`gatectl usage`: who called what, how often and how fast."""
 
-import shutil
-import sys
-from collections.abc import Sequence
-from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import typer
 
-from gatectl import plots
 from gatectl.errors import MisuseError
 from gatectl.grammar import Call, noun
-from gatectl.output import Column, Object, hour_text
+from gatectl.output import Column, hour_text
 from gatectl.spans import span_of
-from gatectl.times import rfc3339
 
 DIMENSIONS = ("service", "route", "key", "client", "status", "tenant")
 MEASURES = (
@@ -43,25 +37,31 @@ def show(
     interval: Annotated[Literal["hour", "day"] | None, typer.Option("--interval", help="A line for each.")] = None,
     service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only this service.")] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only this key.")] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw it too.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw it too, as it suits.")] = False,
+    plot_as: Annotated[
+        Literal["bars", "line", "heat"] | None, typer.Option("--plot-as", help="Draw it like that.")
+    ] = None,
 ) -> None:
     """Show usage, counted up to the moment of asking.
 
     Hours are counted whole: the range that was meant is widened to full hours, and said. Times are UTC.
     """
+    from gatectl.usage import charts
+
     dimensions = _dimensions(by)
+    form = charts.form_for(plot_as, interval)
+    plot = plot or form is not None
+    if plot and call.printer.form not in ("table", "wide", "tsv"):
+        raise MisuseError(f"--plot draws below a table, not below {call.printer.form}", "leave out one of the two")
     answer = call.gateway.get("/v1/usage", _query(call, since, until, dimensions, interval, service, key))
     printer = call.printer
-    if plot and printer.form not in ("table", "wide", "tsv"):
-        raise MisuseError(f"--plot draws below a table, not below {printer.form}", "leave out one of the two")
     if printer.whole(answer):
         return
     columns = (*([Column("time", "hour")] if interval else []), *map(Column, dimensions), *MEASURES)
     printer.note(f"Usage from {hour_text(answer['since'])} up to {hour_text(answer['until'])}\n")
     printer.many([answer["items"]], columns, total=answer["total"] if len(answer["items"]) > 1 else None)
     if plot and answer["items"]:
-        width = shutil.get_terminal_size().columns
-        sys.stdout.write("\n" + drawn(answer["items"], dimensions, interval, width))
+        printer.chart(lambda width, ink: charts.drawn(answer, dimensions, interval, form, width, ink))
 
 
 def _dimensions(by: list[str] | None) -> list[str]:
@@ -89,29 +89,6 @@ def _query(
         "service": service,
         "key": key,
     }
-
-
-def drawn(items: Sequence[Object], dimensions: Sequence[str], interval: str | None, width: int) -> str:
-    """Requests as bars, a group each; or, by interval, as courses over time."""
-
-    def label(item: Object) -> str:
-        return " ".join(str(item[name]) for name in dimensions)
-
-    if interval is None:
-        return "requests\n" + plots.bars([(label(item), item["requests"]) for item in items], width)
-    moments = _moments({str(item["time"]) for item in items}, interval)
-    by_group: dict[str, dict[str, float]] = {}
-    for item in items:
-        by_group.setdefault(label(item), {})[str(item["time"])] = item["requests"]
-    rows = [(name, [counts.get(moment, 0) for moment in moments]) for name, counts in by_group.items()]
-    return f"requests per {interval}\n" + plots.courses(rows, hour_text(moments[0]), hour_text(moments[-1]), width)
-
-
-def _moments(used: set[str], interval: str) -> list[str]:
-    """From the first to the last, also those in which nothing was: a course over time has no gaps."""
-    step = timedelta(**{f"{interval}s": 1})
-    first, last = (datetime.fromisoformat(moment) for moment in (min(used), max(used)))
-    return [rfc3339(first + step * number) for number in range((last - first) // step + 1)]
 
 
 command = noun(

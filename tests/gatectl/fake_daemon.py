@@ -322,7 +322,7 @@ def _usage(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
     items = []
     if query.get("interval"):
         for hour in range(24):
-            time = f"2026-11-20T{hour:02}:00:00Z"
+            time = f"2026-11-{20 + (hour + 2) // 24}T{(hour + 2) % 24:02}:00:00Z"
             items.append(usage_line(100 + 100 * hour, "1", time=time, **{name: values[name] for name in by}))
             items.append(usage_line(1200 - 40 * hour, "1", time=time, **{name: other[name] for name in by}))
     else:

@@ -96,6 +96,10 @@ MISUSE = (
     ("usage show --by colour", "'colour' is no dimension"),
     ("usage show --interval week", "--interval"),
     ("usage show --plot -o csv", "--plot"),
+    ("usage show --interval hour --plot-as heat -o json", "--plot draws below a table, not below json"),
+    ("usage show --plot-as heat", "--plot-as heat draws a course of time; add --interval hour"),
+    ("usage show --plot-as heat --interval day", "draws the hours of days; take --interval hour"),
+    ("usage show --plot-as pie", "--plot-as"),
     ("usage show -q", "no ids"),
     ("billing show --period 2026-13", "--period: '2026-13' is not a month"),
 )

@@ -85,6 +85,7 @@ TERMINAL_ONLY = (
     "key list -o wide",
     "usage show --plot",
     "usage show --interval hour --plot",
+    "usage show --interval hour --plot-as heat",
     "usage show --by service,key,client,status,route",
 )
 

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from gatectl.commands.usage import drawn as drawn_usage
-from gatectl.plots import bars, courses, grouped_sums, sparkline
+from typing import Any
+
+import pytest
+
+from gatectl.plots import (
+    ASCII,
+    BLOCKS,
+    COLOURED,
+    Day,
+    Ink,
+    bars,
+    courses,
+    grouped_sums,
+    heat,
+    ink_of,
+    legend,
+    sparkline,
+)
+from gatectl.usage.charts import drawn as drawn_usage
 
 
 def test_bars_fill_the_width_and_show_the_least() -> None:
@@ -47,5 +64,75 @@ def test_hours_without_requests_have_their_place_in_a_course() -> None:
         {"time": "2026-11-20T22:00:00Z", "service": "orders", "requests": 8},
         {"time": "2026-11-21T01:00:00Z", "service": "orders", "requests": 4},
     ]
-    course = drawn_usage(items, ["service"], "hour", 80).splitlines()[1]
+    answer = answered(items, "2026-11-20T22:00:00Z", "2026-11-21T02:00:00Z")
+    course = drawn_usage(answer, ["service"], "hour", None, 80, BLOCKS).splitlines()[1]
     assert course.split("  peak")[0] == "orders  ███      ▅▅▅"
+
+
+def answered(items: list[dict[str, Any]], since: str, until: str) -> dict[str, Any]:
+    return {"since": since, "until": until, "items": items}
+
+
+MAP = [
+    Day("2026-11-20", [None] * 20 + [1, 25, 26, 100]),
+    Day("2026-11-21", [0, 50, 51, 75, 76] + [None] * 19),
+]
+
+
+def test_a_heat_map_has_a_row_a_day_and_a_column_an_hour() -> None:
+    assert heat(MAP, 100, 0).splitlines() == [
+        "            00    06    12    18",
+        "2026-11-20                      ░░▒█  152",
+        "2026-11-21  ·▒▓▓█                     252",
+    ]
+    assert legend(100) == "· none  ░ up to 25  ▒ 50  ▓ 75  █ 100\n"
+
+
+@pytest.mark.parametrize(("width", "cell"), [(0, 1), (80, 2), (120, 4), (200, 4)])
+@pytest.mark.parametrize("ink", [BLOCKS, ASCII])
+def test_a_heat_map_fits(width: int, cell: int, ink: Ink) -> None:
+    lines = heat(MAP, 100, width, ink).splitlines()
+    assert {len(line) for line in lines[1:]} == {12 + 24 * cell + 2 + 3}
+    assert not width or max(map(len, lines)) <= width
+
+
+def test_a_heat_map_of_one_request_says_so() -> None:
+    assert legend(1) == "· none  █ up to 1\n"
+    assert "█" in heat([Day("2026-11-20", [1] + [0] * 23)], 1, 80)
+    assert legend(1, ASCII) == ". none  # up to 1\n"
+
+
+def test_colours_are_only_for_terminals_that_have_them() -> None:
+    colourful = {"TERM": "xterm-256color"}
+    assert ink_of("utf-8", colourful, terminal=True) is COLOURED
+    assert ink_of("utf-8", colourful, terminal=False) is BLOCKS
+    assert ink_of("utf-8", {"TERM": "dumb"}, terminal=True) is BLOCKS
+    assert ink_of("utf-8", {**colourful, "NO_COLOR": ""}, terminal=True) is BLOCKS
+    assert ink_of("iso8859-1", colourful, terminal=True) is ASCII
+    assert ink_of(None, {}, terminal=False) is ASCII
+    shaded = heat(MAP, 100, 80, COLOURED)
+    assert shaded.count("\x1b[0m") == 8
+    assert all(f"\x1b[38;5;{colour}m" in shaded for colour in COLOURED.colours)
+
+
+def test_ascii_is_enough_for_every_chart() -> None:
+    drawn = bars([("a-long-service", 8), ("b", 1), ("c", 0)], 30, ASCII) + sparkline(range(9), 8, ASCII)
+    drawn += heat(MAP, 100, 80, ASCII) + legend(100, ASCII)
+    assert drawn.isascii()
+    assert [line.count("#") > 0 for line in drawn.splitlines()[:3]] == [True, True, False]
+
+
+def test_hours_of_several_days_are_a_heat_map_for_each_group() -> None:
+    items = [
+        {"time": "2026-11-20T22:00:00Z", "service": name, "requests": number}
+        for number, name in enumerate(("a", "b", "c", "d", "e", "f", "g"), 1)
+    ]
+    answer = answered(items, "2026-11-20T02:00:00Z", "2026-11-21T04:00:00Z")
+    text = drawn_usage(answer, ["service"], "hour", None, 80, BLOCKS)
+    assert [line for line in text.splitlines() if len(line) == 1] == ["g", "f", "e", "d", "c", "b"]
+    assert "1 more are not drawn" in text
+    assert text.startswith("requests per hour, UTC\n")
+    a_day = answered(items, "2026-11-20T02:00:00Z", "2026-11-21T03:00:00Z")
+    assert drawn_usage(a_day, ["service"], "hour", None, 80, BLOCKS).startswith("requests per hour\n")
+    assert drawn_usage(answer, ["service"], "hour", "line", 80, BLOCKS).startswith("requests per hour\n")
+    assert drawn_usage(answer, ["service"], "hour", "bars", 80, BLOCKS).startswith("requests\n")

@@ -1,0 +1,1 @@
+"""What `gatectl usage` is made of, beside its verbs."""
