@@ -90,6 +90,54 @@ class Gateway:
         """POST what comes, in chunks, and wait that long for the answer."""
         return self._answer(self._exchange(_upload_head(path, query, content_type), _framed(chunks), timeout_s))
 
+    def blocks(self, path: str, query: Mapping[str, Any], patience_s: float | None) -> Iterator[bytes]:
+        """GET an answer that goes on: whole lines, as they come, until its end. A refusal is raised at once.
+
+        `patience_s`: how long nothing may come once it has begun; None: for ever. An answer that breaks off is an
+        UnreachableError.
+        """
+        connection, reply = self._connect(), _Reply()
+        parser = httptools.HttpResponseParser(reply)
+        try:
+            connection.sendall(_request("GET", path, query, None))
+            while not reply.headed:
+                self._take(connection, parser)
+            if parser.get_status_code() >= 400:
+                while not reply.complete:
+                    self._take(connection, parser)
+                reply.status = parser.get_status_code()
+                self._answer(reply)
+        except BaseException:
+            connection.close()
+            raise
+        connection.settimeout(patience_s)
+        return self._rest(connection, reply, parser)
+
+    def _rest(self, connection: socket.socket, reply: _Reply, parser: httptools.HttpResponseParser) -> Iterator[bytes]:
+        with connection:
+            while not reply.complete:
+                if lines := reply.whole_lines():
+                    yield lines
+                self._take(connection, parser)
+        if reply.body:
+            yield bytes(reply.body)
+
+    def _take(self, connection: socket.socket, parser: httptools.HttpResponseParser) -> None:
+        try:
+            self._feed(parser, connection.recv(_READ_BYTES))
+        except TimeoutError:
+            raise self._silent() from None
+        except OSError:
+            raise UnreachableError("the gateway went away in the middle of its answer", _WENT) from None
+
+    def _feed(self, parser: httptools.HttpResponseParser, received: bytes) -> None:
+        if not received:
+            raise ConnectionResetError
+        try:
+            parser.feed_data(received)
+        except httptools.HttpParserError:
+            raise UnreachableError(f"what listens at {self.socket_path} is no gateway", _NAME_SOCKET) from None
+
     def _ask(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any = None) -> Any:
         return self._answer(self._exchange(_request(method, path, query, body), (), ANSWER_TIMEOUT_S))
 
@@ -134,17 +182,12 @@ class Gateway:
         try:
             while not reply.complete:
                 connection.settimeout(max(deadline - monotonic(), 0.001))
-                received = connection.recv(_READ_BYTES)
-                if not received:
-                    raise ConnectionResetError
-                parser.feed_data(received)
+                self._feed(parser, connection.recv(_READ_BYTES))
         except TimeoutError:
             raise self._silent() from None
         except OSError:
             hint = "see what it says on stderr; a change may or may not have been made"
             raise UnreachableError("the gateway closed the connection before it had answered", hint) from None
-        except httptools.HttpParserError:
-            raise UnreachableError(f"what listens at {self.socket_path} is no gateway", _NAME_SOCKET) from None
         reply.status = parser.get_status_code()
         return reply
 
@@ -172,6 +215,7 @@ class Gateway:
         return MisuseError(f"{path!r} cannot be the path of a socket: {error}", _NAME_SOCKET)
 
 
+_WENT = "'gatectl status' tells whether it is back"
 _NAME_SOCKET = "name its socket with --socket or GATECTL_SOCKET"
 
 
@@ -181,13 +225,22 @@ class _Reply:
     def __init__(self) -> None:
         self.status = 0
         self.body = bytearray()  # an invoice of 100,000 keys is 30 MB: not copied for each part
+        self.headed = False
         self.complete = False
+
+    def on_headers_complete(self) -> None:
+        self.headed = True
 
     def on_body(self, part: bytes) -> None:
         self.body += part
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+    def whole_lines(self) -> bytes:
+        """What came of the body up to the last line's end, and take it out."""
+        lines, newline, self.body = self.body.rpartition(b"\n")
+        return bytes(lines + newline)
 
 
 def _upload_head(path: str, query: Mapping[str, Any], content_type: str) -> bytes:

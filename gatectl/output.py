@@ -80,6 +80,11 @@ def hour_text(value: Any) -> str:
     return _time(value).replace(":00Z", "Z")
 
 
+def _clock(value: Any) -> str:
+    """2026-11-21T02:00:00.123Z as 02:00:00.123Z: of what is happening now, everybody knows the day."""
+    return str(value).partition("T")[2] or str(value)
+
+
 def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}".rstrip("0").rstrip(".")
 
@@ -168,6 +173,7 @@ KINDS: Mapping[str, Kind] = {
     "status": Kind(_text, _text),
     "time": Kind(_time, str),
     "hour": Kind(hour_text, str),
+    "clock": Kind(_clock, str),
     "number": Kind(_number, _text, right=True),
     "quota": Kind(lambda value: f"{value:,}/month", _text, right=True),
     "money": Kind(str, str, right=True),
@@ -340,6 +346,23 @@ class Printer:
         """Write a list. A table gets a last line with `total`."""
         for text in FORMS[self.form].many(pages, self._view(columns, total)):
             sys.stdout.write(text)
+
+    def live(self, pages: Pages, columns: Sequence[Column], styled: Callable[[Object], str]) -> None:
+        """Write a list that has no end, each page at once; JSON is a line an object. `styled`: an item's SGR code."""
+        form, view = self.form if self.form != "json" else "ndjson", self._view(columns, None)
+        if form in ("table", "wide"):
+            from gatectl import live
+
+            texts = live.table(pages, view if form == "wide" else view.narrowed(), styled if self._coloured else None)
+        else:
+            texts = FORMS[form].many(pages, view)
+        for text in texts:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    @property
+    def _coloured(self) -> bool:
+        return self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
     def one(self, item: Object, columns: Sequence[Column]) -> None:
         """Write one object."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from gatectl.client import without_secret
 from gatectl.errors import MisuseError
 from gatectl.grammar import Call, noun
 from gatectl.output import Column, hour_text
@@ -91,6 +92,44 @@ def _query(
     }
 
 
+def tail(
+    call: Call,
+    service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only of this service.")] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only with this key.")] = None,
+    client: Annotated[str | None, typer.Option("--client", metavar="NAME", help="Only from this client.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="Only answered so: 4xx or 404.")
+    ] = None,
+    refused: Annotated[bool, typer.Option("--refused", help="Only what the gateway refused.")] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="Only errors: 5xx, or broken off.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=2000, metavar="N", help="Begin with the last N, if remembered.")
+    ] = 0,
+    all_tenants: Annotated[bool, typer.Option("--all-tenants", help="Of every tenant.")] = False,
+) -> None:
+    """Show requests as they are counted, until Ctrl-C.
+
+    A line a request, seconds old at most. With --refused and --errors both. Who reads more slowly than requests come is
+    told how many are missing.
+    """
+    from gatectl.usage import tailing
+
+    if all_tenants and call.tenant:
+        raise MisuseError("--all-tenants and --tenant contradict each other", "give one of them")
+    query = {
+        **call.in_tenant,
+        "everyone": "true" if all_tenants else None,
+        "service": service,
+        "key": key and without_secret(key),
+        "client": client,
+        "status": status,
+        "refused": "true" if refused else None,
+        "errors": "true" if errors else None,
+        "lines": lines or None,
+    }
+    tailing.tail(call, query, {"status": "--status", "lines": "--lines"})
+
+
 command = noun(
     "usage",
     "Who called what, how often and how fast.",
@@ -99,8 +138,9 @@ command = noun(
             show,
             [
                 "gatectl usage show --since 24h --by service,key",
-                "gatectl usage show --since 7d --interval day --plot",
+                "gatectl usage show --since 7d --interval hour --plot",
             ],
         ),
+        "tail": (tail, ["gatectl usage tail --refused --lines 20", "gatectl usage tail --service orders --status 5xx"]),
     },
 )

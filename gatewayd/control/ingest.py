@@ -99,6 +99,7 @@ class Ingest:
         self._last_used = LastUsed()
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._finished: list[str] = []  # rows whose file is gone
+        self.on_taken: Callable[[list[Record]], None] = lambda records: None  # once a batch, after its commit
         self.failure = ""  # why nothing can be stored for the moment
         self.torn = 0
         self.damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
@@ -308,6 +309,7 @@ class Ingest:
     def _tell(self, batches: list[tuple[_Reader, list[Record], int]]) -> None:
         for reader, records, _ in batches:
             assert reader.header is not None
+            self.on_taken(records)
             # By hours, as on the rollups: a batch may hold the end of one month and the begin of the next.
             counts: dict[tuple[int, int], int] = {}
             for record in records:

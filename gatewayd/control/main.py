@@ -146,6 +146,8 @@ async def serve(
     channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
     config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)
     server = DrainingServer(config)
+    server.on_drain = control.tails.end
+    ingest.on_taken = control.tails.take
     drain_with_supervisor(supervisor)
     ingesting = asyncio.create_task(ingest.run())
     tidying = asyncio.create_task(tidy(broker, database, plane))

@@ -487,6 +487,29 @@ KEY_ACTIONS: Mapping[str, Callable[[FakeDaemon, str, Mapping[str, str], Any], An
     "/v1/keys/verify": _verify,
     "/v1/keys/import": _import,
 }
+
+
+def _tail(query: Mapping[str, str]) -> list[dict[str, Any]]:
+    def record(millis: int, status: int, service: str, key: str, code: str | None, **more: Any) -> dict[str, Any]:
+        return {"time": f"2026-11-21T02:00:00.{millis:03}Z", "tenant": "default", "service": service, "route": "-",
+                "key": key, "client": "-", "status": status, "code": code, "admitted": status != 429, "units": 1,
+                "bytes_in": 0, "bytes_out": 20480, "gateway_ms": 0.125, "upstream_ms": 12.5, "total_ms": 12.625,
+                "request_id": f"ff42db4e2b8f4{millis:03}", **more}  # fmt: skip
+
+    if query.get("service", "orders") != "orders":
+        raise ProblemError(404, "not_found", f"there is no service '{query['service']}'")
+    if query.get("status") == "9":
+        raise ProblemError(422, "invalid", "status: '9' is not a status such as 404", field="status")
+    return [
+        record(7, 200, "orders", "gw_ab12cd34", None),
+        record(12, 429, "orders", "gw_ab12cd34", "rate_limited"),
+        {"lost": 1234},
+        record(812, 502, "a-service-with-a-longer-name", "-", "upstream_unreachable", client="kiosk-7"),
+    ]
+
+
+# Answers that go on: lines, and then the end.
+STREAMS: Mapping[str, Callable[[Mapping[str, str]], list[dict[str, Any]]]] = {"/v1/usage/tail": _tail}
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "usage": _usage,
@@ -508,6 +531,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(url.query))
         self.server.requests.append((self.command, url.path, query, body))
         try:
+            if url.path in STREAMS:
+                self._stream(STREAMS[url.path](query))
+                return
             status, answer = self.server.answer(self.command, url.path, query, body)
         except ProblemError as problem:
             status, answer = problem.status, problem.body
@@ -517,6 +543,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _stream(self, lines: list[dict[str, Any]]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        # In pieces that end in the middle of lines, as those of a real answer may.
+        for part in (text[:100], text[100:1000], text[1000:]):
+            if part:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        self.wfile.write(b"0\r\n\r\n")
 
     def _chunks(self) -> bytes:
         content = b""

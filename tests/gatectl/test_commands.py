@@ -215,6 +215,16 @@ def test_requests(gatectl: Gatectl, daemon: FakeDaemon, command: str, expected: 
     assert daemon.requests[-1] == expected
 
 
+def test_the_request_of_a_tail(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    gatectl(*shlex.split("usage tail --service orders --key gw_ab12cd34_secret --client kiosk --status 4xx --refused"))
+    filters = {"service": "orders", "key": "gw_ab12cd34", "client": "kiosk", "status": "4xx", "refused": "true"}
+    assert daemon.requests[-1] == ("GET", "/v1/usage/tail", filters, None)
+    gatectl(*shlex.split("usage tail --all-tenants --errors -n 20"))
+    assert daemon.requests[-1][2] == {"everyone": "true", "errors": "true", "lines": "20"}
+    gatectl("usage", "tail", "-t", "acme")
+    assert daemon.requests[-1][2] == {"tenant": "acme"}
+
+
 def test_a_file_is_named_by_its_whole_path(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     gatectl("service", "set", "orders", "--tls-ca", "certs/ca.pem")
     assert daemon.requests[-1][3] == {"tls_ca_file": str(Path.cwd() / "certs" / "ca.pem")}
@@ -254,6 +264,7 @@ def test_every_verb_has_a_summary_and_two_examples_that_work(
         assert words[0] == "gatectl"
         assert " ".join(words[1:]).startswith(name)
         code = run(words[1:])
+        assert code == (6 if name == "usage tail" else code), "it ends with the gateway"
         asked_in_vain = b"nobody to ask" in capsysbinary.readouterr().err
         assert code != 2 or asked_in_vain, example
 

@@ -101,6 +101,9 @@ MISUSE = (
     ("usage show --plot-as heat --interval day", "draws the hours of days; take --interval hour"),
     ("usage show --plot-as pie", "--plot-as"),
     ("usage show -q", "no ids"),
+    ("usage tail -q", "no ids"),
+    ("usage tail --lines 9999", "--lines"),
+    ("usage tail --all-tenants -t acme", "--all-tenants and --tenant contradict"),
     ("billing show --period 2026-13", "--period: '2026-13' is not a month"),
 )
 
@@ -319,6 +322,40 @@ def test_ctrl_c_is_quiet(gatectl: Gatectl, folder: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30) == (b"", b"")
     assert process.returncode == 130
+
+
+TAILED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TAILED_LINE = b'd\r\n{"status":2}\n\r\n'
+
+
+def test_ctrl_c_ends_a_tail_after_what_it_has_written(gatectl: Gatectl, folder: Path) -> None:
+    with answering(folder / "admin.sock", TAILED, TAILED_LINE, then_wait=True):
+        process = subprocess.Popen(
+            gatectl.argv("usage", "tail", "--columns", "status", "--no-header"),
+            env=gatectl.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"2\n", "a line is written when it comes"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == 130
+
+
+def test_a_gateway_that_dies_ends_a_tail_with_one_line(gatectl: Gatectl, folder: Path) -> None:
+    with answering(folder / "admin.sock", TAILED, TAILED_LINE, b"5\r\n{"):
+        ended = gatectl("usage", "tail", "--columns", "status", "--no-header")
+    assert (ended.code, ended.out) == (6, "2\n")
+    assert ended.err == (
+        "gatectl: the gateway went away in the middle of its answer; 'gatectl status' tells whether it is back\n"
+    )
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_tail_that_is_refused_writes_no_heading(gatectl: Gatectl) -> None:
+    assert_one_line(gatectl("usage", "tail", "--service", "nowhere"), 3, "there is no service 'nowhere'")
+    assert_one_line(gatectl("usage", "tail", "--status", "9"), 4, "--status: '9' is not a status", "usage tail --help")
 
 
 def test_help_needs_no_daemon(gatectl: Gatectl) -> None:

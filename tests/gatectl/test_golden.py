@@ -83,6 +83,7 @@ TERMINAL_ONLY = (
     "billing invoice export --help",
     "billing close --help",
     "key list -o wide",
+    "usage tail --help",
     "usage show --plot",
     "usage show --interval hour --plot",
     "usage show --interval hour --plot-as heat",
@@ -127,7 +128,25 @@ def test_terminal(gatectl: Gatectl, command: str) -> None:
     check(file_name(command, "terminal"), ended.plain)
 
 
+@pytest.mark.parametrize("form", ["piped", "json", "terminal"])
+@pytest.mark.usefixtures("daemon")
+def test_tail(gatectl: Gatectl, form: str) -> None:
+    """It ends when the gateway does, and that is no success."""
+    told = "gatectl: 1,234 requests are missing here: they came faster than we read\n"
+    stops = "gatectl: the gateway is stopping, and so does the tail; 'gatectl status' tells whether it is back\n"
+    if form == "terminal":
+        ended = gatectl.at_terminal("usage", "tail")
+        assert "\x1b[33m02:00:00.012Z" in ended.out
+        assert ended.out.count("\x1b[0m\n") == 4
+    else:
+        ended = gatectl("usage", "tail", *(["-o", "json"] if form == "json" else []))
+        assert ended.err == (stops if form == "json" else told + stops)
+    assert ended.code == 6
+    check(file_name("usage tail", form), ended.plain)
+
+
 def test_no_file_is_left_over(daemon: FakeDaemon) -> None:
     expected = {file_name(command, form) for command in COMMANDS for form in ("piped", "json", "terminal")}
     expected |= {file_name(command, "terminal") for command in TERMINAL_ONLY}
+    expected |= {file_name("usage tail", form) for form in ("piped", "json", "terminal")}
     assert {path.name for path in GOLDEN.iterdir()} == expected

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from gatewayd.channel import Told
 from gatewayd.control.database import Database
 from gatewayd.control.importing import KeyImport
+from gatewayd.control.tailing import Tails
 from gatewayd.settings import Settings
 
 
@@ -104,6 +105,7 @@ class ControlState:
     listen: str  # the address that is bound, HOST:PORT: settings may have asked for any free port
     started_at: int
     imports: Imports = field(default_factory=Imports)
+    tails: Tails = field(default_factory=Tails)
 
     @property
     def url(self) -> str:

@@ -1,0 +1,53 @@
+"""Answers that go on: lines of JSON, as they come, until their end or until the client goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+NDJSON = "application/x-ndjson"
+
+
+class LineStream(Response):
+    """Sends `blocks` of whole lines. The next is asked for when the client has taken the one before (or its socket
+    has); one who takes nothing for `patience_s` is cut off. `on_end` is called however it ends.
+    """
+
+    def __init__(
+        self, blocks: AsyncIterator[bytes], on_end: Callable[[], None], patience_s: float | None = None
+    ) -> None:
+        super().__init__(media_type=NDJSON)
+        del self.headers["content-length"]
+        self._blocks = blocks
+        self._on_end = on_end
+        self._patience_s = patience_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.wait((sending, leaving))
+            self._on_end()
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        # The head goes out with the first body: now, or a client would not know that it is heard.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async for block in self._blocks:
+            async with asyncio.timeout(self._patience_s):
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

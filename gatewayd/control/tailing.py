@@ -1,0 +1,198 @@
+"""Records as they are taken from the journals, for whoever wants to see them come: `usage tail`.
+
+Control remembers the last records that ingest took, and hands new ones to listeners. While nobody listens a batch costs
+one call and no work for each of its records. A listener that reads more slowly than its records come keeps the oldest
+`PENDING` that it has not read, and loses what comes after them until it has read these; then it is told how many it
+lost. So neither ingest nor the memory of control depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from gatewayd.control.usage import Names, client_names, key_names, name_of, route_names, service_names, tenant_names
+from gatewayd.errors import BY_NUMBER, UNAVAILABLE, GatewayError
+from gatewayd.policy.amounts import format_time
+from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record
+
+REMEMBERED = 2000
+PENDING = 2000
+LISTENERS = 8
+_NAMES_S = 10.0  # a service may be renamed
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records a listener hears of. None: all; `status` is a class (4) or a status (404).
+
+    `refused` and `errors` widen each other: with both a record may be either.
+    """
+
+    tenant_id: int | None = None
+    service_id: int | None = None
+    key_id: int | None = None
+    status: int | None = None
+    refused: bool = False
+    errors: bool = False
+
+    def takes(self, record: Record) -> bool:
+        if record.flags & MORE_BYTES:  # its request has a record of its own
+            return False
+        if (
+            (self.tenant_id is not None and record.tenant != self.tenant_id)
+            or (self.service_id is not None and record.service != self.service_id)
+            or (self.key_id is not None and record.key != self.key_id)
+            or (self.status is not None and self.status not in (record.status, record.status // 100))
+        ):
+            return False
+        if not (self.refused or self.errors):
+            return True
+        if not record.flags & ADMITTED:
+            return self.refused
+        return self.errors and (record.status >= 500 or bool(record.flags & UPSTREAM_BROKE))
+
+
+class Listener:
+    """One who listens. `<Listener 3 pending, 0 lost>`"""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._pending: deque[Record] = deque()
+        self._lost = 0
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Listener {len(self._pending)} pending, {self._lost} lost>"
+
+    def offer(self, records: Iterable[Record]) -> None:
+        takes = self._wanted.takes
+        matching = [record for record in records if takes(record)]
+        # Once some are lost, so is what follows, until the rest is read: the gap is in one place and can be told there.
+        room = 0 if self._lost else PENDING - len(self._pending)
+        self._pending.extend(matching[:room])
+        self._lost += len(matching[room:])
+        if matching:
+            self._news.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._news.set()
+
+    async def next(self, most: int) -> tuple[list[Record], int] | None:
+        """Up to `most` records by their time, and how many were lost after them. Waits for them; None at the end."""
+        await self._news.wait()
+        if self._ended:
+            return None
+        taken = [self._pending.popleft() for _ in range(min(most, len(self._pending)))]
+        taken.sort(key=_time_of)
+        if self._pending:
+            return taken, 0
+        self._news.clear()
+        lost, self._lost = self._lost, 0
+        return taken, lost
+
+
+class Tails:
+    """Hears from ingest, tells listeners."""
+
+    def __init__(self) -> None:
+        self._recent: deque[Record] = deque(maxlen=REMEMBERED)
+        self._listeners: set[Listener] = set()
+        self._ended = False
+
+    def __repr__(self) -> str:
+        return f"<Tails {len(self._listeners)} listeners, {len(self._recent)} records>"
+
+    def take(self, records: Sequence[Record]) -> None:
+        """A batch that has been stored."""
+        self._recent.extend(records)
+        for listener in self._listeners:
+            listener.offer(records)
+
+    def listen(self, wanted: Wanted) -> tuple[Listener, list[Record]]:
+        """A listener from now on, and what is remembered that it would have heard. Raises GatewayError."""
+        if self._ended:
+            raise GatewayError(UNAVAILABLE, "the gateway is stopping")
+        if len(self._listeners) >= LISTENERS:
+            raise GatewayError(UNAVAILABLE, f"usage is being tailed {LISTENERS} times, which is the most; end one")
+        listener = Listener(wanted)
+        self._listeners.add(listener)
+        return listener, sorted(filter(wanted.takes, self._recent), key=_time_of)
+
+    def leave(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+
+    def end(self) -> None:
+        """Control drains: it does not wait for those who only watch."""
+        self._ended = True
+        for listener in self._listeners:
+            listener.end()
+
+
+def _time_of(record: Record) -> int:
+    return record.time_ns
+
+
+_NAMED: Mapping[str, Callable[[Connection, Iterable[int]], Names]] = {
+    "tenant": tenant_names,
+    "service": service_names,
+    "route": route_names,
+    "key": key_names,
+    "client": client_names,
+}
+
+
+class Describer:
+    """Records with names in place of numbers. Remembers names for some seconds: a busy gateway has few in use."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[str, Names] = {}
+        self._until = 0.0
+
+    def describe(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+        self._learn(records)
+        return [self._line(record) for record in records]
+
+    def _learn(self, records: Sequence[Record]) -> None:
+        now = time.monotonic()
+        if now >= self._until:
+            self._known = {kind: {} for kind in _NAMED}
+            self._until = now + _NAMES_S
+        for kind, names_of in _NAMED.items():
+            known = self._known[kind]
+            if unknown := {getattr(record, kind) for record in records} - known.keys() - {0}:
+                known.update(dict.fromkeys(unknown, ""))  # what has no name is not asked for again
+                known.update(names_of(self._connection, unknown))
+
+    def _line(self, record: Record) -> dict[str, Any]:
+        problem = BY_NUMBER.get(record.problem)
+        return {
+            "time": _with_millis(record.time_ns),
+            **{kind: name_of(known, getattr(record, kind)) for kind, known in self._known.items()},
+            "status": record.status,
+            "code": None if problem is None else problem.code,
+            "admitted": bool(record.flags & ADMITTED),
+            "units": record.units,
+            "bytes_in": record.bytes_in,
+            "bytes_out": record.bytes_out,
+            "gateway_ms": record.gateway_us / 1000,
+            "upstream_ms": record.upstream_us / 1000,
+            "total_ms": (record.gateway_us + record.upstream_us) / 1000,
+            "request_id": record.request_id.rstrip(b"\0 ").decode("ascii", "replace"),
+        }
+
+
+def _with_millis(time_ns: int) -> str:
+    """2026-11-21T02:00:00.123Z"""
+    seconds, millis = divmod(time_ns // 1_000_000, 1000)
+    return f"{format_time(seconds)[:-1]}.{millis:03}Z"
