@@ -98,6 +98,17 @@ def _size(value: Any) -> str:
     return f"{amount:.0f} {unit}" if amount >= 100 or amount == int(amount) else f"{amount:.1f} {unit}"
 
 
+_SHARE_CELLS = 20
+
+
+def _share(value: Any) -> str:
+    """43.2% and a bar of as much of 20 cells."""
+    from gatectl import plots
+
+    ink = plots.ink_of(sys.stdout.encoding, os.environ, terminal=False)
+    return f"{100 * value:5.1f}%  {plots.bar(_SHARE_CELLS * value, ink)}"
+
+
 _WINDOWS = {1: "s", 60: "min", 3600: "h", 86400: "d"}
 
 
@@ -178,6 +189,7 @@ KINDS: Mapping[str, Kind] = {
     "quota": Kind(lambda value: f"{value:,}/month", _text, right=True),
     "money": Kind(str, str, right=True),
     "price": Kind(price_text, price_text, right=True),  # of a whole plan
+    "share": Kind(_share, _text),
     "size": Kind(_size, _text, right=True),
     "seconds": Kind(lambda value: f"{value:g} s", lambda value: f"{value:g}", right=True),
     "rates": Kind(_rates, _rates),

@@ -92,6 +92,31 @@ def _query(
     }
 
 
+def top(
+    call: Call,
+    by: Annotated[
+        Literal["key", "service", "route", "client", "status", "tenant"], typer.Option("--by", help="The most by what.")
+    ] = "key",
+    of: Annotated[
+        Literal["requests", "refused", "errors", "cost", "bytes"], typer.Option("--of", help="The most of what.")
+    ] = "requests",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, metavar="N", help="How many at most.")] = 10,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month or 2026-09-01.")
+    ] = "1h",
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")] = None,
+) -> None:
+    """Show the heaviest: who made the most of something, with their share.
+
+    Hours are counted whole, as by show. Cost of terms with tiers or an allowance is as if it began at --since; what is
+    owed tells 'gatectl billing keys'.
+    """
+    from gatectl.usage import heaviest
+
+    query = {**call.in_tenant, **span_of(since, until), "by": by, "of": of, "limit": limit}
+    heaviest.top(call, query)
+
+
 def tail(
     call: Call,
     service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only of this service.")] = None,
@@ -140,6 +165,10 @@ command = noun(
                 "gatectl usage show --since 24h --by service,key",
                 "gatectl usage show --since 7d --interval hour --plot",
             ],
+        ),
+        "top": (
+            top,
+            ["gatectl usage top --by key --of refused", "gatectl usage top --by service --of cost --since this-month"],
         ),
         "tail": (tail, ["gatectl usage tail --refused --lines 20", "gatectl usage tail --service orders --status 5xx"]),
     },

@@ -99,7 +99,7 @@ class Ingest:
         self._last_used = LastUsed()
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._finished: list[str] = []  # rows whose file is gone
-        self.on_taken: Callable[[list[Record]], None] = lambda records: None  # once a batch, after its commit
+        self.on_taken: Callable[[bytes], None] = lambda data: None  # once a batch, after its commit
         self.failure = ""  # why nothing can be stored for the moment
         self.torn = 0
         self.damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
@@ -149,7 +149,7 @@ class Ingest:
         """Take what is new, once. True when there is more to take. A database that fails is tried again later."""
         self._find_segments()
         batches: list[tuple[_Reader, list[Record], int]] = []
-        more = False
+        more, stored = False, []
         for reader in list(self._readers.values()):
             if not self._check_header(reader) or self._is_awaited(reader):
                 continue
@@ -158,12 +158,15 @@ class Ingest:
             torn = self._torn_at(reader, data, taken)
             if records or torn:
                 batches.append((reader, records, torn))
+                stored.append(data[:taken])
                 more = more or taken == STEP_BYTES or torn > 0
             elif reader.stored == reader.position and self._is_finished(reader, data):
                 self._finish(reader)
         if (batches or self._finished) and not self._store(batches):
             return False
         self._tell(batches)
+        for data in stored:
+            self.on_taken(data)
         return more
 
     def await_writers(self) -> set[bytes]:
@@ -189,11 +192,13 @@ class Ingest:
                 continue
             end = (min(records - reader.number * SLOTS_PER_SEGMENT, SLOTS_PER_SEGMENT) + 1) * SLOT_BYTES
             while reader.position < end:
-                taken, _ = unpack_records(reader.read()[: end - reader.position])
+                data = reader.read()[: end - reader.position]
+                taken, size = unpack_records(data)
                 batch = [(reader, taken, 0)]
                 if not taken or not self._store(batch):
                     return
                 self._tell(batch)
+                self.on_taken(data[:size])
 
     def _is_awaited(self, reader: _Reader) -> bool:
         assert reader.header is not None
@@ -309,7 +314,6 @@ class Ingest:
     def _tell(self, batches: list[tuple[_Reader, list[Record], int]]) -> None:
         for reader, records, _ in batches:
             assert reader.header is not None
-            self.on_taken(records)
             # By hours, as on the rollups: a batch may hold the end of one month and the begin of the next.
             counts: dict[tuple[int, int], int] = {}
             for record in records:

@@ -1,9 +1,9 @@
 """Records as they are taken from the journals, for whoever wants to see them come: `usage tail`.
 
 Control remembers the last records that ingest took, and hands new ones to listeners. While nobody listens a batch costs
-one call and no work for each of its records. A listener that reads more slowly than its records come keeps the oldest
-`PENDING` that it has not read, and loses what comes after them until it has read these; then it is told how many it
-lost. So neither ingest nor the memory of control depends on it.
+one call, and none of its records becomes an object. A listener that reads more slowly than its records come keeps the
+oldest `PENDING` that it has not read, and loses what comes after them until it has read these; then it is told how many
+it lost. So neither ingest nor the memory of control depends on it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from sqlalchemy import Connection
 from gatewayd.control.usage import Names, client_names, key_names, name_of, route_names, service_names, tenant_names
 from gatewayd.errors import BY_NUMBER, UNAVAILABLE, GatewayError
 from gatewayd.policy.amounts import format_time
-from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record
+from gatewayd.records import ADMITTED, MORE_BYTES, SLOT_BYTES, UPSTREAM_BROKE, Record, unpack_records
 
 REMEMBERED = 2000
 PENDING = 2000
 LISTENERS = 8
+_REMEMBERED_BYTES = REMEMBERED * SLOT_BYTES
 _NAMES_S = 10.0  # a service may be renamed
 
 
@@ -105,16 +106,23 @@ class Tails:
     """Hears from ingest, tells listeners."""
 
     def __init__(self) -> None:
-        self._recent: deque[Record] = deque(maxlen=REMEMBERED)
+        self._recent: deque[bytes] = deque()
         self._listeners: set[Listener] = set()
         self._ended = False
 
     def __repr__(self) -> str:
-        return f"<Tails {len(self._listeners)} listeners, {len(self._recent)} records>"
+        size_bytes = sum(map(len, self._recent))
+        return f"<Tails {len(self._listeners)} listeners, {size_bytes // SLOT_BYTES} records>"
 
-    def take(self, records: Sequence[Record]) -> None:
-        """A batch that has been stored."""
-        self._recent.extend(records)
+    def take(self, data: bytes) -> None:
+        """Records that have been stored, as they stand in their segment."""
+        self._recent.append(data[-_REMEMBERED_BYTES:])
+        surplus = sum(map(len, self._recent)) - _REMEMBERED_BYTES
+        while surplus >= len(self._recent[0]):
+            surplus -= len(self._recent.popleft())
+        if not self._listeners:
+            return
+        records, _ = unpack_records(data)
         for listener in self._listeners:
             listener.offer(records)
 
@@ -126,7 +134,8 @@ class Tails:
             raise GatewayError(UNAVAILABLE, f"usage is being tailed {LISTENERS} times, which is the most; end one")
         listener = Listener(wanted)
         self._listeners.add(listener)
-        return listener, sorted(filter(wanted.takes, self._recent), key=_time_of)
+        recent = [record for data in self._recent for record in unpack_records(data)[0]]
+        return listener, sorted(filter(wanted.takes, recent[-REMEMBERED:]), key=_time_of)
 
     def leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)

@@ -30,6 +30,11 @@ def record(number: int = 0, **changes: Any) -> Record:
     return Record(**fields | changes)
 
 
+def stored(*records: Record) -> bytes:
+    """As they stand in a segment."""
+    return b"".join(pack_record(*each) for each in records)
+
+
 TUNNEL_BYTES = record(flags=MORE_BYTES)
 FOUND = {
     "ok": record(),
@@ -67,14 +72,14 @@ def test_who_reads_too_slowly_is_told_what_is_missing_and_where() -> None:
     async def scenario() -> None:
         tails = Tails()
         listener, _ = tails.listen(Wanted(status=2))
-        tails.take([record(number) for number in range(PENDING)])
-        tails.take([record(PENDING), record(status=500), record(PENDING + 1)])
+        tails.take(stored(*map(record, range(PENDING))))
+        tails.take(stored(record(PENDING), record(status=500), record(PENDING + 1)))
         first = await listener.next(PENDING - 1)
         assert first is not None
         assert (len(first[0]), first[1]) == (PENDING - 1, 0)
-        tails.take([record(PENDING + 2)])  # there is room, but it would come before the gap is told
+        tails.take(stored(record(PENDING + 2)))  # there is room, but it would come before the gap is told
         assert await listener.next(PENDING) == ([record(PENDING - 1)], 3)
-        tails.take([record(PENDING + 3)])
+        tails.take(stored(record(PENDING + 3)))
         assert await listener.next(PENDING) == ([record(PENDING + 3)], 0)
         assert repr(listener) == "<Listener 0 pending, 0 lost>"
 
@@ -84,11 +89,11 @@ def test_who_reads_too_slowly_is_told_what_is_missing_and_where() -> None:
 def test_records_come_in_the_order_of_their_times() -> None:
     async def scenario() -> None:
         tails = Tails()
-        tails.take([record(3), record(1)])
+        tails.take(stored(record(3), record(1)))
         listener, recent = tails.listen(Wanted())
         assert recent == [record(1), record(3)]
-        tails.take([record(5)])  # of one worker
-        tails.take([record(4)])  # of another
+        tails.take(stored(record(5)))  # of one worker
+        tails.take(stored(record(4)))  # of another
         assert await listener.next(9) == ([record(4), record(5)], 0)
 
     asyncio.run(scenario())
@@ -96,13 +101,17 @@ def test_records_come_in_the_order_of_their_times() -> None:
 
 def test_memory_is_bounded() -> None:
     tails = Tails()
-    tails.take([record(number) for number in range(REMEMBERED + 10)])
+    for start in (0, 1000, 2000):
+        tails.take(stored(*map(record, range(start, start + 1000))))
+    tails.take(stored(*map(record, range(10))))
     listeners = [tails.listen(Wanted())[0] for _ in range(LISTENERS)]
     with pytest.raises(GatewayError, match=f"tailed {LISTENERS} times, which is the most"):
         tails.listen(Wanted())
-    assert repr(tails) == f"<Tails {LISTENERS} listeners, {REMEMBERED} records>"
+    assert repr(tails) == f"<Tails {LISTENERS} listeners, {REMEMBERED + 10} records>"
     tails.leave(listeners[0])
-    tails.listen(Wanted())
+    recent = tails.listen(Wanted())[1]
+    assert len(recent) == REMEMBERED
+    assert [each.request_id for each in recent[:11:10]] == [record(0).request_id, record(1010).request_id]
 
 
 def test_ingest_tells_what_it_has_stored(admin: Admin, tmp_path: Path) -> None:
@@ -152,12 +161,12 @@ def test_a_line_has_names(named: Admin) -> None:
 def test_lines_come_as_they_are_taken(named: Admin) -> None:
     async def scenario() -> None:
         tails = named.control.tails
-        tails.take([record(1), record(2), record(3, client=1)])
+        tails.take(stored(record(1), record(2), record(3, client=1)))
         async with streaming(named.app, TAIL, "lines=2") as stream:
             assert stream.status == 200
             assert [(await stream.line())["request_id"][-1] for _ in range(2)] == ["2", "3"]
-            tails.take([record(4), record(5, tenant=2)])
-            tails.take([record(6)])
+            tails.take(stored(record(4), record(5, tenant=2)))
+            tails.take(stored(record(6)))
             assert [(await stream.line())["request_id"][-1] for _ in range(2)] == ["4", "6"]
         assert repr(tails).startswith("<Tails 0 listeners")
 
@@ -171,14 +180,14 @@ def test_filters_of_the_query(named: Admin) -> None:
 
     async def scenario() -> None:
         named.control.tails.take(
-            [
+            stored(
                 record(1),
                 record(2, service=2),
                 record(3, key=0, client=1),
                 record(4, status=404),
                 record(5, tenant=2, status=500),
                 record(6, flags=0, status=403),
-            ]
+            )
         )
         assert await heard("service=products") == [2]
         assert await heard("key=ci&status=2xx") == [1, 2]
@@ -196,11 +205,11 @@ def test_a_client_that_does_not_read_loses_lines_and_is_told(named: Admin) -> No
         tails = named.control.tails
         async with streaming(named.app, TAIL) as stream:
             stream.reads.clear()
-            tails.take([record(0)])
+            tails.take(stored(record(0)))
             for _ in range(20):  # the line is on its way to a socket that is full
                 await asyncio.sleep(0)
             for batch in range(3):
-                tails.take([record(number) for number in range(batch * PENDING, (batch + 1) * PENDING)])
+                tails.take(stored(*map(record, range(batch * PENDING, (batch + 1) * PENDING))))
             stream.reads.set()
             lines = [await stream.line() for _ in range(1 + PENDING + 1)]
             assert lines[-1] == {"lost": 2 * PENDING}

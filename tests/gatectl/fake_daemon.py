@@ -119,7 +119,7 @@ def quota(public_id: str, name: str, used: int) -> dict[str, Any]:
 
 def usage_line(requests: int, cost: str, **dimensions: str) -> dict[str, Any]:
     return {
-        **dimensions, "requests": requests, "billable": requests - 3, "errors": 1, "refused": requests // 10,
+        **dimensions, "requests": requests, "billable": max(requests - 3, 0), "errors": 1, "refused": requests // 10,
         "units": requests, "bytes_in": 0, "bytes_out": requests * 1024, "p50_ms": 1.5, "p95_ms": 12.25, "p99_ms": 80.0,
         "cost": cost,
     }  # fmt: skip
@@ -489,6 +489,26 @@ KEY_ACTIONS: Mapping[str, Callable[[FakeDaemon, str, Mapping[str, str], Any], An
 }
 
 
+def _top(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
+    by, of = query["by"], query["of"]
+    names = {"key": ("gw_ab12cd34", "gw_bc23df45"), "service": ("orders", "products")}.get(by, ("-", "other"))
+    items = [
+        {**_heavy(9000, "9"), by: names[0], "share": 0.9},
+        {**_heavy(999, "0.999"), by: names[1], "share": 0.0999},
+        {**_heavy(1, "0"), by: "gw_cd34fg56", "share": 0.0001},
+    ]
+    limit = int(query["limit"])
+    return {"since": "2026-11-21T01:00:00Z", "until": "2026-11-21T03:00:00Z", "by": by, "of": of,
+            "items": items[:limit], "count": 12, "total": _heavy(10000, "9.999")}  # fmt: skip
+
+
+def _heavy(requests: int, cost: str) -> dict[str, Any]:
+    line = usage_line(requests, cost)
+    for quantile in ("p50_ms", "p95_ms", "p99_ms"):
+        del line[quantile]
+    return line | {"bytes": requests * 1024}
+
+
 def _tail(query: Mapping[str, str]) -> list[dict[str, Any]]:
     def record(millis: int, status: int, service: str, key: str, code: str | None, **more: Any) -> dict[str, Any]:
         return {"time": f"2026-11-21T02:00:00.{millis:03}Z", "tenant": "default", "service": service, "route": "-",
@@ -513,6 +533,7 @@ STREAMS: Mapping[str, Callable[[Mapping[str, str]], list[dict[str, Any]]]] = {"/
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "usage": _usage,
+    "usage/top": _top,
     "routes/test": _tried,
     "targets": _targets,
 }

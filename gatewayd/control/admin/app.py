@@ -29,6 +29,7 @@ from gatewayd.control.admin import (
     tenants,
     usage,
     usage_tail,
+    usage_top,
 )
 from gatewayd.control.admin.peer import PeersOnly
 from gatewayd.control.admin.problems import (
@@ -92,6 +93,7 @@ ROUTES = [
     Route("/v1/quotas/{ref}/reset", quotas.reset, methods=["POST"]),
     Route("/v1/usage", usage.show),
     Route("/v1/usage/tail", usage_tail.tail),
+    Route("/v1/usage/top", usage_top.top),
     Route("/v1/billing", billing.show),
     Route("/v1/billing/keys", billing.show_by_key),
     Route("/v1/billing/preview", billing.preview),

@@ -1,0 +1,118 @@
+"""`usage top`: who or what made the most of a measure, with its share of all. Reads only.
+
+Rows come from the database in the order of what they are grouped by, so a group is folded and forgotten before the next
+begins: memory is that of the few that are shown, however many there are.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+from sqlalchemy import Connection, func, select, union_all
+
+from gatewayd.control.prices import all_terms
+from gatewayd.control.stretches import columns_of, stretches
+from gatewayd.control.usage import DIMENSIONS, NUMBERS, Question, name_of
+from gatewayd.policy.amounts import format_time
+from gatewayd.policy.money import format_nanos
+from gatewayd.policy.pricing import Terms, Usage, charges, total_nanos
+
+Measure = Literal["requests", "refused", "errors", "cost", "bytes"]
+
+_SUMMED = (*NUMBERS, "billable_units", "billable_bytes")
+
+
+@dataclass(slots=True)
+class Group:
+    """What the rows of one value of the dimension add up to; `number` is its row number elsewhere."""
+
+    number: int = 0
+    numbers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_SUMMED, 0))
+    nanos: int = 0
+
+    def value(self, measure: Measure) -> int:
+        if measure == "cost":
+            return self.nanos
+        if measure == "bytes":
+            return self.numbers["bytes_in"] + self.numbers["bytes_out"]
+        return self.numbers[measure]
+
+    def merge(self, other: Group) -> None:
+        for name, number in other.numbers.items():
+            self.numbers[name] += number
+        self.nanos += other.nanos
+
+    def shown(self) -> dict[str, Any]:
+        numbers = {name: self.numbers[name] for name in NUMBERS}
+        return {**numbers, "bytes": self.value("bytes"), "cost": format_nanos(self.nanos)}
+
+
+def heaviest(connection: Connection, question: Question, measure: Measure, limit: int) -> dict[str, Any]:
+    """The answer of `GET /v1/usage/top`; of `question.by` there is one dimension. What has none of it is left out."""
+    (by,) = question.by
+    total, count = Group(), 0
+    most: list[tuple[int, int, Group]] = []
+    for group in _groups(connection, question):
+        total.merge(group)
+        if not (value := group.value(measure)):
+            continue
+        count += 1
+        place = value, -group.number, group
+        if len(most) < limit:
+            heapq.heappush(most, place)
+        else:
+            heapq.heappushpop(most, place)
+    whole = total.value(measure)
+    names = DIMENSIONS[by].names(connection, {group.number for _, _, group in most})
+    return {
+        "since": format_time(question.starts_at),
+        "until": format_time(question.ends_at),
+        "by": by,
+        "of": measure,
+        "items": [
+            {by: name_of(names, group.number), **group.shown(), "share": round(value / whole, 4)}
+            for value, _, group in sorted(most, key=lambda place: place[:2], reverse=True)
+        ],
+        "count": count,
+        "total": total.shown(),
+    }
+
+
+def _groups(connection: Connection, question: Question) -> Iterator[Group]:
+    prices = all_terms(connection)
+    for number, rows in groupby(_rows(connection, question), key=lambda row: row[0]):
+        group = Group(number)
+        for row in rows:
+            sums = dict(zip(_SUMMED, row[2:], strict=True))
+            group.merge(Group(numbers=sums, nanos=_nanos(prices, row[1], sums)))
+        yield group
+
+
+def _rows(connection: Connection, question: Question) -> Iterator[Sequence[Any]]:
+    """By dimension, then price."""
+    (by,) = question.by
+    dimension = DIMENSIONS[by].column.name
+    names = (dimension, "price_id", *_SUMMED)
+    parts = []
+    for stretch in stretches(connection, question.starts_at, question.ends_at):
+        part = select(*columns_of(stretch, names)).where(stretch.holds())
+        if question.tenant_id is not None:
+            part = part.where(stretch.table.c.tenant_id == question.tenant_id)
+        parts.append(part)
+    rows = union_all(*parts).subquery()
+    group = rows.c[dimension], rows.c.price_id
+    sums = (func.sum(rows.c[name]) for name in _SUMMED)
+    yield from connection.execute(select(*group, *sums).group_by(*group).order_by(*group))
+
+
+def _nanos(prices: Mapping[int, Terms], price_id: int, sums: Mapping[str, int]) -> int:
+    """What it costs by itself: tiers and allowances, which count per key and cycle, begin anew here."""
+    terms = prices.get(price_id)
+    if terms is None or not sums["billable"]:
+        return 0
+    used = Usage(0, 0, price_id, 0, sums["billable"], sums["billable_units"], sums["billable_bytes"])
+    return total_nanos(charges((used,), (), {price_id: terms}))
