@@ -7,97 +7,137 @@ nothing, which averages and stored percentiles cannot do.
     bucket of v = v                     for v < 8
                 = 8 e + (v >> e)        where e is the number of bits of v beyond 4 (v >> e is then 8..15)
 
-Packed, it is sparse and fixed-width: one byte with the width of a count (1, 2, 4 or 8), then all bucket numbers (u16),
-then all counts. Fixed width lets `struct` unpack it in one call; varints are a quarter smaller and ten times slower to
-read, and a year's view reads hundreds of thousands of these.
+In memory it is one large integer with 64 bits for each bucket, bucket 0 lowest: to merge two is an addition, at the
+speed of C however many buckets they have (0.2 µs; a dict of counts took 2, measured), and a view merges tens of
+thousands. Packed, it is what lies between its first and its last bucket:
+
+    one byte 0x10 + the width of a count (1, 2, 4 or 8), the number of the first bucket (u16), then all counts
+
+little-endian. Rows that were packed before have the width alone in the first byte, then the numbers of all buckets
+that count (u16), then their counts; they are read as they are.
 """
 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import accumulate
 from math import ceil
 
 _PARTS_BITS = 3  # 8 parts to a power of two
 _PARTS = 1 << _PARTS_BITS
 _LARGEST = (1 << 63) - 1
+_WIDTHS = (1, 2, 4, 8)
 _COUNT_FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _BUCKET_BYTES = 2
+_LANE_BYTES = 8
+_LANE_BITS = 8 * _LANE_BYTES
+_LANE = (1 << _LANE_BITS) - 1
+_DENSE = 0x10
+_HEAD = struct.Struct("<BH")
+_NO_HISTOGRAM = "these bytes are not a packed histogram"
 
 
 class Histogram:
     """Counts by bucket. `<Histogram 120 values, p50 812 µs>`"""
 
-    __slots__ = ("counts",)
+    __slots__ = ("lanes",)
 
     def __init__(self, counts: dict[int, int] | None = None) -> None:
-        self.counts: dict[int, int] = {} if counts is None else counts
+        self.lanes = 0
+        for bucket, n in (counts or {}).items():
+            self.lanes += n << bucket * _LANE_BITS
 
     def __repr__(self) -> str:
         return f"<Histogram {self.total} values, p50 {self.quantile(0.5)} µs>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Histogram) and self.counts == other.counts
+        return isinstance(other, Histogram) and self.lanes == other.lanes
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     @property
+    def counts(self) -> dict[int, int]:
+        first, counts = _counts(self.lanes)
+        return {first + place: n for place, n in enumerate(counts) if n}
+
+    @property
     def total(self) -> int:
-        return sum(self.counts.values())
+        return sum(_counts(self.lanes)[1])
 
     def add(self, micros: int, n: int = 1) -> None:
-        bucket = bucket_of(micros)
-        self.counts[bucket] = self.counts.get(bucket, 0) + n
+        self.lanes += n << bucket_of(micros) * _LANE_BITS
 
     def merge(self, other: Histogram) -> None:
-        counts = self.counts
-        for bucket, n in other.counts.items():
-            counts[bucket] = counts.get(bucket, 0) + n
+        self.lanes += other.lanes
 
     def merge_packed(self, packed: bytes) -> None:
-        """`merge(unpack(packed))` without the object between: views merge one of these for each rollup row."""
-        if not packed:
-            return
-        buckets, numbers = _layout(packed[0], len(packed))
-        counts = self.counts
-        for bucket, n in zip(
-            buckets.unpack_from(packed, 1), numbers.unpack_from(packed, 1 + buckets.size), strict=True
-        ):
-            counts[bucket] = counts.get(bucket, 0) + n
+        """`merge(unpack(packed))` without the object between. Raises ValueError for bytes that are not one."""
+        self.lanes += _lanes_of(packed)
 
     def pack(self) -> bytes:
         """Empty bytes for an empty histogram; equal histograms pack to equal bytes."""
-        if not self.counts:
-            return b""
-        items = sorted(self.counts.items())
-        width = _width_for(max(self.counts.values()))
-        buckets, numbers = _layout(width, 1 + len(items) * (_BUCKET_BYTES + width))
-        return bytes([width]) + buckets.pack(*(b for b, _ in items)) + numbers.pack(*(n for _, n in items))
+        return _pack(self.lanes)
 
     @classmethod
     def unpack(cls, packed: bytes) -> Histogram:
         """The histogram that was packed. Raises ValueError for bytes that are not one."""
         histogram = cls()
-        histogram.merge_packed(packed)
+        histogram.lanes = _lanes_of(packed)
         return histogram
 
     def quantile(self, q: float) -> int | None:
         """The value below which the share `q` lies (nearest rank), within 1/16; None when nothing was added."""
-        if not self.counts:
-            return None
-        left = max(1, ceil(q * self.total))  # the rank of the value asked for
-        for bucket in sorted(self.counts):
-            left -= self.counts[bucket]
-            if left <= 0:
-                break
-        return middle_of(bucket)
+        return self.quantiles((q,))[0]
+
+    def quantiles(self, shares: Sequence[float]) -> list[int | None]:
+        """Several at once."""
+        if not self.lanes:
+            return [None] * len(shares)
+        first, counts = _counts(self.lanes)
+        ranks = list(accumulate(counts))
+        return [middle_of(first + bisect_left(ranks, max(1, ceil(q * ranks[-1])))) for q in shares]
+
+
+def merge_packed(ours: bytes, theirs: bytes) -> bytes:
+    """Two packed ones as one: what the database calls when it adds to a row."""
+    if not ours or not theirs:
+        return ours or theirs
+    if len(theirs) == _HEAD.size + 1 and ours[0] > _DENSE:  # one bucket, as with many keys: a fifth of the time
+        width = ours[0] - _DENSE
+        at = _HEAD.size + (theirs[1] - ours[1] + (theirs[2] - ours[2] << 8)) * width
+        if _HEAD.size <= at < len(ours):
+            n = int.from_bytes(ours[at : at + width], "little") + theirs[-1]
+            if n < 1 << 8 * width:
+                return ours[:at] + n.to_bytes(width, "little") + ours[at + width :]
+    return _pack(_lanes_of(ours) + _lanes_of(theirs))
+
+
+def pack_values(micros: Iterable[int]) -> bytes:
+    """A packed histogram of these values."""
+    buckets = [bucket_of(value) for value in micros]
+    if len(buckets) == 1:
+        return _HEAD.pack(_DENSE + 1, buckets[0]) + b"\x01"
+    if not 0 < len(buckets) < 256:
+        return Histogram(Counter(buckets)).pack()
+    first = min(buckets)
+    counts = bytearray(max(buckets) - first + 1)
+    for bucket in buckets:
+        counts[bucket - first] += 1
+    return _HEAD.pack(_DENSE + 1, first) + counts
 
 
 def bucket_of(micros: int) -> int:
     """The bucket of a value. A clock that ran backwards counts as 0; what no 64 bits hold counts as the largest."""
-    micros = min(max(micros, 0), _LARGEST)
+    if micros < 2 * _PARTS:
+        return max(micros, 0)
+    if micros > _LARGEST:
+        micros = _LARGEST
     shift = micros.bit_length() - _PARTS_BITS - 1
-    return micros if shift <= 0 else (shift << _PARTS_BITS) + (micros >> shift)
+    return (shift << _PARTS_BITS) + (micros >> shift)
 
 
 def middle_of(bucket: int) -> int:
@@ -108,13 +148,65 @@ def middle_of(bucket: int) -> int:
     return ((bucket - (shift << _PARTS_BITS)) << shift) + (1 << shift >> 1)
 
 
-def _width_for(count: int) -> int:
-    return next(width for width in _COUNT_FORMATS if count < 1 << 8 * width)
+def _counts(lanes: int) -> tuple[int, tuple[int, ...]]:
+    """The number of the first bucket that counts, and the counts from there on."""
+    first = ((lanes & -lanes).bit_length() - 1) // _LANE_BITS if lanes else 0
+    lanes >>= first * _LANE_BITS
+    buckets = -(-lanes.bit_length() // _LANE_BITS)
+    return first, _numbers(buckets, 8).unpack(lanes.to_bytes(buckets * _LANE_BYTES, "little"))
+
+
+def _pack(lanes: int) -> bytes:
+    if not lanes:
+        return b""
+    first = ((lanes & -lanes).bit_length() - 1) // _LANE_BITS
+    lanes >>= first * _LANE_BITS
+    buckets = -(-lanes.bit_length() // _LANE_BITS)
+    width = next(width for width in _WIDTHS if not lanes & _above(buckets, width))
+    wide = lanes.to_bytes(buckets * _LANE_BYTES, "little")
+    if width == _LANE_BYTES:
+        return _HEAD.pack(_DENSE + width, first) + wide
+    counts = bytearray(buckets * width)
+    for place in range(width):
+        counts[place::width] = wide[place::_LANE_BYTES]
+    return _HEAD.pack(_DENSE + width, first) + counts
+
+
+def _lanes_of(packed: bytes) -> int:
+    if not packed:
+        return 0
+    width = packed[0] - _DENSE
+    if width not in _WIDTHS:
+        return _lanes_of_sparse(packed)
+    size = len(packed) - _HEAD.size
+    if size <= 0 or size % width:
+        raise ValueError(_NO_HISTOGRAM)
+    if width == _LANE_BYTES:
+        wide = packed[_HEAD.size :]
+    else:
+        spread = bytearray(size // width * _LANE_BYTES)
+        for place in range(width):
+            spread[place::_LANE_BYTES] = packed[_HEAD.size + place :: width]
+        wide = bytes(spread)
+    return int.from_bytes(wide, "little") << (packed[1] | packed[2] << 8) * _LANE_BITS
+
+
+def _lanes_of_sparse(packed: bytes) -> int:
+    width = packed[0]
+    buckets, rest = divmod(len(packed) - 1, _BUCKET_BYTES + width) if width in _WIDTHS else (0, 1)
+    if rest:
+        raise ValueError(_NO_HISTOGRAM)
+    numbers = _numbers(buckets, _BUCKET_BYTES).unpack_from(packed, 1)
+    counts = _numbers(buckets, width).unpack_from(packed, 1 + buckets * _BUCKET_BYTES)
+    return Histogram(dict(zip(numbers, counts, strict=True))).lanes
 
 
 @cache  # sizes are few: at most 500 buckets times 4 widths
-def _layout(width: int, packed_bytes: int) -> tuple[struct.Struct, struct.Struct]:
-    buckets, rest = divmod(packed_bytes - 1, _BUCKET_BYTES + width) if width in _COUNT_FORMATS else (0, 1)
-    if rest:
-        raise ValueError("these bytes are not a packed histogram")
-    return struct.Struct(f"<{buckets}H"), struct.Struct(f"<{buckets}{_COUNT_FORMATS[width]}")
+def _numbers(count: int, width: int) -> struct.Struct:
+    return struct.Struct(f"<{count}{_COUNT_FORMATS[width]}")
+
+
+@cache
+def _above(buckets: int, width: int) -> int:
+    """The bits of so many lanes that a count of this width has none of."""
+    return sum((_LANE ^ ((1 << 8 * width) - 1)) << lane * _LANE_BITS for lane in range(buckets))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.policy.histogram import Histogram, bucket_of, middle_of
+from gatewayd.policy.histogram import Histogram, bucket_of, merge_packed, middle_of, pack_values
 
 values = st.integers(min_value=0, max_value=1 << 62) | st.integers(min_value=0, max_value=100_000)
 histograms = st.builds(
@@ -80,7 +81,32 @@ def test_a_clock_that_ran_backwards_counts_as_zero() -> None:
     assert bucket_of(-5) == 0
 
 
-@pytest.mark.parametrize("packed", [b"\x03abc", b"\x01abcd", b"\x00", b"\x08" + bytes(9)])
+@pytest.mark.parametrize("packed", [b"\x03abc", b"\x01abcd", b"\x00", b"\x08" + bytes(9), b"\x11\0\0", b"\x12\0\0a"])
 def test_bytes_that_are_no_histogram_are_refused(packed: bytes) -> None:
     with pytest.raises(ValueError, match="not a packed histogram"):
         Histogram.unpack(packed)
+
+
+@given(st.lists(values, max_size=300))
+def test_values_are_packed_as_if_they_were_added(numbers: list[int]) -> None:
+    assert pack_values(numbers) == filled(numbers).pack()
+
+
+@given(histograms, histograms)
+def test_packed_ones_merge_to_a_packed_one(ours: Histogram, theirs: Histogram) -> None:
+    merged = merge_packed(ours.pack(), theirs.pack())
+    ours.merge(theirs)
+    assert merged == ours.pack()
+
+
+def test_what_was_packed_sparsely_is_still_read() -> None:
+    packed = bytes([2]) + struct.pack("<3H", 5, 90, 400) + struct.pack("<3H", 1, 500, 7)
+    assert Histogram.unpack(packed).counts == {5: 1, 90: 500, 400: 7}
+    assert Histogram.unpack(merge_packed(packed, packed)).counts == {5: 2, 90: 1000, 400: 14}
+
+
+@given(histograms, st.integers(min_value=0, max_value=400), st.integers(min_value=1, max_value=255))
+def test_one_bucket_more(ours: Histogram, bucket: int, n: int) -> None:
+    merged = merge_packed(ours.pack(), Histogram({bucket: n}).pack())
+    ours.merge(Histogram({bucket: n}))
+    assert merged == ours.pack()
