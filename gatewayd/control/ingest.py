@@ -2,33 +2,35 @@
 
 Each step reads what is new in every segment, sums it in memory, and adds it to the rollups in one transaction with the
 positions up to which it has read. A crash before the commit forgets both, after it neither: replay is idempotent. A
-segment whose writer is gone (its flock is free) and whose records are all taken is deleted; the file goes before its
-row, because a row without a file is harmless and a file without a row would be read again.
+segment whose writer is gone (its flock is free) and whose records are all taken is put away, for a while; in the end
+the file goes before its row, because a row without a file is harmless and a file without a row would be read again.
 
 The journal says what was admitted, a worker's Hello what still may be: a quota is exact only if no request is counted
 in both or in neither. So a control that begins anew leaves the segments of living workers alone after it has caught
 up, until Hello says up to which record the rest of it was true.
 
-A slot with a wrong checksum is a record in the making while its writer lives. Once the writer is gone it is torn: it is
-passed over and counted, never silently. A file that is no segment is set aside under another name and reported.
+A slot with a wrong checksum is a record in the making while its writer lives and has not gone past it. Otherwise it is
+torn: it is passed over and counted, never silently, and what stands behind it counts. So are slots that a power cut has
+emptied in the middle. A file that is no segment is set aside under another name and reported.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError
 
+from gatewayd.control.batches import Batch, batch_of
 from gatewayd.control.database import Database
 from gatewayd.control.last_used import LastUsed
 from gatewayd.control.rollups import Rollups
-from gatewayd.control.tables import Segment
+from gatewayd.control.segments import Reader, TakenSegments
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.records import (
     ADMITTED,
@@ -36,74 +38,84 @@ from gatewayd.records import (
     SLOT_BYTES,
     SLOTS_PER_SEGMENT,
     NotASegmentError,
-    Record,
-    SegmentHeader,
-    is_empty,
     unpack_header,
-    unpack_records,
 )
 
-# Of one segment in one step. The loop stands still meanwhile, and leases wait: 2,000 records take about 6 ms.
-STEP_BYTES = 2000 * SLOT_BYTES
+# The loop stands still during a step, and leases wait: it takes as many records as the last one showed to fit. The
+# fewest are enough for rows of a thousand busy keys to be written once for several records.
+STEP_S = 0.008
+FEWEST_SLOTS, FIRST_SLOTS, MOST_SLOTS = 4096, 4096, 16384
 PAUSE_S = 0.2
 YOUNG_S = 10.0  # a file without a header is being made for so long, and damaged thereafter
 DAMAGED_SUFFIX = ".damaged"
 
+_ADVANCE = (
+    "INSERT INTO segment (name, position_bytes, torn, requests, billable, refused, units) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET position_bytes = excluded.position_bytes, torn = torn + excluded.torn, "
+    "requests = requests + excluded.requests, billable = billable + excluded.billable, "
+    "refused = refused + excluded.refused, units = units + excluded.units"
+)
+
 # worker id, key id, units of what was admitted, the hour that it counts for in seconds since 1970
 Recorded = Callable[[bytes, int, int, int], None]
-_HOUR_NS = 3_600_000_000_000
 
 log = logging.getLogger(__name__)
 
 
-class _Reader:
-    """The reading end of one segment."""
+class Lag(NamedTuple):
+    """What is in the journals and not yet on the rollups. `oldest_ns`: when the first of it was made, 0 for nothing."""
 
-    def __init__(self, path: Path, position: int, torn: int) -> None:
-        self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.header: SegmentHeader | None = None
-        number = path.stem.rpartition("-")[2]
-        self.number = int(number) if number.isdecimal() else 0  # a worker fills its segments in this order
-        self.position = max(position, SLOT_BYTES)
-        self.torn = torn
-        self.stored = position  # what the database says
+    records: int
+    oldest_ns: int
 
-    def read(self) -> bytes:
-        return os.pread(self.descriptor, STEP_BYTES, self.position)
+    @property
+    def size_bytes(self) -> int:
+        return self.records * SLOT_BYTES
 
-    def writer_gone(self) -> bool:
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        return True
 
-    def close(self) -> None:
-        os.close(self.descriptor)
+class _Taking(NamedTuple):
+    """What one step takes of one segment: `torn` slots follow the batch."""
+
+    reader: Reader
+    batch: Batch
+    torn: int
+
+    @property
+    def end(self) -> int:
+        return self.reader.position + len(self.batch.data) + self.torn * SLOT_BYTES
 
 
 class Ingest:
-    """`on_recorded` hears of admitted requests after their commit, `on_writer_gone` of a worker with nothing left."""
+    """`on_recorded` hears of admitted requests after their commit, `on_writer_gone` of a worker with nothing left.
+
+    `on_taken`, where it is set, is given each batch after its commit. `keep_bytes`: of segments that are taken.
+    """
 
     def __init__(
-        self, database: Database, folder: Path, on_recorded: Recorded, on_writer_gone: Callable[[bytes], None]
+        self,
+        database: Database,
+        folder: Path,
+        on_recorded: Recorded,
+        on_writer_gone: Callable[[bytes], None],
+        keep_bytes: int = 0,
     ) -> None:
         self._database = database
         self._folder = folder
         self._on_recorded = on_recorded
         self._on_writer_gone = on_writer_gone
-        self._readers: dict[str, _Reader] = {}
-        self._rollups = Rollups()
+        self.on_taken: Callable[[bytes], None] = lambda data: None
+        self._readers: dict[str, Reader] = {}
+        self._taken = TakenSegments(folder, keep_bytes)
+        self.rollups = Rollups()
         self._last_used = LastUsed()
+        self._slots = FIRST_SLOTS  # of one step
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._finished: list[str] = []  # rows whose file is gone
-        self.on_taken: Callable[[bytes], None] = lambda data: None  # once a batch, after its commit
         self.failure = ""  # why nothing can be stored for the moment
         self.torn = 0
         self.damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
         self._positions: dict[str, tuple[int, int]] = {}
+        self._taken.remove_oldest()
         self._load_positions()
 
     def __repr__(self) -> str:
@@ -121,8 +133,19 @@ class Ingest:
                 self.torn += torn
                 if (self._folder / name).exists():
                     self._positions[name] = (position, torn)
-                elif not torn:
+                elif not torn and not self._taken.has(name):
                     self._finished.append(name)
+
+    def lag(self) -> Lag:
+        """How far behind we are. A few dozen reads of 8 bytes a segment."""
+        records, oldest_ns = 0, 0
+        for reader in self._readers.values():
+            behind = max(0, reader.filled_until() - reader.position) // SLOT_BYTES
+            if behind:
+                records += behind
+                made_ns = reader.next_time_ns()
+                oldest_ns = min(oldest_ns, made_ns) if oldest_ns else made_ns
+        return Lag(records, oldest_ns)
 
     async def run(self) -> None:
         """Keep up until cancelled."""
@@ -134,10 +157,12 @@ class Ingest:
         while self._awaited:
             await asyncio.sleep(0.005)
         await self._database.given_back()
-        # Each step takes up to STEP_BYTES of every segment, and a segment holds 16 times that: more is new load.
-        for _ in range(32):
-            if not self.step():
-                break
+        self._find_segments()
+        ends = [(reader, reader.filled_until()) for reader in self._readers.values()]
+        while behind := sum(max(0, end - reader.position) for reader, end in ends):
+            self.step()
+            if behind == sum(max(0, end - reader.position) for reader, end in ends):
+                break  # by records that are being made: what they record was not complete when this was asked
             await asyncio.sleep(0)
         if self._database.is_lent:
             await self.catch_up()
@@ -147,27 +172,35 @@ class Ingest:
 
     def step(self) -> bool:
         """Take what is new, once. True when there is more to take. A database that fails is tried again later."""
+        began = time.thread_time()  # not the clock's: where others keep us waiting, smaller steps would make it worse
         self._find_segments()
-        batches: list[tuple[_Reader, list[Record], int]] = []
-        more, stored = False, []
+        takings: list[_Taking] = []
+        room, more = self._slots, False
         for reader in list(self._readers.values()):
             if not self._check_header(reader) or self._is_awaited(reader):
                 continue
-            data = reader.read()
-            records, taken = unpack_records(data)
-            torn = self._torn_at(reader, data, taken)
-            if records or torn:
-                batches.append((reader, records, torn))
-                stored.append(data[:taken])
-                more = more or taken == STEP_BYTES or torn > 0
-            elif reader.stored == reader.position and self._is_finished(reader, data):
+            if room <= 0:
+                more = True
+                break
+            data = reader.read(room)
+            batch = batch_of(data)
+            torn = self._torn_after(reader, len(batch.data), data)
+            if batch.data or torn:
+                takings.append(_Taking(reader, batch, torn))
+                room -= len(batch.data) // SLOT_BYTES + 1
+                more = more or len(batch.data) == len(data) or torn > 0
+            elif reader.stored == reader.position and self._is_finished(reader):
                 self._finish(reader)
-        if (batches or self._finished) and not self._store(batches):
+        if (takings or self._finished) and not self._store(takings):
             return False
-        self._tell(batches)
-        for data in stored:
-            self.on_taken(data)
+        self._tell(takings)
+        self._adapt(sum(len(taking.batch.data) for taking in takings) // SLOT_BYTES, time.thread_time() - began)
         return more
+
+    def _adapt(self, records: int, took_s: float) -> None:
+        if records >= FEWEST_SLOTS:
+            fitting = int(records * STEP_S / max(took_s, 1e-6))
+            self._slots = max(FEWEST_SLOTS, min(MOST_SLOTS, fitting, 2 * self._slots))
 
     def await_writers(self) -> set[bytes]:
         """Take no more of the segments of living workers until `take_until`; who these workers are."""
@@ -192,15 +225,13 @@ class Ingest:
                 continue
             end = (min(records - reader.number * SLOTS_PER_SEGMENT, SLOTS_PER_SEGMENT) + 1) * SLOT_BYTES
             while reader.position < end:
-                data = reader.read()[: end - reader.position]
-                taken, size = unpack_records(data)
-                batch = [(reader, taken, 0)]
-                if not taken or not self._store(batch):
+                batch = batch_of(reader.read(FIRST_SLOTS)[: end - reader.position])
+                takings = [_Taking(reader, batch, 0)]
+                if not batch.data or not self._store(takings):
                     return
-                self._tell(batch)
-                self.on_taken(data[:size])
+                self._tell(takings)
 
-    def _is_awaited(self, reader: _Reader) -> bool:
+    def _is_awaited(self, reader: Reader) -> bool:
         assert reader.header is not None
         if reader.header.worker_id not in self._awaited:
             return False
@@ -215,17 +246,17 @@ class Ingest:
         for name in sorted(names):
             if name not in self._readers:
                 try:
-                    reader = _Reader(self._folder / name, *self._positions.get(name, (0, 0)))
+                    reader = Reader(self._folder / name, *self._positions.get(name, (0, 0)))
                 except FileNotFoundError:  # a worker that finds no room for a segment takes it back at once
                     continue
                 self._positions.pop(name, None)
                 self._readers[name] = reader
 
-    def _check_header(self, reader: _Reader) -> bool:
+    def _check_header(self, reader: Reader) -> bool:
         if reader.header is not None:
             return True
         try:
-            reader.header = unpack_header(os.pread(reader.descriptor, SLOT_BYTES, 0))
+            reader.header = unpack_header(reader.slot(0))
         except NotASegmentError:
             file = os.fstat(reader.descriptor)
             if not file.st_nlink:  # taken back, as above
@@ -235,66 +266,62 @@ class Ingest:
             return False
         return True
 
-    def _torn_at(self, reader: _Reader, data: bytes, taken: int) -> int:
-        """1 when the slot after those taken is torn, to be passed over; else 0."""
+    def _torn_after(self, reader: Reader, taken: int, data: bytes) -> int:
+        """How many slots after those taken are torn, to be passed over."""
         slot = data[taken : taken + SLOT_BYTES]
-        # A slot that the end of the file cuts short is torn too, or its segment would never be finished with.
-        if is_empty(slot) or not reader.writer_gone():
+        if data and not slot:  # there was no room for more
             return 0
-        # The lock was free just now, so nothing was written since: if the slot is whole on a second look, it was in the
-        # making at the first.
-        records, _ = unpack_records(os.pread(reader.descriptor, SLOT_BYTES, reader.position + taken))
-        return 0 if records else 1
+        at = reader.position + taken
+        if not slot.strip(b"\0"):  # the end, unless its writer is gone and something stands behind
+            return reader.empty_slots() if not taken and reader.writer_gone() else 0
+        if not reader.writer_gone() and not batch_of(reader.slot(at + SLOT_BYTES)).data:
+            return 0
+        # Nobody writes there any more: if the slot is whole on a second look, it was in the making at the first.
+        return 0 if batch_of(reader.slot(at)).data else 1
 
-    def _is_finished(self, reader: _Reader, data: bytes) -> bool:
+    def _is_finished(self, reader: Reader) -> bool:
         """No record is left and none will come. Looked at again after the lock: the last ones may have come between."""
-        if not reader.writer_gone():
-            return False
-        return not data or is_empty(reader.read())
+        return reader.writer_gone() and reader.is_empty() and not reader.empty_slots()
 
-    def _finish(self, reader: _Reader) -> None:
+    def _finish(self, reader: Reader) -> None:
         assert reader.header is not None
-        reader.path.unlink(missing_ok=True)
-        self._forget(reader)
-        if not reader.torn:
-            self._finished.append(reader.path.name)
+        self._taken.take(reader)
+        del self._readers[reader.path.name]
+        gone = self._taken.remove_oldest() if self._taken.has(reader.path.name) else [reader.path.name]
+        self._finished += [name for name in gone if name != reader.path.name or not reader.torn]
         worker_id = reader.header.worker_id
         if all(other.header is None or other.header.worker_id != worker_id for other in self._readers.values()):
             self._on_writer_gone(worker_id)
 
-    def _forget(self, reader: _Reader) -> None:
+    def _forget(self, reader: Reader) -> None:
         reader.close()
         del self._readers[reader.path.name]
 
-    def _set_aside(self, reader: _Reader) -> None:
+    def _set_aside(self, reader: Reader) -> None:
         reader.path.rename(reader.path.with_suffix(DAMAGED_SUFFIX))
         self._forget(reader)
         self.damaged.append(reader.path.name)
         log.error("journal segment %s is damaged and has been set aside", reader.path.name)
 
-    def _store(self, batches: list[tuple[_Reader, list[Record], int]]) -> bool:
+    def _store(self, takings: list[_Taking]) -> bool:
         """One transaction: sums and positions."""
         if self._database.is_lent:  # later; records are safe where they are
             return False
         try:
             with self._database.write() as session:
-                for reader, records, torn in batches:
-                    position = reader.position + len(records) * SLOT_BYTES + torn * SLOT_BYTES
-                    session.merge(
-                        Segment(
-                            name=reader.path.name,
-                            position_bytes=position,
-                            torn=reader.torn + torn,
-                        )
+                connection = session.connection()
+                for taking in takings:
+                    counts = self.rollups.add_groups(session, taking.batch.groups)
+                    self._last_used.add(session, taking.batch.groups)
+                    of_segment = (counts.requests, counts.billable, counts.refused, counts.units)
+                    connection.exec_driver_sql(
+                        _ADVANCE, (taking.reader.path.name, taking.end, taking.torn, *of_segment)
                     )
-                records = [record for _, taken, _ in batches for record in taken]
-                self._rollups.add(session, records)
-                self._last_used.add(session, records)
-                for name in self._finished:
-                    if (row := session.get(Segment, name)) is not None:
-                        session.delete(row)
+                if self._finished:  # those with torn slots stay, for `status` to tell of
+                    rows = [(name,) for name in self._finished]
+                    connection.exec_driver_sql("DELETE FROM segment WHERE name = ? AND torn = 0", rows)
         except DBAPIError as error:
-            self._rollups.forget()
+            self.rollups.forget()
             self._last_used.forget()
             if not self.failure:
                 log.error("usage cannot be stored for the moment, journals are kept: %s", error.orig)
@@ -302,23 +329,24 @@ class Ingest:
             return False
         self.failure = ""
         self._finished.clear()
-        for reader, records, torn in batches:
-            reader.position += (len(records) + torn) * SLOT_BYTES
-            reader.stored = reader.position
-            reader.torn += torn
-            self.torn += torn
-            if torn:
-                log.warning("journal segment %s: a torn record was dropped", reader.path.name)
+        for taking in takings:
+            reader = taking.reader
+            reader.position = reader.stored = taking.end
+            reader.torn += taking.torn
+            self.torn += taking.torn
+            if taking.torn:
+                log.warning("journal segment %s: torn records dropped: %d", reader.path.name, taking.torn)
         return True
 
-    def _tell(self, batches: list[tuple[_Reader, list[Record], int]]) -> None:
-        for reader, records, _ in batches:
+    def _tell(self, takings: list[_Taking]) -> None:
+        for reader, batch, _ in takings:
             assert reader.header is not None
+            self.on_taken(batch.data)
             # By hours, as on the rollups: a batch may hold the end of one month and the begin of the next.
             counts: dict[tuple[int, int], int] = {}
-            for record in records:
-                if record.flags & ADMITTED and record.key:
-                    of = record.key, record.time_ns // _HOUR_NS
-                    counts[of] = counts.get(of, 0) + record.units
+            for group in batch.groups:
+                if group.flags & ADMITTED and group.key:
+                    of = group.key, group.hour
+                    counts[of] = counts.get(of, 0) + sum(row[1] for row in group.rows)
             for (key_id, hour), units in counts.items():
-                self._on_recorded(reader.header.worker_id, key_id, units, hour * 3600)
+                self._on_recorded(reader.header.worker_id, key_id, units, hour)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import BindParameter, bindparam, func, or_, update
 from sqlmodel import Session
 
-from gatewayd.control.tables import Key, KeyGeneration
+from gatewayd.control.batches import Group
 from gatewayd.errors import DISABLED_KEY, EXPIRED_KEY, REVOKED_KEY
-from gatewayd.records import Record
 
 MINUTE_S = 60
 _MINUTE_NS = MINUTE_S * 1_000_000_000
@@ -21,22 +19,12 @@ _REMEMBERED = 100_000  # keys of the last minutes: as many as one worker's cache
 # A request refused for its key was no use of it: a generation that has ended would never be quiet.
 _NO_USE = frozenset({REVOKED_KEY.number, EXPIRED_KEY.number, DISABLED_KEY.number})
 
-_key, _generation = Key.__table__, KeyGeneration.__table__  # type: ignore[attr-defined]
-_number: BindParameter[int] = bindparam("number")
-_minute: BindParameter[int] = bindparam("minute")
 # A record of a time before there were generations in it (number 0) is of the one that there is.
 _CURRENT = (
-    update(_key)
-    .where(_key.c.id == bindparam("key_id"), or_(_number == 0, _key.c.generation == _number))
-    .where(func.coalesce(_key.c.last_used_at, -1) < _minute)
-    .values(last_used_at=_minute, first_used_at=func.coalesce(_key.c.first_used_at, _minute))
+    "UPDATE key SET last_used_at = ?, first_used_at = coalesce(first_used_at, ?) "
+    "WHERE id = ? AND (? = 0 OR generation = ?) AND coalesce(last_used_at, -1) < ?"
 )
-_OLDER = (
-    update(_generation)
-    .where(_generation.c.key_id == bindparam("of_key"), _generation.c.number == bindparam("of_number"))
-    .where(func.coalesce(_generation.c.last_used_at, -1) < _minute)
-    .values(last_used_at=_minute)
-)
+_OLDER = "UPDATE key_generation SET last_used_at = ? WHERE key_id = ? AND number = ? AND coalesce(last_used_at, -1) < ?"
 
 
 class LastUsed:
@@ -49,25 +37,24 @@ class LastUsed:
         """The transaction was rolled back."""
         self._minutes.clear()
 
-    def add(self, session: Session, records: Iterable[Record]) -> None:
+    def add(self, session: Session, groups: Iterable[Group]) -> None:
         latest: dict[tuple[int, int], int] = {}
-        for record in records:
-            if record.key and record.problem not in _NO_USE:
-                used = (record.key, record.generation)
-                if record.time_ns > latest.get(used, 0):
-                    latest[used] = record.time_ns
+        for group in groups:
+            if group.key and group.problem not in _NO_USE:
+                used = (group.key, group.generation)
+                time_ns = max(group.rows)[0] if len(group.rows) > 1 else group.rows[0][0]
+                if time_ns > latest.get(used, 0):
+                    latest[used] = time_ns
         minutes = {used: time_ns // _MINUTE_NS * MINUTE_S for used, time_ns in latest.items()}
         changed = {used: minute for used, minute in minutes.items() if minute > self._minutes.get(used, -1)}
         if not changed:
             return
         connection = session.connection()
-        connection.execute(
-            _CURRENT, [{"key_id": key, "number": number, "minute": minute} for (key, number), minute in changed.items()]
-        )
-        connection.execute(
-            _OLDER,
-            [{"of_key": key, "of_number": number, "minute": minute} for (key, number), minute in changed.items()],
-        )
+        rows = [(minute, minute, key, number, number, minute) for (key, number), minute in changed.items()]
+        moved = connection.exec_driver_sql(_CURRENT, rows).rowcount
+        if moved < len(rows):  # else each was of the present generation
+            older = [(minute, key, number, minute) for (key, number), minute in changed.items()]
+            connection.exec_driver_sql(_OLDER, older)
         if len(self._minutes) > _REMEMBERED:
             self._minutes.clear()
         self._minutes.update(changed)

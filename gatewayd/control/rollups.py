@@ -1,39 +1,50 @@
-"""Records summed into the rollup table, and into the billing cycle that each belongs to."""
+"""Records summed into the rollup tables, into control totals, and into the billing cycle that each belongs to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Table, func
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session
 
+from gatewayd.control.batches import DAY_S, Group, Row, grouped
 from gatewayd.control.cycles import Cycles
 from gatewayd.control.prices import terms_of
-from gatewayd.control.tables import Price, Rollup
-from gatewayd.policy.histogram import Histogram
+from gatewayd.control.tables import Price, Rollup, RollupDay, Tally
+from gatewayd.policy.histogram import pack_values
 from gatewayd.policy.pricing import Terms, is_billable
 from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record
 
-_rollup = Rollup.__table__  # type: ignore[attr-defined]
-_SUMS = (
-    "requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out", "billable_units", "billable_bytes",
-)  # fmt: skip
-_REMEMBERED = 20_000  # histograms of rows in use: an hour of as many keys
-
-_upsert = insert(_rollup)
-_UPSERT = _upsert.on_conflict_do_update(
-    index_elements=list(_rollup.primary_key.columns),
-    set_={name: _rollup.c[name] + _upsert.excluded[name] for name in _SUMS} | {"latency": _upsert.excluded.latency},
-)
-_LATENCY = select(_rollup.c.latency).where(
-    *(column == bindparam(column.name) for column in _rollup.primary_key.columns)
-)
+_hours, _days, _tallies = Rollup.__table__, RollupDay.__table__, Tally.__table__  # type: ignore[attr-defined]
 
 
-class _Dimensions(NamedTuple):
-    """The key of a rollup row."""
+def adding_to(table: Table) -> str:
+    """The statement that adds rows, whole and in the order of the table's columns, to those that are there.
+
+    As text: to hand rows to the driver as tuples takes a tenth of what SQLAlchemy takes for as many dicts.
+    """
+    statement = insert(table)
+    keys = list(table.primary_key.columns)
+    sums: dict[str, Any] = {
+        column.name: func.merge_histograms(column, statement.excluded.latency)
+        if column.name == "latency"
+        else column + statement.excluded[column.name]
+        for column in table.columns
+        if column not in keys
+    }
+    return str(statement.on_conflict_do_update(index_elements=keys, set_=sums).compile(dialect=sqlite.dialect()))
+
+
+_ADD_TO_HOURS, _ADD_TO_DAYS, _ADD_TO_TALLIES = adding_to(_hours), adding_to(_days), adding_to(_tallies)
+_ROLLED_UNTIL = "SELECT value FROM progress WHERE name = 'rolled_until'"
+
+
+class Dimensions(NamedTuple):
+    """The key of a rollup row, in the order of the table."""
 
     tenant_id: int
     hour: int
@@ -46,73 +57,85 @@ class _Dimensions(NamedTuple):
     status_class: int
 
 
-class _Sums:
-    """What a group of records adds up to. One slot per column of the table."""
+class Counts(NamedTuple):
+    """What records add up to."""
 
-    __slots__ = (*_SUMS, "latency")
+    requests: int = 0
+    billable: int = 0
+    errors: int = 0
+    refused: int = 0
+    units: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    billable_units: int = 0
+    billable_bytes: int = 0
 
-    def __init__(self) -> None:
-        self.requests = self.billable = self.errors = self.refused = self.units = self.bytes_in = self.bytes_out = 0
-        self.billable_units = self.billable_bytes = 0
-        self.latency = Histogram()
 
-    def add(self, record: Record, price: Terms | None) -> None:
-        """`price`: of the record, None where nothing costs."""
-        self.bytes_in += record.bytes_in
-        self.bytes_out += record.bytes_out
-        if record.flags & MORE_BYTES:
-            return  # its request has a record of its own
-        if not record.flags & ADMITTED:
-            self.refused += 1
-            return
-        self.requests += 1
-        self.units += record.units
-        if record.status >= 500 or record.flags & UPSTREAM_BROKE:
-            self.errors += 1
-        if price is not None and is_billable(price, record.status, record.flags, record.problem):
-            self.billable += 1
-            self.billable_units += record.units
-            self.billable_bytes += record.bytes_in + record.bytes_out
-        self.latency.add(record.gateway_us + record.upstream_us)
+def total_of(counts: list[Counts]) -> Counts:
+    return counts[0] if len(counts) == 1 else Counts(*map(sum, zip(*counts, strict=True)))
 
 
 class Rollups:
-    """Adds records within the caller's transaction. Remembers the histograms of rows in use: it alone writes them."""
+    """Adds records within the caller's transaction.
+
+    To the hours; to the days too where a day is rolled already, for then nothing else would bring them there; and to
+    the control totals, which are counted here and not read from any rollup.
+    """
 
     def __init__(self) -> None:
-        self._latencies: dict[_Dimensions, Histogram] = {}
         self._cycles = Cycles()
         self._prices: dict[int, Terms] = {}
+        self.watched_day = -1  # a day that is being rolled, and the tenants of which records came meanwhile
+        self.touched: set[int] = set()
 
     def forget(self) -> None:
         """The transaction was rolled back: what is remembered may never have been stored."""
-        self._latencies.clear()
         self._cycles.forget()
 
-    def add(self, session: Session, records: Iterable[Record]) -> None:
+    def add(self, session: Session, records: Iterable[Record]) -> Counts:
+        return self.add_groups(session, grouped(records))
+
+    def add_groups(self, session: Session, groups: Iterable[Group]) -> Counts:
+        """What they add up to."""
         self._cycles.begin(session)
-        groups: dict[_Dimensions, _Sums] = {}
-        for record in records:
-            dimensions = _Dimensions(
-                record.tenant,
-                record.time_ns // 3_600_000_000_000 * 3600,
-                self._cycles.of(session, record.tenant, record.time_ns),
-                record.service,
-                record.route,
-                record.key,
-                record.client,
-                record.price,
-                record.status // 100,
-            )
-            sums = groups.get(dimensions)
-            if sums is None:
-                sums = groups[dimensions] = _Sums()
-            sums.add(record, self._price_of(session, record.price))
-        rows = [self._row(session, dimensions, sums) for dimensions, sums in groups.items()]
-        if rows:
-            session.connection().execute(_UPSERT, rows)
-        if len(self._latencies) > _REMEMBERED:
-            self._latencies.clear()
+        rows: dict[Dimensions, tuple[list[Counts], list[int]]] = {}
+        tallies: dict[tuple[int, int], list[Counts]] = {}
+        for group in groups:
+            price = self._price_of(session, group.price)
+            for cycle_id, own in self._by_cycle(session, group):
+                counts = _counts(group, own, price)
+                micros = [row[4] for row in own] if counts.requests else []
+                dimensions = _dimensions(group, cycle_id)
+                found = rows.get(dimensions)
+                if found is None:
+                    rows[dimensions] = [counts], micros
+                else:
+                    found[0].append(counts)
+                    found[1].extend(micros)
+                day = cycle_id, group.hour - group.hour % DAY_S
+                if day in tallies:
+                    tallies[day].append(counts)
+                else:
+                    tallies[day] = [counts]
+                if day[1] == self.watched_day:
+                    self.touched.add(group.tenant)
+        if not rows:
+            return Counts()
+        totals = {day: total_of(counts) for day, counts in tallies.items()}
+        self._store(session, rows, totals)
+        return total_of(list(totals.values()))
+
+    def _by_cycle(self, session: Session, group: Group) -> Iterable[tuple[int, list[Row]]]:
+        """A cycle may begin within an hour, so that the records of one group belong to two.
+
+        Cycles follow each other in time: where the first and the last record have the same, all have.
+        """
+        rows = group.rows
+        first = self._cycles.of(session, group.tenant, rows[0][0] if len(rows) == 1 else min(rows)[0])
+        if len(rows) == 1 or self._cycles.of(session, group.tenant, max(rows)[0]) == first:
+            return ((first, rows),)
+        in_order = groupby(sorted(rows), lambda row: self._cycles.of(session, group.tenant, row[0]))
+        return [(cycle_id, list(own)) for cycle_id, own in in_order]
 
     def _price_of(self, session: Session, price_id: int) -> Terms | None:
         """Remembered for good: a price never changes. An id without a row (a damaged record) costs nothing."""
@@ -122,13 +145,55 @@ class Rollups:
             self._prices[price_id] = terms_of(session, price_id)
         return self._prices[price_id]
 
-    def _row(self, session: Session, dimensions: _Dimensions, sums: _Sums) -> dict[str, object]:
-        row: dict[str, object] = dimensions._asdict()
-        latency = self._latencies.get(dimensions)
-        if latency is None:
-            packed = session.connection().execute(_LATENCY, row).scalar()
-            latency = self._latencies[dimensions] = Histogram.unpack(packed or b"")
-        latency.merge(sums.latency)
-        row |= {name: getattr(sums, name) for name in _SUMS}
-        row["latency"] = latency.pack()
-        return row
+    def _store(
+        self,
+        session: Session,
+        rows: dict[Dimensions, tuple[list[Counts], list[int]]],
+        tallies: dict[tuple[int, int], Counts],
+    ) -> None:
+        # In the order of the table, so that neighbours are on the same page.
+        ordered = [_row(dimensions, *rows[dimensions]) for dimensions in sorted(rows)]
+        connection = session.connection()
+        connection.exec_driver_sql(_ADD_TO_HOURS, ordered)
+        connection.exec_driver_sql(
+            _ADD_TO_TALLIES,
+            [
+                (*day, each.requests, each.billable, each.refused, each.units, each.bytes_in, each.bytes_out)
+                for day, each in tallies.items()
+            ],
+        )
+        rolled_until = connection.exec_driver_sql(_ROLLED_UNTIL).scalar() or 0
+        late = [(row[0], row[1] - row[1] % DAY_S, *row[2:]) for row in ordered if row[1] < rolled_until]
+        if late:
+            connection.exec_driver_sql(_ADD_TO_DAYS, late)
+
+
+def _dimensions(group: Group, cycle_id: int) -> Dimensions:
+    return Dimensions(
+        group.tenant, group.hour, cycle_id, group.service, group.route, group.key, group.client, group.price,
+        group.status // 100,
+    )  # fmt: skip
+
+
+def _counts(group: Group, rows: list[Row], price: Terms | None) -> Counts:
+    """`price`: of these records, None where nothing costs."""
+    if len(rows) == 1:
+        ((_, units, bytes_in, bytes_out, _),) = rows
+    else:
+        _, every_units, every_in, every_out, _ = zip(*rows, strict=True)
+        units, bytes_in, bytes_out = sum(every_units), sum(every_in), sum(every_out)
+    count, flags = len(rows), group.flags
+    if flags & MORE_BYTES:  # its request has a record of its own
+        return Counts(bytes_in=bytes_in, bytes_out=bytes_out)
+    if not flags & ADMITTED:
+        return Counts(refused=count, bytes_in=bytes_in, bytes_out=bytes_out)
+    errors = count if group.status >= 500 or flags & UPSTREAM_BROKE else 0
+    if price is None or not is_billable(price, group.status, flags, group.problem):
+        return Counts(count, 0, errors, 0, units, bytes_in, bytes_out)
+    return Counts(count, count, errors, 0, units, bytes_in, bytes_out, units, bytes_in + bytes_out)
+
+
+def _row(dimensions: Dimensions, every: list[Counts], micros: list[int]) -> tuple[Any, ...]:
+    """In the order of the table's columns."""
+    counts = total_of(every)
+    return (*dimensions, *counts[:7], pack_values(micros) if micros else b"", *counts[7:])

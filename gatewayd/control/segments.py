@@ -1,0 +1,120 @@
+"""Segment files as control finds them: read while their workers fill them, and kept for a while once they are taken."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from gatewayd.records import SEGMENT_SUFFIX, SLOT_BYTES, SegmentHeader
+
+TAKEN_FOLDER = "taken"  # in the folder of the journals
+_EMPTY_SLOT = bytes(8)
+_TIME_OFFSET = 8  # of a slot's `time_ns`
+
+
+class Reader:
+    """The reading end of one segment."""
+
+    def __init__(self, path: Path, position: int, torn: int) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.header: SegmentHeader | None = None
+        number = path.stem.rpartition("-")[2]
+        self.number = int(number) if number.isdecimal() else 0  # a worker fills its segments in this order
+        self.position = max(position, SLOT_BYTES)
+        self.torn = torn
+        self.stored = position  # what the database says
+
+    def __repr__(self) -> str:
+        return f"<Reader {self.path.name} at {self.position}, {self.torn} torn>"
+
+    def read(self, slots: int) -> bytes:
+        """What follows the position. Empty where nothing does: most segments that are looked at have nothing new."""
+        if self.is_empty():
+            return b""
+        return os.pread(self.descriptor, slots * SLOT_BYTES, self.position)
+
+    def slot(self, offset: int) -> bytes:
+        return os.pread(self.descriptor, SLOT_BYTES, offset)
+
+    def is_empty(self) -> bool:
+        """Nothing stands at the position (yet)."""
+        found = os.pread(self.descriptor, len(_EMPTY_SLOT), self.position)
+        return not found.strip(b"\0")
+
+    def empty_slots(self) -> int:
+        """How many lie between the position and the next slot with something in it; 0 when there is none."""
+        rest = os.pread(self.descriptor, os.fstat(self.descriptor).st_size, self.position)
+        filled = rest.lstrip(b"\0")
+        return (len(rest) - len(filled)) // SLOT_BYTES if filled else 0
+
+    def filled_until(self) -> int:
+        """Where the first empty slot is: slots are filled in order, so a bisection finds it."""
+        low, high = self.position // SLOT_BYTES, os.fstat(self.descriptor).st_size // SLOT_BYTES
+        while low < high:
+            middle = (low + high) // 2
+            if os.pread(self.descriptor, len(_EMPTY_SLOT), middle * SLOT_BYTES) == _EMPTY_SLOT:
+                high = middle
+            else:
+                low = middle + 1
+        return low * SLOT_BYTES
+
+    def next_time_ns(self) -> int:
+        """When the request at the position was made."""
+        return int.from_bytes(os.pread(self.descriptor, 8, self.position + _TIME_OFFSET), "little")
+
+    def writer_gone(self) -> bool:
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        return True
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class TakenSegments:
+    """Segments whose records are all on the rollups, so that the recent past can be counted again from its records.
+
+    As many as `keep_bytes` hold, the last to be taken; with 0 none.
+    """
+
+    def __init__(self, folder: Path, keep_bytes: int) -> None:
+        self.folder = folder / TAKEN_FOLDER
+        self._keep_bytes = keep_bytes
+
+    def __repr__(self) -> str:
+        return f"<TakenSegments {self.folder}, up to {self._keep_bytes} bytes>"
+
+    def take(self, reader: Reader) -> None:
+        """Put a segment away, without its empty slots."""
+        reader.close()
+        if not self._keep_bytes:
+            reader.path.unlink(missing_ok=True)
+            return
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        os.truncate(reader.path, min(reader.position, reader.path.stat().st_size))
+        os.utime(reader.path)  # the order in which they go; names are in the order of workers
+        reader.path.rename(self.folder / reader.path.name)
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def remove_oldest(self) -> list[str]:
+        """Remove what there is no room for; the names."""
+        if not self.folder.exists():
+            return []
+        files = sorted(
+            ((entry.stat(), entry.name) for entry in os.scandir(self.folder) if entry.name.endswith(SEGMENT_SUFFIX)),
+            key=lambda file: (-file[0].st_mtime_ns, file[1]),
+        )
+        removed, kept_bytes = [], 0
+        for stat, name in files:
+            kept_bytes += stat.st_size
+            if kept_bytes > self._keep_bytes:
+                (self.folder / name).unlink(missing_ok=True)
+                removed.append(name)
+        return removed
