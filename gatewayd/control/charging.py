@@ -20,7 +20,7 @@ from gatewayd.control.cycles import CycleRow
 from gatewayd.control.database import DEFAULT_PRICE_ID
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Key, Plan, Progress, Rollup, RollupDay
-from gatewayd.policy.pricing import Subscription, Usage
+from gatewayd.policy.pricing import Charge, Subscription, Usage, charges
 
 DAY_S = 86400
 # Rows are made in bites: SQLAlchemy makes all of a `fetchall` without letting another thread run.
@@ -120,6 +120,11 @@ def subscriptions_of(connection: Connection, cycle: CycleRow, now: int) -> list[
         if price_id in subscribed:
             owed.append(Subscription(key_id, price_id))
     return owed
+
+
+def charges_of(connection: Connection, cycle: CycleRow, now: int) -> list[Charge]:
+    """What an open cycle charges as of now, before credits."""
+    return charges(usage_of(connection, cycle), subscriptions_of(connection, cycle, now), all_terms(connection))
 
 
 def in_bites(connection: Connection, query: Any) -> Iterator[Any]:

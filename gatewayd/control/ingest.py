@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
 
-from gatewayd.control.batches import Batch, batch_of
+from gatewayd.control.batches import Batch, Group, batch_of
 from gatewayd.control.database import Database
 from gatewayd.control.last_used import LastUsed
 from gatewayd.control.rollups import Rollups
@@ -58,6 +59,8 @@ _ADVANCE = (
 
 # worker id, key id, units of what was admitted, the hour that it counts for in seconds since 1970
 Recorded = Callable[[bytes, int, int, int], None]
+# The transaction that records are stored in, and these.
+Storing = Callable[[Session, list[Group]], None]
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,8 @@ class _Taking(NamedTuple):
 class Ingest:
     """`on_recorded` hears of admitted requests after their commit, `on_writer_gone` of a worker with nothing left.
 
-    `on_taken`, where it is set, is given each batch after its commit. `keep_bytes`: of segments that are taken.
+    `on_taken`, where it is set, is given the bytes of each batch after its commit; `on_storing` may write what follows
+    from records in their own transaction. `keep_bytes`: of segments that are taken.
     """
 
     def __init__(
@@ -98,11 +102,13 @@ class Ingest:
         on_recorded: Recorded,
         on_writer_gone: Callable[[bytes], None],
         keep_bytes: int = 0,
+        on_storing: Storing = lambda session, groups: None,
     ) -> None:
         self._database = database
         self._folder = folder
         self._on_recorded = on_recorded
         self._on_writer_gone = on_writer_gone
+        self._on_storing = on_storing
         self.on_taken: Callable[[bytes], None] = lambda data: None
         self._readers: dict[str, Reader] = {}
         self._taken = TakenSegments(folder, keep_bytes)
@@ -313,6 +319,7 @@ class Ingest:
                 for taking in takings:
                     counts = self.rollups.add_groups(session, taking.batch.groups)
                     self._last_used.add(session, taking.batch.groups)
+                    self._on_storing(session, taking.batch.groups)
                     of_segment = (counts.requests, counts.billable, counts.refused, counts.units)
                     connection.exec_driver_sql(
                         _ADVANCE, (taking.reader.path.name, taking.end, taking.torn, *of_segment)

@@ -24,7 +24,7 @@ from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import PeerProtocol
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
-from gatewayd.control.alerts import Alerts
+from gatewayd.control.alerting import Alerting
 from gatewayd.control.broker import Broker
 from gatewayd.control.closing import close_due
 from gatewayd.control.compile import snapshot
@@ -39,25 +39,31 @@ from gatewayd.settings import Settings
 
 LOCK_WAIT_S = 10.0  # for the control process before us to end
 TIDY_S = 60.0
-WATCH_S = 1.0
 DRAIN_TIMEOUT_S = 5  # admin requests are short
 
 
 class Plane:
     """What the admin API needs of the data plane: the broker's hand on workers, ingest's on journals, the probes."""
 
-    def __init__(self, broker: Broker, ingest: Ingest, alerts: Alerts, prober: Prober) -> None:
+    def __init__(self, broker: Broker, ingest: Ingest, alerting: Alerting, prober: Prober) -> None:
         self._broker = broker
         self._ingest = ingest
-        self._alerts = alerts
+        self._alerting = alerting
         self._prober = prober
 
     async def publish_snapshot(self) -> None:
+        self._alerting.tenants_changed()
         await self._broker.publish_snapshot()
 
     async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
-        self._alerts.forget()
+        self._alerting.forget()
         await self._broker.publish_keys(public_ids)
+
+    def alert_added(self) -> None:
+        self._alerting.alert_added()
+
+    def alert_removed(self, alert_id: int) -> None:
+        self._alerting.alert_removed(alert_id)
 
     async def catch_up(self) -> None:
         await self._ingest.catch_up()
@@ -127,13 +133,13 @@ async def serve(
     except OSError as error:
         raise StartupError(f"the levels of limits in {settings.state_dir} cannot be kept: {error.strerror}") from None
     broker = Broker(database, settings.workers, levels)
-    alerts = Alerts(database)
+    alerting = Alerting(database)
 
     def recorded(worker_id: bytes, key_id: int, count: int, hour_s: int) -> None:
         broker.lessor.recorded(worker_id, key_id, count, hour_s)
-        alerts.recorded(key_id, count)
+        alerting.recorded(key_id, count)
 
-    ingest = Ingest(database, journals, recorded, broker.worker_gone)
+    ingest = Ingest(database, journals, recorded, broker.worker_gone, on_storing=alerting.storing)
     # Before the first lease: what was admitted must be on the rollups, or a quota would be handed out again.
     await ingest.catch_up()
     broker.on_hello, broker.on_hello_timeout = ingest.take_until, ingest.await_nobody
@@ -141,7 +147,7 @@ async def serve(
     prober = Prober(broker.tell_checked)
     broker.on_services, broker.targets_checked = prober.configure, prober.known
     prober.configure(snapshot(database.lookup).services)
-    plane = Plane(broker, ingest, alerts, prober)
+    plane = Plane(broker, ingest, alerting, prober)
     control = ControlState(database, settings, plane, listen, time.time_ns() // 1_000_000_000)
     channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
     config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)
@@ -150,8 +156,8 @@ async def serve(
     ingest.on_taken = control.tails.take
     drain_with_supervisor(supervisor)
     ingesting = asyncio.create_task(ingest.run())
-    tidying = asyncio.create_task(tidy(broker, database, plane))
-    watching = asyncio.create_task(watch(alerts))
+    tidying = asyncio.create_task(tidy(broker, database, plane, alerting))
+    watching = asyncio.create_task(alerting.run())
     closing = asyncio.create_task(close_cycles(database, plane, settings.invoice_after_s))
     try:
         announce_ready(supervisor)
@@ -163,23 +169,19 @@ async def serve(
         closing.cancel()
         channel_server.close()
         await prober.close()
+        await alerting.close()
         while ingest.step():  # all that the workers wrote before they ended
             pass
         levels.close()
         database.close()
 
 
-async def tidy(broker: Broker, database: Database, plane: Plane) -> None:
+async def tidy(broker: Broker, database: Database, plane: Plane, alerting: Alerting) -> None:
     while True:
         await asyncio.sleep(TIDY_S)
         broker.tidy()
+        alerting.tidy()
         await retire_quiet(database, plane)
-
-
-async def watch(alerts: Alerts) -> None:
-    while True:
-        await asyncio.sleep(WATCH_S)
-        await alerts.step(time.time_ns() // 1_000_000_000)
 
 
 async def close_cycles(database: Database, plane: Plane, invoice_after_s: int) -> None:

@@ -27,7 +27,7 @@ async def probe(url: str, health: HealthConf, tls: TlsConf) -> str | None:
     if target.tls is not None:
         extensions["sni_hostname"] = target.server_name  # type: ignore[assignment]
     try:
-        context = False if target.tls is None else await _context(target.tls)
+        context = False if target.tls is None else await context_of(target.tls)
         request = httpx.Request(
             "GET",
             f"{address}{health.path}",
@@ -48,11 +48,12 @@ async def probe(url: str, health: HealthConf, tls: TlsConf) -> str | None:
     except TlsFileError:
         return "the gateway cannot read the certificates that it needs for it"
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        return _in_plain_words(error)
+        return in_plain_words(error)
     return None if 200 <= response.status_code < 400 else f"it answered {response.status_code}"
 
 
-def _in_plain_words(error: Exception) -> str:
+def in_plain_words(error: Exception) -> str:
+    """Why there is no answer, in a sentence."""
     match error:
         case httpx.TimeoutException():
             return "it did not answer in time"
@@ -63,7 +64,8 @@ def _in_plain_words(error: Exception) -> str:
     return f"it could not be asked ({error})"
 
 
-async def _context(tls: TlsConf) -> ssl.SSLContext:
+async def context_of(tls: TlsConf) -> ssl.SSLContext:
+    """For an HTTPS connection of control's own. Raises TlsFileError."""
     made = _contexts.get(tls)
     if made is None or time.monotonic() - made[0] > _CONTEXT_S:
         context = await asyncio.to_thread(upstream_context, tls)

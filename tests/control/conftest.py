@@ -36,6 +36,12 @@ class FakePlane:
     async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
         self.told.append(public_ids)
 
+    def alert_added(self) -> None:
+        self.told.append("alert added")
+
+    def alert_removed(self, alert_id: int) -> None:
+        self.told.append(("alert removed", alert_id))
+
     async def catch_up(self) -> None:
         self.told.append("caught up")
 

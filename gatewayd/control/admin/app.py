@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from gatewayd.control.admin import (
+    alerts,
     audit,
     billing,
     clients,
@@ -108,6 +109,12 @@ ROUTES = [
     Route("/v1/invoices/{number}/replay", invoices.replay),
     Route("/v1/credits", ledger.add_credit, methods=["POST"]),
     Route("/v1/ledger", ledger.list_),
+    Route("/v1/alerts", alerts.list_),
+    Route("/v1/alerts", alerts.add, methods=["POST"]),
+    Route("/v1/alerts/{ref}", alerts.get),
+    Route("/v1/alerts/{ref}", alerts.remove, methods=["DELETE"]),
+    Route("/v1/alerts/{ref}/test", alerts.test, methods=["POST"]),
+    Route("/v1/alerts/{ref}/events", alerts.events),
     Route("/v1/audit", audit.list_),
     Route("/v1/explain", explain.what_if, methods=["POST"]),
     Route("/v1/explain/{request_id:path}", explain.recall),

@@ -71,6 +71,12 @@ class Plane(Protocol):
     async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
         """These keys changed (None: any may have): every worker forgets them, wait until it has."""
 
+    def alert_added(self) -> None:
+        """An alert was added, or enabled again: look whether it has something to tell already."""
+
+    def alert_removed(self, alert_id: int) -> None:
+        """An alert was removed: break off what is on its way to its receiver."""
+
     async def catch_up(self) -> None:
         """Returns when every response that was complete at the call is in the rollups."""
 

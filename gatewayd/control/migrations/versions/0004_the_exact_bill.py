@@ -151,7 +151,7 @@ def _make_alerts() -> None:
         needed("url", sa.String()),
         needed("secret", sa.String()),
         needed("created_at", sa.Integer()),
-        sa.Column("removed_at", sa.Integer(), nullable=True),
+        *(sa.Column(name, sa.Integer(), nullable=True) for name in ("disabled_at", "removed_at")),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("public_id"),
         sqlite_autoincrement=True,
@@ -163,6 +163,7 @@ def _make_alerts() -> None:
         needed("public_id", sa.String()),
         needed("alert_id", sa.Integer(), sa.ForeignKey("alert.id")),
         needed("occasion", sa.String()),
+        needed("type", sa.String()),
         needed("body", sa.Text()),
         needed("created_at", sa.Integer()),
         needed("attempts", sa.Integer()),
@@ -174,7 +175,16 @@ def _make_alerts() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("alert_event_once", "alert_event", ["alert_id", "occasion"], unique=True)
-    op.create_index("alert_event_due", "alert_event", ["next_at"])
+    op.create_index("alert_event_due", "alert_event", ["alert_id", "next_at"])
+    op.create_index("alert_event_by_age", "alert_event", ["created_at"])
+    op.create_table(
+        "refusal_minute",
+        needed("alert_id", sa.Integer(), sa.ForeignKey("alert.id")),
+        needed("minute", sa.Integer()),
+        needed("requests", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("alert_id", "minute"),
+        sqlite_with_rowid=False,
+    )
 
 
 def _forbid_changes(table: str) -> None:
