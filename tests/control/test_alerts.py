@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import select
+from sqlmodel import col, select
 
-from gatewayd.control.alerts import Alerts
+from gatewayd.control.alerts import Alerts, take_back
 from gatewayd.control.database import Database
+from gatewayd.control.quotas import quota_of
 from gatewayd.control.rollups import Rollups
-from gatewayd.control.tables import Audit, Key, Plan, QuotaAlert
+from gatewayd.control.tables import Alert, AlertEvent, Audit, Key, Plan, QuotaAlert, QuotaGrant
 from gatewayd.policy.buckets import month_of
 from gatewayd.records import ADMITTED, Record
 
@@ -65,6 +67,22 @@ class House:
     def told(self) -> list[tuple[int, int, int]]:
         with self.database.read() as session:
             return [(row.key_id, row.month, row.percent) for row in session.exec(select(QuotaAlert)).all()]
+
+    def hook(self, percent: int, key_id: int | None = None) -> None:
+        """A webhook; it is known when the next step begins."""
+        with self.database.write() as session:
+            count = len(session.exec(select(Alert)).all())
+            session.add(Alert(public_id=f"alr_{count + 1}", tenant_id=1, kind="quota", key_id=key_id,
+                              threshold=percent, url="http://127.0.0.1:9", secret="whsec_", created_at=0))  # fmt: skip
+        self.alerts.forget()
+        self.alerts.look_at_recent()
+
+    def sent(self) -> list[tuple[str, str, int, int]]:
+        """Alert, key, percentage and used units of each event."""
+        with self.database.read() as session:
+            bodies = session.exec(select(AlertEvent.body).order_by(col(AlertEvent.id))).all()
+        data = [json.loads(body)["data"] for body in bodies]
+        return [(each["alert"], each["key"], each["threshold_percent"], each["used"]) for each in data]
 
     def audited(self) -> list[tuple[str, str, str, Any]]:
         with self.database.read() as session:
@@ -174,3 +192,97 @@ def test_a_database_that_fails_is_asked_again(house: House) -> None:
     other.close()
     house.step(NOW)
     assert house.told() == [(1, START, 50)]
+
+
+def test_a_webhook_is_told_once_a_key_and_month(house: House) -> None:
+    house.hook(80)
+    for key_id in (1, 2, 3):  # the second's plan has no alerts, the third has no quota
+        house.use(159, key_id)
+    house.step(NOW)
+    assert house.sent() == []
+    for key_id in (1, 2, 3):
+        house.use(1, key_id)
+    house.step(NOW)
+    assert sorted(house.sent()) == [("alr_1", "gw_00000001", 80, 160), ("alr_1", "gw_00000002", 80, 160)]
+    house.use(10)
+    house.step(NOW)
+    assert len(house.sent()) == 2
+    house.use(170, at=END)
+    house.step(END)
+    assert house.sent()[2:] == [("alr_1", "gw_00000001", 80, 170)]
+
+
+def test_a_webhook_may_be_of_one_key(house: House) -> None:
+    house.hook(10, key_id=2)
+    house.use(40, 1)
+    house.use(40, 2)
+    house.step(NOW)
+    assert house.sent() == [("alr_1", "gw_00000002", 10, 40)]
+
+
+def test_a_webhook_has_percentages_of_its_own(house: House) -> None:
+    """What the plan wants is for audit and log."""
+    house.hook(90)
+    house.use(170)
+    house.step(NOW)
+    assert [percent for _, _, percent in house.told()] == [50, 80]
+    assert house.sent() == []
+    house.use(10)
+    house.step(NOW)
+    assert house.sent() == [("alr_1", "gw_00000001", 90, 180)]
+    assert len(house.told()) == 2
+
+
+def test_the_event_says_what_there_is_to_say(house: House) -> None:
+    house.hook(50)
+    house.use(120)
+    house.step(NOW)
+    with house.database.read() as session:
+        event = session.exec(select(AlertEvent)).one()
+    body = json.loads(event.body)
+    assert event.type == body["type"] == "quota.threshold"
+    assert body["data"] == {
+        "alert": "alr_1", "tenant": "default", "key": "gw_00000001", "key_name": "", "period": "2026-11",
+        "threshold_percent": 50, "used": 120, "limit": 200, "resets_at": "2026-12-01T00:00:00Z",
+    }  # fmt: skip
+
+
+def test_a_new_webhook_tells_of_what_is_passed_already(house: House) -> None:
+    house.use(190, 2)
+    house.step(NOW)
+    house.hook(80)
+    house.step(NOW)
+    assert house.sent() == [("alr_1", "gw_00000002", 80, 190)]
+
+
+def test_what_was_stored_just_before_control_was_killed_is_told(house: House) -> None:
+    house.hook(80)
+    house.step(NOW)
+    house.use(200, 1)
+    house.use(200, 2)
+    house.alerts = Alerts(house.database)
+    house.step(NOW)
+    assert len(house.sent()) == 2
+    assert [percent for _, _, percent in house.told()] == [50, 80, 100]
+    house.alerts = Alerts(house.database)
+    house.step(NOW)
+    assert len(house.sent()) == 2
+
+
+def test_a_grant_takes_back_what_is_no_longer_passed(house: House) -> None:
+    house.hook(50)
+    house.hook(90)
+    house.use(190)
+    house.step(NOW)
+    assert [percent for _, _, percent, _ in house.sent()] == [50, 90]
+    with house.database.write() as session:
+        session.add(QuotaGrant(public_id="qgr_1", key_id=1, month=START, units=100, created_at=NOW))
+        session.flush()
+        take_back(session, 1, quota_of(session.connection(), 1, 200, NOW))
+    house.alerts.forget()
+    house.use(1)
+    house.step(NOW)
+    assert len(house.sent()) == 2
+    house.use(80)
+    house.step(NOW)
+    assert house.sent()[2:] == [("alr_2", "gw_00000001", 90, 271)]

@@ -151,7 +151,9 @@ def test_a_database_at_head_is_opened_without_alembic(database: Database) -> Non
     subprocess.run([sys.executable, "-c", code, str(database.path.parent)], check=True)
 
 
-def test_what_it_holds_is_for_its_user_alone(database: Database) -> None:
+def test_what_it_holds_is_for_its_user_alone(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "state")
+    database.close()
     assert database.path.stat().st_mode & 0o777 == 0o600
     assert database.path.parent.stat().st_mode & 0o777 == 0o700
 

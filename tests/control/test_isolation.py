@@ -17,6 +17,7 @@ MADE: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "keys": ("keys", {"name": "ci", "plan": "gold"}, ("id", "name", "prefix")),
     "clients": ("clients", {"name": "app", "key": "ci"}, ("id", "name")),
     "routes": ("routes", {"path": "/mine", "service": "orders", "name": "mine"}, ("id",)),
+    "alerts": ("alerts", {"quota": 80, "url": "http://127.0.0.1:9"}, ("id",)),
 }
 # Tenants are looked up by nobody but an operator of all; quotas are those of keys.
 SAME = {"quotas": "keys"}
@@ -96,6 +97,7 @@ def test_lists_show_ones_own(admin: Admin) -> None:
         ("POST", "/v1/plans/own/simulate", {"like": "gold"}),
         ("POST", "/v1/plans/own/simulate", {"keys": ["ci"]}),
         ("POST", "/v1/plans/gold/simulate", {}),
+        ("POST", "/v1/alerts", {"quota": 80, "url": "http://127.0.0.1:9", "key": "ci"}),
         ("PATCH", "/v1/tenants/default", {"default_plan": "gold"}),
     ],
 )
