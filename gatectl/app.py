@@ -23,9 +23,11 @@ class Noun(NamedTuple):
     summary: str
 
 
-# `status` and `explain` are verbs that need no noun. In the order of an operator's day, as `gatectl --help` has them.
+# `status`, `doctor` and `explain` are verbs that need no noun. In the order of an operator's day, as `gatectl --help`
+# has them.
 NOUNS = (
     Noun("status", "How the gateway is: workers, journal, database, problems."),
+    Noun("doctor", "What is wrong or soon will be, and how to mend it."),
     Noun("explain", "What would become of a request, or became of one, and why."),
     Noun("service", "APIs behind the gateway and where they are."),
     Noun("route", "What leads to a service: host, path, methods."),
@@ -35,6 +37,7 @@ NOUNS = (
     Noun("quota", "How much of its month each key has used."),
     Noun("usage", "Who called what, how often and how fast."),
     Noun("billing", "What it costs them, this month or any other."),
+    Noun("alert", "Webhooks that are told of quotas, spending and refusals."),
     Noun("tenant", "Organisations that own services, plans and keys."),
     Noun("audit", "Who changed what, and when."),
 )

@@ -8,8 +8,8 @@
     └── UnreachableError        6  the daemon is
 
 Some codes are results, not errors: 7 of `billing verify` says differences, 8 of `explain` and `key verify` refused,
-9 of `status` degraded. 130 is Ctrl-C, 141 what a shell shows for a program whose reader went away (`gatectl key list
---all | head`).
+9 of `status` and `doctor` degraded. 130 is Ctrl-C, 141 what a shell shows for a program whose reader went away
+(`gatectl key list --all | head`).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ PROBLEMS: Mapping[str, type[GatectlError]] = {
 
 # By the word that a sentence has for it: what lists such things.
 _LISTS: Mapping[str, str] = {
-    **{noun: f"{noun} list" for noun in ("tenant", "service", "route", "plan", "key", "client")},
+    **{noun: f"{noun} list" for noun in ("tenant", "service", "route", "plan", "key", "client", "alert")},
     "invoice": "billing invoice list",
     "cycle": "billing cycles",
 }

@@ -141,6 +141,20 @@ def _grant(grant: Any) -> str:
     return f"+{_number(grant['units'])} until {_time(grant['until'])}{reason}"
 
 
+def _events(value: Any) -> str:
+    """One a line: 2026-11-21 02:00:00Z quota.threshold delivered."""
+    return "\n".join(_event(event) for event in value)
+
+
+def _event(event: Any) -> str:
+    more = {
+        "pending": f", attempt {event['attempts'] + 1} due {_time(event['next_at'])}",
+        "failed": f", given up after {event['attempts']} attempt{'s' * (event['attempts'] != 1)}",
+    }.get(event["state"], "")
+    error = f": {event['error']}" if event["error"] else ""
+    return f"{_time(event['created_at'])} {event['type']} {event['state']}{more}{error}"
+
+
 def _any(value: Any) -> str:
     return _text(value) if value else "any"
 
@@ -196,6 +210,7 @@ KINDS: Mapping[str, Kind] = {
     "bursts": Kind(_bursts, _bursts),
     "percents": Kind(_percents, _text),
     "grants": Kind(_grants, _text),
+    "events": Kind(_events, _text),
     "any": Kind(_any, _any),
     "chosen": Kind(_chosen, _chosen),  # of a route's service: none named is the key's
     "labels": Kind(_pairs, _pairs),

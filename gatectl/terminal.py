@@ -18,6 +18,7 @@ from gatectl.output import KINDS, Column, Object, Pages, View, human
 STYLES: Mapping[str, str] = {
     "active": "green", "ok": "green", "serving": "green", "revoked": "red", "expired": "yellow", "degraded": "red",
     "gone": "red", "suspended": "red", "pass": "green", "refuse": "red", "fail": "red",
+    "warning": "yellow", "failed": "red", "failing": "yellow", "disabled": "red",
 }  # fmt: skip
 _NO_TERMINAL_WIDTH = 10_000  # `-o table` into a file: as wide as it is
 _GAP = 2

@@ -333,7 +333,7 @@ command = noun(
             add,
             [
                 "gatectl plan add starter --rate 60/min --quota 10000/month --price 0.001",
-                "gatectl plan add pro --rate 50/s --base-fee 20 --included 10k --tier 5k=0.001 --tier rest=0.0005",
+                "gatectl plan add pro --base-fee 20 --tier 5k=0.001 --tier rest=0.0005",
             ],
         ),
         "list": (list_, ["gatectl plan list", "gatectl plan list -o csv"]),

@@ -1,4 +1,4 @@
-"""A key's secret, on its one way from the gateway to whoever asked for it, and on its way back: never an argument."""
+"""A secret, a key's or another, on its one way from the gateway to whoever asked, and back: never an argument."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 
@@ -14,8 +14,17 @@ from gatectl.errors import GatectlError, MisuseError
 from gatectl.grammar import Call
 from gatectl.output import Column
 
-SECRET = Column("key")
 _LONGEST_LINE = 4096  # of stdin: what is longer is no key, but a file of another kind
+
+
+class Shown(NamedTuple):
+    """A field of an answer that comes once, and what people call it."""
+
+    field: str
+    called: str
+
+
+KEY = Shown("key", "key")
 
 Out = Annotated[
     str | None,
@@ -23,56 +32,66 @@ Out = Annotated[
 ]
 
 
-def refuse_losing(call: Call, out: str | None) -> None:
+def refuse_losing(call: Call, out: str | None, secret: Shown = KEY) -> None:
     if call.printer.form == "id" and not call.shared.quiet and out is None:
-        raise MisuseError("-o id would lose the key, which is shown only once", "add --out FILE, or take -o json or -q")
+        raise MisuseError(
+            f"-o id would lose the {secret.called}, which is shown only once", "add --out FILE, or take -o json or -q"
+        )
 
 
-def make(out: str | None, ask: Callable[[], dict[str, Any]], undo: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
-    """The key that `ask` makes; with `out`, its secret goes there and is no longer in it.
+def make(
+    out: str | None,
+    ask: Callable[[], dict[str, Any]],
+    undo: Callable[[dict[str, Any]], str],
+    secret: Shown = KEY,
+) -> dict[str, Any]:
+    """What `ask` makes; with `out`, its secret goes there and is no longer in it.
 
-    `undo` is called when the secret could not be written down, and says what has become of the key.
+    `undo` is called when the secret could not be written down, and says what has become of what was made.
     """
     with _secret_file(out) as file:
-        key = ask()
+        made = ask()
         if file is None:
-            return key
+            return made
         try:
-            file.write(f"{key['key']}\n".encode())
+            file.write(f"{made[secret.field]}\n".encode())
             os.fsync(file.fileno())  # a full disk may say so only now
         except OSError as error:
-            raise GatectlError(f"cannot write {out}: {error.strerror}", undo(key)) from None
-        return {field: value for field, value in key.items() if field != "key"}
+            raise GatectlError(f"cannot write {out}: {error.strerror}", undo(made)) from None
+        return {field: value for field, value in made.items() if field != secret.field}
 
 
-def show(call: Call, key: dict[str, Any], out: str | None, columns: Sequence[Column], said: str) -> None:
+def show(
+    call: Call, made: dict[str, Any], out: str | None, columns: Sequence[Column], said: str, secret: Shown = KEY
+) -> None:
     """The secret alone into a pipe; a person is told what it is, and that it comes once."""
     printer = call.printer
     if printer.asked and printer.form != "id":
-        printer.one(key, columns if out else (SECRET, *columns))
+        printer.one(made, columns if out else (Column(secret.field), *columns))
         return
     if out is None:
-        sys.stdout.write(f"{key['key']}\n")
+        sys.stdout.write(f"{made[secret.field]}\n")
     elif printer.form == "id":
-        sys.stdout.write(f"{key['id']}\n")
+        sys.stdout.write(f"{made['id']}\n")
     else:
-        printer.one(key, columns)
-    where = f"The key is in {out}, and" if out else "This is the only time that the key is shown:"
+        printer.one(made, columns)
+    called = secret.called
+    where = f"The {called} is in {out}, and" if out else f"This is the only time that the {called} is shown:"
     printer.note(f"\n{said}")
     printer.note(f"{where} nowhere else; the gateway cannot show it." if out else f"{where} store it now.")
 
 
-def from_stdin(how: str) -> str:
-    """A key: typed unseen at a terminal, else the first line of standard input. `how`: the command that gives one."""
+def from_stdin(how: str, called: str = "key", prompt: str = "API key: ") -> str:
+    """A secret: typed unseen at a terminal, else the first line of standard input. `how`: a command that gives one."""
     if sys.stdin is not None and sys.stdin.isatty():
         from getpass import getpass  # for who types
 
-        key = getpass("API key: ").strip()
+        secret = getpass(prompt).strip()
     else:
-        key = "" if sys.stdin is None else sys.stdin.readline(_LONGEST_LINE).strip()
-    if not key:
-        raise MisuseError("standard input holds no key", f"write it there: {how}")
-    return key
+        secret = "" if sys.stdin is None else sys.stdin.readline(_LONGEST_LINE).strip()
+    if not secret:
+        raise MisuseError(f"standard input holds no {called}", f"write it there: {how}")
+    return secret
 
 
 @contextmanager

@@ -107,6 +107,7 @@ def test_a_test_is_sent_at_once_and_tells_what_came_of_it(admin: Admin) -> None:
         assert told == {"id": hooks.got[1].id, "delivered": False, "status": 500, "error": "it answered 500"}
     shown = admin.get(f"/v1/alerts/{made['id']}")
     assert (shown["delivered"], shown["pending"], shown["failed"], shown["error"]) == (1, 0, 1, "it answered 500")
+    assert shown["state"] == "failing"
     assert [event["state"] for event in shown["events"]] == ["failed", "delivered"]
     assert shown["events"][0]["body"]["type"] == "alert.test"
 

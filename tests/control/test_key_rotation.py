@@ -9,8 +9,8 @@ import pytest
 
 from gatewayd import keys
 from gatewayd.control.admin.changes import now_s
-from gatewayd.control.compile import find_key
 from gatewayd.control.batches import grouped
+from gatewayd.control.compile import find_key
 from gatewayd.control.last_used import LastUsed
 from gatewayd.control.retirement import retire, retire_quiet
 from gatewayd.control.tables import Key

@@ -12,7 +12,9 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from gatewayd.control import spending_alerts
+from gatewayd.control.batches import grouped
 from gatewayd.control.charging import charges_of
+from gatewayd.control.cycles import CycleRow
 from gatewayd.control.database import Database
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.spending_alerts import LOOK_AGAIN_S, SpendingAlerts
@@ -55,7 +57,7 @@ class House:
         record = Record(ADMITTED, at * 10**9, tenant_id, 1, 0, key_id, 0, 0, 1, 200, 0, 1, 0, 0, 0, 0, b"")
         with self.database.write() as session:
             Rollups().add(session, [record] * count)
-        self.alerts.recorded([record])
+        self.alerts.recorded(grouped([record]))
 
     def step(self, now: int = NOW, later_s: float = 3600.0) -> None:
         self.monotonic_s += later_s
@@ -80,9 +82,9 @@ def bills(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     added_up: list[int] = []
     real = charges_of
 
-    def adding_up(connection: Any, cycle_id: int) -> Any:
-        added_up.append(cycle_id)
-        return real(connection, cycle_id)
+    def adding_up(connection: Any, cycle: CycleRow, now: int) -> Any:
+        added_up.append(cycle.id)
+        return real(connection, cycle, now)
 
     monkeypatch.setattr(spending_alerts, "charges_of", adding_up)
     return added_up

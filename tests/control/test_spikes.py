@@ -46,7 +46,7 @@ class House:
         """Control begins, with nothing but what is on disk."""
         self.alerting = Alerting(self.database)
         self.ingest = Ingest(
-            self.database, self.folder, lambda *_: None, lambda _: None, self.alerting.storing
+            self.database, self.folder, lambda *_: None, lambda _: None, on_storing=self.alerting.storing
         )  # fmt: skip
 
     def alert(self, threshold: int, key_id: int | None = None, tenant_id: int = 1) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.gatectl import billing_answers
+from tests.gatectl import billing_answers, fake_alerts
 from tests.gatectl.problems import ProblemError
 
 CREATED = "2026-11-21T02:00:00Z"
@@ -46,6 +46,7 @@ FIELDS = {
     },
     "clients": {"name", "key", "rates", "burst"},
     "quotas": set(),
+    "alerts": fake_alerts.FIELDS,
 }  # fmt: skip
 
 
@@ -149,6 +150,8 @@ def fresh_state() -> dict[str, Any]:
         ],
         "clients": [client("mobile-app", None, None), client("kiosk-7", "gw_ab12cd34", 5)],
         "quotas": [quota("ab12cd34", "ci", 12345), quota("bc23df45", "", 0)],
+        "alerts": fake_alerts.fresh_alerts(),
+        "doctor": fake_alerts.DOCTOR,
         "audit": [
             {"id": 2, "at": CREATED, "actor": "root", "action": "key.revoke", "tenant": "default",
              "subject": "gw_cd34fg56", "before": {"status": "active"}, "after": {"status": "revoked"}},
@@ -199,7 +202,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
         if told := billing_answers.answer(self.state["ledger"], method, path, query, body):
             return told
-        if noun in ("status", "usage", "targets") or rest == ["test"]:
+        if noun in ("status", "doctor", "usage", "targets") or rest == ["test"]:
             return 200, READERS["/".join([noun, *rest])](self, query)
         if path in KEY_ACTIONS:
             return 200, KEY_ACTIONS[path](self, method, query, body)
@@ -214,6 +217,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def _add(self, noun: str, items: list[Any], body: dict[str, Any]) -> Any:
         _check(noun, body)
+        if noun == "alerts":
+            return fake_alerts.added(body)
         name = body.get("slug") or body.get("name")
         if noun != "keys" and name and any(name in (item.get("slug"), item.get("name")) for item in items):
             raise ProblemError(409, "conflict", f"{noun[:-1]} '{name}' exists already")
@@ -236,6 +241,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     ) -> tuple[int, Any]:
         if noun == "quotas":
             return self._quota(item, rest, body)
+        if noun == "alerts" and method != "DELETE":
+            return 200, fake_alerts.tested(item) if rest == ["test"] else fake_alerts.with_events(item)
         if rest == ["versions"]:
             first = {**item, "version": 1, "price": "0.0005", "since": "2026-10-01T00:00:00Z"}
             return 200, _page([{**item, "since": CREATED}, first], {})
@@ -532,6 +539,7 @@ def _tail(query: Mapping[str, str]) -> list[dict[str, Any]]:
 STREAMS: Mapping[str, Callable[[Mapping[str, str]], list[dict[str, Any]]]] = {"/v1/usage/tail": _tail}
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
+    "doctor": lambda daemon, query: daemon.state["doctor"],
     "usage": _usage,
     "usage/top": _top,
     "routes/test": _tried,

@@ -33,7 +33,7 @@ def assert_one_line(ended: Ended, code: int, *parts: str) -> None:
 
 MISUSE = (
     ("servce list", "no noun 'servce'", "did you mean 'service'?"),
-    ("zzz", "no noun 'zzz'", "status, explain, service, route"),
+    ("zzz", "no noun 'zzz'", "status, doctor, explain, service, route"),
     ("service lsit", "no verb 'lsit'", "did you mean 'list'?"),
     ("service delete orders", "did you mean 'remove'?"),
     ("plan create x", "did you mean 'add'?"),

@@ -17,6 +17,7 @@ from tests.gatectl.fake_daemon import FakeDaemon
 GOLDEN = Path(__file__).parent.parent / "golden" / "gatectl"
 COMMANDS = (
     "status",
+    "doctor",
     "service list",
     "service show products",
     "service add beta http://127.0.0.1:9000",
@@ -63,11 +64,15 @@ COMMANDS = (
     "billing adjust -5 --reason twice",
     "billing verify",
     "billing replay INV-000001",
+    "alert list",
+    "alert show alr_quot2222",
+    "alert add --quota 80 --url https://ops.example.com/hooks",
+    "alert test alr_spnd2222",
     "audit list",
     "explain --key ci GET /orders/42",
     "explain ff42db4e2b8f4688",
 )
-EXIT_CODES = {"explain ff42db4e2b8f4688": 8}  # of all others 0
+EXIT_CODES = {"explain ff42db4e2b8f4688": 8, "doctor": 9}  # of all others 0
 TERMINAL_ONLY = (
     "--help",
     "service --help",
@@ -78,6 +83,8 @@ TERMINAL_ONLY = (
     "plan set --help",
     "plan list -o wide",
     "key --help",
+    "alert --help",
+    "alert add --help",
     "key rotate --help",
     "billing --help",
     "billing invoice --help",

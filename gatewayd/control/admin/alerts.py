@@ -70,7 +70,7 @@ class AlertView(msgspec.Struct):
     refusals: int | None
     key: str | None
     url: str
-    state: str  # "active" or "disabled"
+    state: str  # "active", "failing" (the latest attempt did) or "disabled"
     delivered: int
     pending: int
     failed: int
@@ -195,6 +195,7 @@ def show_all(session: Session, tenant: Tenant, found: Sequence[Alert]) -> list[A
     ids = [alert.id for alert in found]
     keys = usage.key_names(session.connection(), (alert.key_id for alert in found if alert.key_id is not None))
     counts = _counts(session, ids)
+    errors = {alert.id: _last_error(session, alert) for alert in found}
     return [
         AlertView(
             id=alert.public_id,
@@ -206,9 +207,9 @@ def show_all(session: Session, tenant: Tenant, found: Sequence[Alert]) -> list[A
             refusals=alert.threshold if alert.kind == "refusals" else None,
             key=None if alert.key_id is None else usage.name_of(keys, alert.key_id),
             url=alert.url,
-            state="active" if alert.disabled_at is None else "disabled",
+            state="disabled" if alert.disabled_at is not None else "failing" if errors[alert.id] else "active",
             **counts.get(alert.id or 0, {"delivered": 0, "pending": 0, "failed": 0}),
-            error=_last_error(session, alert),
+            error=errors[alert.id],
             created_at=format_time(alert.created_at),
         )
         for alert in found

@@ -14,6 +14,7 @@ CREATE TABLE alert (
 	url VARCHAR NOT NULL, 
 	secret VARCHAR NOT NULL, 
 	created_at INTEGER NOT NULL, 
+	disabled_at INTEGER, 
 	removed_at INTEGER, 
 	UNIQUE (public_id), 
 	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
@@ -24,6 +25,7 @@ CREATE TABLE alert_event (
 	public_id VARCHAR NOT NULL, 
 	alert_id INTEGER NOT NULL, 
 	occasion VARCHAR NOT NULL, 
+	type VARCHAR NOT NULL, 
 	body TEXT NOT NULL, 
 	created_at INTEGER NOT NULL, 
 	attempts INTEGER NOT NULL, 
@@ -188,6 +190,16 @@ CREATE TABLE quota_grant (
 	UNIQUE (public_id), 
 	FOREIGN KEY(key_id) REFERENCES "key" (id)
 );
+CREATE TABLE refusal_minute (
+	alert_id INTEGER NOT NULL, 
+	minute INTEGER NOT NULL, 
+	requests BIGINT NOT NULL, 
+	PRIMARY KEY (alert_id, minute), 
+	FOREIGN KEY(alert_id) REFERENCES alert (id)
+)
+ WITHOUT ROWID
+
+;
 CREATE TABLE rollup (
 	tenant_id INTEGER NOT NULL, 
 	hour INTEGER NOT NULL, 
@@ -320,7 +332,8 @@ CREATE TABLE tenant (
 	UNIQUE (public_id)
 );
 CREATE INDEX alert_by_tenant ON alert (tenant_id, id);
-CREATE INDEX alert_event_due ON alert_event (next_at);
+CREATE INDEX alert_event_by_age ON alert_event (created_at);
+CREATE INDEX alert_event_due ON alert_event (alert_id, next_at);
 CREATE UNIQUE INDEX alert_event_once ON alert_event (alert_id, occasion);
 CREATE INDEX client_by_name ON client (tenant_id, name, key_id);
 CREATE UNIQUE INDEX cycle_period ON cycle (tenant_id, period);

@@ -1,0 +1,238 @@
+"""What is wrong, or soon will be, and how to mend it: one list of checks, each a function of its own.
+
+A check looks, and changes nothing. `ok` needs nobody, `warning` somebody by and by, `failed` somebody now.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, func, select
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.state import ControlState, JournalView, WorkerView, control_of
+from gatewayd.control.tables import Alert, AlertEvent, Cycle, Rollup, Tenant
+from gatewayd.policy.amounts import format_time
+from gatewayd.records import SEGMENT_BYTES
+
+State = Literal["ok", "warning", "failed"]
+
+_GIB = 1 << 30
+_DISK_LOW_BYTES, _DISK_OUT_BYTES = 2 * _GIB, _GIB // 4
+_DISK_LOW_PART = 20  # a twentieth of the disk is left
+# A worker writes to one segment and has finished another at most, if control keeps up.
+_SEGMENTS_OF_A_WORKER = 2
+_CLOCK_STEP_S = 5  # what NTP does not slew but steps
+_AHEAD_S = 3600 + 300  # rollups are of hours, and begin at their start
+_CLOSED_WITHIN_S = 2 * 3600  # after a cycle's end, by the clock or by hand
+_UNDELIVERED_S = 3600
+_GIVEN_UP_SHOWN_S = 7 * 86400
+_NAMES = 3  # of those that something is wrong with; beyond it there is a count
+
+_alert, _event, _cycle, _rollup, _tenant = (
+    table.__table__  # type: ignore[union-attr]
+    for table in (Alert, AlertEvent, Cycle, Rollup, Tenant)
+)
+
+
+class Finding(msgspec.Struct):
+    """What a check has found. `mend` is what to do about it, empty if there is nothing to do."""
+
+    check: str
+    state: State
+    detail: str
+    mend: str = ""
+
+
+class Patient(NamedTuple):
+    """What checks look at. Workers and journal are the loop's, and were read there."""
+
+    control: ControlState
+    connection: Connection
+    workers: list[WorkerView]
+    journal: JournalView
+    now_s: int
+
+
+class Verdict(NamedTuple):
+    """Of a check, whose name is in the list."""
+
+    state: State
+    detail: str
+    mend: str = ""
+
+
+def workers_serve(patient: Patient) -> Verdict:
+    serving = sum(worker.state == "serving" for worker in patient.workers)
+    detail = f"{serving} of {len(patient.workers)} workers serve"
+    if serving == len(patient.workers) and serving:
+        return Verdict("ok", detail)
+    return Verdict("failed", detail, "see the log of gatewayd, which restarts a worker that ends")
+
+
+def journal_can_be_written(patient: Patient) -> Verdict:
+    if not patient.journal.full:
+        return Verdict("ok", "every worker has a segment to write to")
+    return Verdict(
+        "failed",
+        "a worker has no room for records, and answers 503 journal_full (on_full) until it has",
+        f"make room on the disk of {patient.control.settings.state_dir}; it goes on by itself",
+    )
+
+
+def usage_is_stored(patient: Patient) -> Verdict:
+    if patient.journal.failure:
+        mend = "see that nothing else holds the database and that its disk has room; nothing is lost meanwhile"
+        return Verdict("failed", f"records cannot be stored, journals are kept: {patient.journal.failure}", mend)
+    segments, expected = patient.journal.segments, _SEGMENTS_OF_A_WORKER * max(1, len(patient.workers))
+    detail = f"{segments} segments in the journal, {_size(segments * SEGMENT_BYTES)}"
+    if segments <= expected:
+        return Verdict("ok", detail)
+    return Verdict("warning", f"{detail}: control is behind the workers", "give control more CPU, or wait for the rush")
+
+
+def segments_are_whole(patient: Patient) -> Verdict:
+    damaged = patient.journal.damaged
+    if not damaged:
+        return Verdict("ok", "no file of the journal was set aside")
+    folder = patient.control.settings.state_dir / "journal"
+    mend = f"'gatewayd journal FILE' shows what can be read of them; then move them out of {folder}"
+    return Verdict("failed", f"set aside as damaged, and not billed: {_some(damaged)}", mend)
+
+
+def records_are_whole(patient: Patient) -> Verdict:
+    torn = patient.journal.torn
+    if not torn:
+        return Verdict("ok", "no record was torn")
+    mend = "a power cut does that, or a bad disk: see the kernel's log; the rest of each segment is billed"
+    return Verdict("warning", f"{torn} torn records were dropped and are not billed", mend)
+
+
+def disk_has_room(patient: Patient) -> Verdict:
+    folder = patient.control.settings.state_dir
+    disk = shutil.disk_usage(folder)
+    detail = f"{_size(disk.free)} of {_size(disk.total)} free for {folder}"
+    if disk.free < _DISK_OUT_BYTES:
+        return Verdict("failed", detail, "make room: without it requests are refused with 503 (on_full)")
+    if disk.free < _DISK_LOW_BYTES and disk.free * _DISK_LOW_PART < disk.total:
+        return Verdict("warning", detail, "make room, or move the state folder to a larger disk (--state-dir)")
+    return Verdict("ok", detail)
+
+
+def state_is_private(patient: Patient) -> Verdict:
+    folder = patient.control.settings.state_dir
+    wrong = [path for path in (folder, patient.control.database.path) if _is_open_to_others(path)]
+    if not wrong:
+        return Verdict("ok", f"{folder} is for its user alone")
+    mend = f"chmod 700 {folder} && chmod 600 {patient.control.database.path}"
+    return Verdict("failed", f"others may read or write {_some([str(path) for path in wrong])}", mend)
+
+
+def clock_is_steady(patient: Patient) -> Verdict:
+    stepped_s = _wall_less_boot_s() - _WALL_LESS_BOOT_S
+    if abs(stepped_s) > _CLOCK_STEP_S:
+        way = "forward" if stepped_s > 0 else "back"
+        detail = f"the clock was set {way} by {abs(stepped_s):.0f} s since control began"
+        mend = "see that NTP runs; usage is billed by the clock. 'systemctl restart gatewayd' begins anew"
+        return Verdict("warning", detail, mend)
+    latest = select(func.max(_rollup.c.hour)).where(_rollup.c.tenant_id == _tenant.c.id).correlate(_tenant)
+    hour = patient.connection.execute(select(func.max(latest.scalar_subquery())).select_from(_tenant)).scalar()
+    if hour is not None and hour > patient.now_s + _AHEAD_S:
+        detail = f"usage is recorded in the future, up to {format_time(hour)}"
+        return Verdict("failed", detail, "set the clock right: the last cycle and its bill depend on it")
+    return Verdict("ok", f"it is {format_time(patient.now_s)}, and no usage is later")
+
+
+def cycles_are_closed(patient: Patient) -> Verdict:
+    due = (_cycle.c.closed_at.is_(None), _cycle.c.ends_at < patient.now_s - _CLOSED_WITHIN_S)
+    query = select(_tenant.c.slug, _cycle.c.period).join_from(_cycle, _tenant, _cycle.c.tenant_id == _tenant.c.id)
+    rows = patient.connection.execute(query.where(*due).order_by(_cycle.c.ends_at)).all()
+    if not rows:
+        return Verdict("ok", "every cycle that is over has its invoice")
+    slug, period = rows[0]
+    mend = f"gatectl billing close --period {period} -t {slug}"
+    return Verdict("warning", f"over, and without an invoice: {_some([f'{p} of {t}' for t, p in rows])}", mend)
+
+
+def alerts_arrive(patient: Patient) -> Verdict:
+    live = select(_alert.c.public_id).where(_alert.c.removed_at.is_(None))
+    disabled = patient.connection.execute(live.where(_alert.c.disabled_at.is_not(None))).scalars().all()
+    if disabled:
+        mend = f"gatectl alert test {disabled[0]} enables it again if it arrives; else remove it"
+        return Verdict("failed", f"disabled, since the receiver answered 410: {_some(disabled)}", mend)
+    of_alert = live.join(_event, _event.c.alert_id == _alert.c.id).distinct().order_by(_alert.c.public_id)
+    given_up = of_alert.where(
+        _event.c.created_at > patient.now_s - _GIVEN_UP_SHOWN_S,
+        _event.c.next_at.is_(None),
+        _event.c.delivered_at.is_(None),
+        _event.c.attempts > 1,  # a test is tried once, and whoever asked for it knows
+    )
+    late = of_alert.where(_event.c.next_at.is_not(None), _event.c.created_at < patient.now_s - _UNDELIVERED_S)
+    for state, what, query in (("failed", "events were given up", given_up), ("warning", "events wait", late)):
+        if found := patient.connection.execute(query).scalars().all():
+            mend = f"gatectl alert show {found[0]} tells why; mend the receiver, then gatectl alert test {found[0]}"
+            return Verdict(state, f"{what}: {_some(found)}", mend)  # type: ignore[arg-type]
+    count = len(patient.connection.execute(live).all())
+    return Verdict("ok", f"{count} alerts, nothing is late")
+
+
+# In the order in which they hurt. To add one: a function that looks at a Patient, and its line here.
+CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
+    ("workers", workers_serve),
+    ("journal", journal_can_be_written),
+    ("ingest", usage_is_stored),
+    ("segments", segments_are_whole),
+    ("records", records_are_whole),
+    ("disk", disk_has_room),
+    ("permissions", state_is_private),
+    ("clock", clock_is_steady),
+    ("cycles", cycles_are_closed),
+    ("alerts", alerts_arrive),
+)
+
+
+async def examine(request: Request) -> Response:
+    """Every check; `state` is ok if each is."""
+    control = control_of(request)
+    workers, journal = control.plane.workers(), control.plane.journal()
+    checks = await run_in_threadpool(_examine, control, workers, journal)
+    state = "ok" if all(finding.state == "ok" for finding in checks) else "degraded"
+    return answer({"state": state, "checks": checks})
+
+
+def _examine(control: ControlState, workers: list[WorkerView], journal: JournalView) -> list[Finding]:
+    with control.database.read() as session:
+        patient = Patient(control, session.connection(), workers, journal, now_s())
+        return [Finding(name, *look(patient)) for name, look in CHECKS]
+
+
+def _wall_less_boot_s() -> float:
+    """What setting the clock changes, and neither time nor a suspended machine does."""
+    return (time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) / 1e9
+
+
+_WALL_LESS_BOOT_S = _wall_less_boot_s()  # when control began
+
+
+def _is_open_to_others(path: os.PathLike[str]) -> bool:
+    return bool(stat.S_IMODE(os.stat(path).st_mode) & 0o077)  # noqa: PTH116 (any path)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / _GIB:.1f} GiB" if size_bytes >= _GIB else f"{size_bytes >> 20} MiB"
+
+
+def _some(names: object) -> str:
+    listed = [str(name) for name in names]  # type: ignore[attr-defined]
+    more = f" and {len(listed) - _NAMES} more" if len(listed) > _NAMES else ""
+    return ", ".join(listed[:_NAMES]) + more

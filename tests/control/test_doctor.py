@@ -1,0 +1,171 @@
+"""The doctor: each check is well at first, finds what is wrong with it, and says how to mend that."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from gatewayd.control import outbox
+from gatewayd.control.admin import doctor
+from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.state import JournalView
+from gatewayd.control.rollups import Rollups
+from gatewayd.control.tables import Alert, AlertEvent, Cycle
+from gatewayd.records import ADMITTED, Record
+from tests.control.conftest import Admin
+
+JOURNAL = JournalView(segments=1, torn=0, full=False)
+DAY_S = 86400
+
+
+class Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture(autouse=True)
+def well(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine of the test is like."""
+    admin.control.settings.state_dir.chmod(0o700)
+    admin.control.database.path.chmod(0o600)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(100 << 30, 50 << 30, 50 << 30))
+
+
+def found(admin: Admin, check: str) -> Any:
+    """What this check says; all others are well."""
+    told = admin.get("/v1/doctor")
+    others = [each for each in told["checks"] if each["check"] != check and each["state"] != "ok"]
+    assert others == []
+    finding = next(each for each in told["checks"] if each["check"] == check)
+    assert told["state"] == ("ok" if finding["state"] == "ok" else "degraded")
+    assert bool(finding["mend"]) == (finding["state"] != "ok")
+    return finding
+
+
+def test_a_gateway_that_is_well(admin: Admin) -> None:
+    told = admin.get("/v1/doctor")
+    assert [(each["state"], each["mend"]) for each in told["checks"]] == [("ok", "")] * len(doctor.CHECKS)
+    assert told["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("check", "state", "journal", "says"),
+    [
+        ("journal", "failed", JOURNAL.__class__(1, 0, full=True), "no room for records"),
+        ("ingest", "failed", JOURNAL.__class__(1, 0, full=False, failure="database is locked"), "database is locked"),
+        ("ingest", "warning", JOURNAL.__class__(40, 0, full=False), "40 segments"),
+        ("segments", "failed", JOURNAL.__class__(1, 0, full=False, damaged=("ab-1.gwj",)), "ab-1.gwj"),
+        ("records", "warning", JOURNAL.__class__(1, 3, full=False), "3 torn records"),
+    ],
+)
+def test_the_journal(admin: Admin, check: str, state: str, journal: JournalView, says: str) -> None:
+    admin.plane.journal_view = journal
+    finding = found(admin, check)
+    assert finding["state"] == state
+    assert says in finding["detail"]
+
+
+def test_workers(admin: Admin) -> None:
+    admin.plane.state = "gone"
+    assert found(admin, "workers")["detail"] == "0 of 1 workers serve"
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "state"),
+    [
+        (100 << 30, 3 << 30, "ok"),
+        (100 << 30, 1 << 30, "warning"),
+        (8 << 30, 1 << 30, "ok"),
+        (8 << 30, 1 << 20, "failed"),
+    ],
+)
+def test_the_disk(admin: Admin, monkeypatch: pytest.MonkeyPatch, total: int, free: int, state: str) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(total, total - free, free))
+    assert found(admin, "disk")["state"] == state
+
+
+def test_what_others_may_read(admin: Admin) -> None:
+    admin.control.database.path.chmod(0o644)
+    finding = found(admin, "permissions")
+    assert finding["state"] == "failed"
+    assert "chmod 600" in finding["mend"]
+
+
+def test_a_clock_that_was_set(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_WALL_LESS_BOOT_S", doctor._wall_less_boot_s() - 100)
+    assert "set forward by 100 s" in found(admin, "clock")["detail"]
+    monkeypatch.setattr(doctor, "_WALL_LESS_BOOT_S", doctor._wall_less_boot_s() + 100)
+    assert "set back by 100 s" in found(admin, "clock")["detail"]
+
+
+def test_usage_in_the_future(admin: Admin) -> None:
+    record = Record(ADMITTED, (now_s() + 40 * DAY_S) * 10**9, 1, 1, 0, 0, 0, 0, 1, 200, 0, 1, 0, 0, 0, 0, b"")
+    with admin.control.database.write() as session:
+        Rollups().add(session, [record])
+    finding = found(admin, "clock")
+    assert (finding["state"], "in the future" in finding["detail"]) == ("failed", True)
+
+
+def test_a_cycle_that_is_over(admin: Admin) -> None:
+    with admin.control.database.write() as session:
+        session.add(Cycle(tenant_id=1, period="2020-01", starts_at=1_577_836_800, ends_at=1_580_515_200))
+        session.add(Cycle(tenant_id=1, period="2020-02", starts_at=1, ends_at=2, closed_at=3))
+        session.add(Cycle(tenant_id=1, period="now", starts_at=1, ends_at=now_s() - 60))
+    finding = found(admin, "cycles")
+    assert finding["detail"] == "over, and without an invoice: 2020-01 of default"
+    assert finding["mend"] == "gatectl billing close --period 2020-01 -t default"
+
+
+def pending(event: AlertEvent, _: Alert) -> None:
+    event.attempts, event.error = 3, "it answered 500"
+
+
+def given_up(event: AlertEvent, _: Alert) -> None:
+    event.attempts, event.next_at = 11, None
+
+
+def delivered(event: AlertEvent, _: Alert) -> None:
+    event.attempts, event.next_at, event.delivered_at = 2, None, 5
+
+
+def tried_out(event: AlertEvent, _: Alert) -> None:
+    event.attempts, event.next_at = 1, None
+
+
+def disabled(_: AlertEvent, alert: Alert) -> None:
+    alert.disabled_at = 5
+
+
+def removed(_: AlertEvent, alert: Alert) -> None:
+    alert.removed_at = 5
+
+
+@pytest.mark.parametrize(
+    ("become", "age_s", "state", "says"),
+    [
+        (pending, 600, "ok", "1 alerts, nothing is late"),
+        (pending, 7200, "warning", "events wait: alr_1"),
+        (given_up, DAY_S, "failed", "events were given up: alr_1"),
+        (given_up, 8 * DAY_S, "ok", "1 alerts"),
+        (delivered, DAY_S, "ok", "1 alerts"),
+        (tried_out, DAY_S, "ok", "1 alerts"),
+        (disabled, 60, "failed", "disabled, since the receiver answered 410: alr_1"),
+        (removed, DAY_S, "ok", "0 alerts"),
+    ],
+)
+def test_alerts(admin: Admin, become: Callable[[AlertEvent, Alert], None], age_s: int, state: str, says: str) -> None:
+    with admin.control.database.write() as session:
+        alert = Alert(public_id="alr_1", tenant_id=1, kind="refusals", threshold=1, url="http://a", secret="whsec_",
+                      created_at=0)  # fmt: skip
+        session.add(alert)
+        session.flush()
+        (wanted,) = outbox.wanted(session.connection(), "refusals")
+        outbox.put(session.connection(), wanted, "refusals", "refusals:1", now_s() - age_s)
+        become(session.get_one(AlertEvent, 1), alert)
+    finding = found(admin, "alerts")
+    assert finding["state"] == state
+    assert finding["detail"].startswith(says)
