@@ -37,7 +37,7 @@ class Alerting:
         self.quotas = Alerts(database)
         self.spending = SpendingAlerts(database)
         self.spikes = Spikes()
-        self.deliveries = Deliveries(database, post)
+        self.deliveries = Deliveries(database, post, self.forget)
 
     def __repr__(self) -> str:
         return f"<Alerting {self.quotas} {self.spending} {self.spikes} {self.deliveries}>"

@@ -84,11 +84,14 @@ class _Due(NamedTuple):
 
 
 class Deliveries:
-    """Those under way, one task each. Lives on the event loop's thread."""
+    """Those under way, one task each. `on_gone` hears that an alert was disabled. Lives on the event loop's thread."""
 
-    def __init__(self, database: Database, post: Post = post_over_http) -> None:
+    def __init__(
+        self, database: Database, post: Post = post_over_http, on_gone: Callable[[], None] = lambda: None
+    ) -> None:
         self._database = database
         self._post = post
+        self._on_gone = on_gone
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by alert
         self._to: Counter[str] = Counter()  # by destination
 
@@ -161,6 +164,8 @@ class Deliveries:
         except (DBAPIError, GatewayError) as error:
             log.error("the outcome of a delivery cannot be stored for the moment: %s", error)
             return False
+        if reply.gone:
+            self._on_gone()
         if not reply.delivered and changes["next_at"] is None:
             log.error("alert %s cannot tell of %s, given up: %s", event.alert, event.event, reply.failure)
         return True

@@ -16,10 +16,12 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from gatewayd.control import outbox
+from gatewayd.control.alerting import Alerting
 from gatewayd.control.database import Database
 from gatewayd.control.tables import Alert, AlertEvent
 from gatewayd.control.webhooks import AT_ONCE_TO_ONE, Deliveries, Post, post_over_http
 from gatewayd.policy.webhooks import DELAYS_S, Reply
+from gatewayd.records import Record
 from tests.receiver import Delivery, Receiver, receiver
 
 NOW = 1_795_262_400  # 2026-11-21 12:00 UTC
@@ -190,6 +192,27 @@ def test_gone_disables_the_alert(house: House) -> None:
     with house.database.read() as session:
         assert session.get_one(Alert, alert_id).disabled_at is not None
         assert outbox.wanted(session.connection(), "refusals") == []
+
+
+def test_a_disabled_alert_finds_out_nothing_more(house: House) -> None:
+    alerting = Alerting(house.database, gone)
+    house.tell(house.alert("http://127.0.0.1:9"))
+    refused = Record(0, NOW * 10**9, 1, 0, 0, 0, 0, 0, 1, 429, 0, 1, 0, 0, 0, 0, b"")
+
+    async def run() -> None:
+        with house.database.write() as session:
+            alerting.storing(session, [refused])
+        alerting.deliveries.look(NOW)
+        await asyncio.gather(*alerting.deliveries._tasks.values())
+        with house.database.write() as session:
+            alerting.storing(session, [refused] * 50)
+
+    asyncio.run(run())
+    assert len(house.events()) == 1
+
+
+async def gone(*_: Any) -> Reply:
+    return Reply(410)
 
 
 def test_redirects_are_not_followed(house: House, hooks: Receiver) -> None:
