@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from gatewayd.proxy.client import ClientConnection
-from gatewayd.proxy.journal import Journal, Segment
-from gatewayd.proxy.tunnel import Tunnel
+from gatewayd.proxy.journal import Journal
 from gatewayd.records import ADMITTED, CLIENT_LEFT, SEGMENT_BYTES, SLOT_BYTES, SLOTS_PER_SEGMENT, pack_record
-from tests.wire.harness import GET, OK, Upstream, Wire
+from tests.wire.harness import GET, OK, Upstream, Wire, service
 from tests.wire.peer import CutShortError, Peer
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +35,7 @@ class Disk:
         self._works = threading.Event()
         self.fails = False
         self.covered: list[int] = []  # records that stood in the files when a sync began
-        monkeypatch.setattr(Segment, "sync", lambda segment: self._sync())
+        monkeypatch.setattr(os, "fdatasync", lambda descriptor: self._sync())
 
     def _sync(self) -> None:
         self.covered.append(len(self._wire.records()))
@@ -157,6 +156,16 @@ async def test_a_body_that_breaks_while_its_refusal_waits(wire: Wire, disk: Disk
     assert (await client.message()).status == 401
 
 
+async def test_a_client_that_closes_its_side_within_the_body_of_what_is_refused(wire: Wire, disk: Disk) -> None:
+    client = await wire.client()
+    await client.send(b"POST /keyed/ HTTP/1.1\r\nHost: api\r\nContent-Length: 10\r\n\r\n01234")
+    await disk.is_asked()
+    client.half_close()
+    await asyncio.sleep(LONG_ENOUGH_S)
+    disk.go()
+    assert (await client.message()).status == 401
+
+
 async def test_a_client_that_has_closed_its_side(wire: Wire, disk: Disk) -> None:
     client = await wire.client()
     await client.send(GET)
@@ -255,6 +264,7 @@ async def test_a_tunnel_opens_once_its_record_is_on_the_disk(wire: Wire, disk: D
 @pytest.mark.parametrize("who", ["client", "upstream", "disk"])
 async def test_a_tunnel_that_ends_before_it_is_open(wire: Wire, disk: Disk, who: str) -> None:
     wire.upstream.script = switches()  # type: ignore[assignment]
+    wire.serve(service(1, "open", f"http://127.0.0.1:{wire.upstream.port}", in_flight_limit=1))
     client = await wire.client()
     await client.send(UPGRADE)
     await disk.is_asked()
@@ -266,21 +276,14 @@ async def test_a_tunnel_that_ends_before_it_is_open(wire: Wire, disk: Disk, who:
         await asyncio.sleep(LONG_ENOUGH_S)
     else:
         disk.fails = True
-    lost: list[Tunnel] = []
-    forget = wire.worker.tunnels.lost
-
-    def note(tunnel: Tunnel) -> None:
-        lost.append(tunnel)
-        forget(tunnel)
-
-    wire.worker.tunnels.lost = note  # type: ignore[method-assign]
     disk.go()
     await wire.settled(lambda: not wire.held())
-    assert len(lost) == 1, "its place and its slot are given back, once"
     if who == "disk":
         with pytest.raises(CutShortError):
             await client.message(interim=True)
     disk.fails = False
+    wire.upstream.script = Upstream.answer_all
+    assert (await wire.ask(GET)).status == 200, "its place was given back"
 
 
 async def test_a_drain_that_begins_while_a_tunnel_waits(wire: Wire, disk: Disk) -> None:
