@@ -88,7 +88,7 @@ def _groups(connection: Connection, question: Question) -> Iterator[Group]:
         group = Group(number)
         for row in rows:
             sums = dict(zip(_SUMMED, row[2:], strict=True))
-            group.merge(Group(numbers=sums, nanos=_nanos(prices, row[1], sums)))
+            group.merge(Group(numbers=sums, nanos=nanos_alone(prices, row[1], sums)))
         yield group
 
 
@@ -109,7 +109,7 @@ def _rows(connection: Connection, question: Question) -> Iterator[Sequence[Any]]
     yield from connection.execute(select(*group, *sums).group_by(*group).order_by(*group))
 
 
-def _nanos(prices: Mapping[int, Terms], price_id: int, sums: Mapping[str, int]) -> int:
+def nanos_alone(prices: Mapping[int, Terms], price_id: int, sums: Mapping[str, int]) -> int:
     """What it costs by itself: tiers and allowances, which count per key and cycle, begin anew here."""
     terms = prices.get(price_id)
     if terms is None or not sums["billable"]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
-from gatewayd.control.usage import Names, client_names, key_names, name_of, route_names, service_names, tenant_names
+from gatewayd.control.naming import KINDS, NameBook
 from gatewayd.errors import BY_NUMBER, UNAVAILABLE, GatewayError
 from gatewayd.policy.amounts import format_time
 from gatewayd.records import ADMITTED, MORE_BYTES, SLOT_BYTES, UPSTREAM_BROKE, Record, unpack_records
@@ -151,21 +151,12 @@ def _time_of(record: Record) -> int:
     return record.time_ns
 
 
-_NAMED: Mapping[str, Callable[[Connection, Iterable[int]], Names]] = {
-    "tenant": tenant_names,
-    "service": service_names,
-    "route": route_names,
-    "key": key_names,
-    "client": client_names,
-}
-
-
 class Describer:
     """Records with names in place of numbers. Remembers names for some seconds: a busy gateway has few in use."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._known: dict[str, Names] = {}
+        self._book = NameBook(connection)
         self._until = 0.0
 
     def describe(self, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -175,19 +166,16 @@ class Describer:
     def _learn(self, records: Sequence[Record]) -> None:
         now = time.monotonic()
         if now >= self._until:
-            self._known = {kind: {} for kind in _NAMED}
+            self._book = NameBook(self._connection)
             self._until = now + _NAMES_S
-        for kind, names_of in _NAMED.items():
-            known = self._known[kind]
-            if unknown := {getattr(record, kind) for record in records} - known.keys() - {0}:
-                known.update(dict.fromkeys(unknown, ""))  # what has no name is not asked for again
-                known.update(names_of(self._connection, unknown))
+        for kind in KINDS:
+            self._book.learn(kind, {getattr(record, kind) for record in records})
 
     def _line(self, record: Record) -> dict[str, Any]:
         problem = BY_NUMBER.get(record.problem)
         return {
             "time": _with_millis(record.time_ns),
-            **{kind: name_of(known, getattr(record, kind)) for kind, known in self._known.items()},
+            **{kind: self._book.of(kind, getattr(record, kind)) for kind in KINDS},
             "status": record.status,
             "code": None if problem is None else problem.code,
             "admitted": bool(record.flags & ADMITTED),

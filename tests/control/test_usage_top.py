@@ -37,7 +37,7 @@ def used(admin: Admin) -> Admin:
     return admin
 
 
-def columns(**changes: int) -> dict[str, Any]:
+def columns(**changes: Any) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(
         ("route_id", "client_id", "requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out"), 0
     )

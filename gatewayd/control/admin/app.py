@@ -30,6 +30,7 @@ from gatewayd.control.admin import (
     targets,
     tenants,
     usage,
+    usage_export,
     usage_tail,
     usage_top,
 )
@@ -95,6 +96,7 @@ ROUTES = [
     Route("/v1/quotas/{ref}/grants", quotas.grant, methods=["POST"]),
     Route("/v1/quotas/{ref}/reset", quotas.reset, methods=["POST"]),
     Route("/v1/usage", usage.show),
+    Route("/v1/usage/export", usage_export.export),
     Route("/v1/usage/tail", usage_tail.tail),
     Route("/v1/usage/top", usage_top.top),
     Route("/v1/billing", billing.show),

@@ -101,6 +101,16 @@ class Imports:
     running: KeyImport | None = None
 
 
+@dataclass(slots=True)
+class Exports:
+    """How many exports of usage are under way."""
+
+    running: int = 0
+
+    def ended(self) -> None:
+        self.running -= 1
+
+
 @dataclass(frozen=True, slots=True)
 class ControlState:
     """Set as `app.state.control`."""
@@ -111,6 +121,7 @@ class ControlState:
     listen: str  # the address that is bound, HOST:PORT: settings may have asked for any free port
     started_at: int
     imports: Imports = field(default_factory=Imports)
+    exports: Exports = field(default_factory=Exports)
     tails: Tails = field(default_factory=Tails)
 
     @property

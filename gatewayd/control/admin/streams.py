@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+_log = logging.getLogger(__name__)
 
 NDJSON = "application/x-ndjson"
 
@@ -17,7 +20,7 @@ class LineStream(Response):
     """
 
     def __init__(
-        self, blocks: AsyncIterator[bytes], on_end: Callable[[], None], patience_s: float | None = None
+        self, blocks: AsyncGenerator[bytes, None], on_end: Callable[[], None], patience_s: float | None = None
     ) -> None:
         super().__init__(media_type=NDJSON)
         del self.headers["content-length"]
@@ -34,6 +37,7 @@ class LineStream(Response):
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.wait((sending, leaving))
+            await self._blocks.aclose()
             self._on_end()
         if not sending.cancelled():
             sending.result()
@@ -43,8 +47,12 @@ class LineStream(Response):
         # The head goes out with the first body: now, or a client would not know that it is heard.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for block in self._blocks:
-            async with asyncio.timeout(self._patience_s):
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+            except TimeoutError:
+                _log.warning("a client of the admin API took nothing for %g s and was cut off", self._patience_s)
+                return  # without an end: the client must see that it is not whole
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import msgspec
@@ -67,7 +67,9 @@ def _status(text: str) -> int:
     return int(match[1]) if match[2] == "xx" else int(text)
 
 
-async def _lines(control: ControlState, listener: Listener, recent: list[Record], asked: Asked) -> AsyncIterator[bytes]:
+async def _lines(
+    control: ControlState, listener: Listener, recent: list[Record], asked: Asked
+) -> AsyncGenerator[bytes, None]:
     describer = Describer(control.database.lookup)
 
     def described(records: list[Record]) -> list[dict[str, Any]]:

@@ -1,0 +1,98 @@
+"""`usage export`: every row of usage, hour by hour or day by day, a page at a time. Reads only.
+
+One statement within one read transaction: the rows are those of one moment, however long it takes to read them all, and
+add up to what `usage show` said then. SQLite cannot start its log anew meanwhile, which is why few may export at once
+and who stops reading is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select
+
+from gatewayd.control.heaviest import nanos_alone
+from gatewayd.control.naming import KINDS, NameBook
+from gatewayd.control.prices import all_terms
+from gatewayd.control.stretches import DAY_S, Stretch, columns_of, hours, stretches
+from gatewayd.control.tables import Cycle
+from gatewayd.control.usage import NUMBERS
+from gatewayd.policy.amounts import format_time
+from gatewayd.policy.histogram import Histogram
+from gatewayd.policy.money import format_nanos
+from gatewayd.policy.pricing import Terms
+
+Granularity = Literal["hour", "day"]
+PAGE_ROWS = 500  # while a page is made, in a thread, control's loop waits for the interpreter now and then
+
+_SUMMED = (*NUMBERS, "billable_units", "billable_bytes")
+_BY = ("cycle_id", "service_id", "route_id", "key_id", "client_id", "price_id", "status_class")
+_SAME = 1 + len(_BY)  # columns that tell rows apart, the moment first
+
+_cycle = Cycle.__table__  # type: ignore[attr-defined]
+
+
+def pages(
+    connection: Connection, tenant_id: int, since: int, until: int, granularity: Granularity
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows in the order of time, as JSON has them."""
+    book = NameBook(connection)
+    prices = all_terms(connection)
+    wanted = select(_cycle.c.id, _cycle.c.period).where(_cycle.c.tenant_id == tenant_id)
+    periods = {row.id: row.period for row in connection.execute(wanted)}
+    every = _folded(connection, tenant_id, since, until, granularity)
+    while page := list(islice(every, PAGE_ROWS)):
+        for kind, place in (("service", 2), ("route", 3), ("key", 4), ("client", 5)):
+            book.learn(kind, {row[place] for row in page})
+        book.learn("tenant", {tenant_id})
+        yield [_shown(row, tenant_id, book, prices, periods) for row in page]
+
+
+def _folded(
+    connection: Connection, tenant_id: int, since: int, until: int, granularity: Granularity
+) -> Iterator[Sequence[Any]]:
+    """Rows that agree in all that tells rows apart are one: those of the hours of a day."""
+    whole = [Stretch(hours, since, until)] if granularity == "hour" else stretches(connection, since, until)
+    for stretch in whole:
+        moment = stretch.moment - stretch.moment % DAY_S if granularity == "day" else stretch.moment
+        by = columns_of(stretch, _BY)
+        query = (
+            select(moment, *by, *columns_of(stretch, _SUMMED), stretch.table.c.latency)
+            .where(stretch.table.c.tenant_id == tenant_id, stretch.holds())
+            .order_by(moment, *by)
+        )
+        for _, rows in groupby(connection.execute(query), key=lambda row: row[:_SAME]):
+            first, *others = rows
+            yield _sum([first, *others]) if others else first
+
+
+def _sum(rows: list[Sequence[Any]]) -> Sequence[Any]:
+    latency = Histogram()
+    for row in rows:
+        latency.merge_packed(row[-1])
+    return *rows[0][:_SAME], *(sum(column) for column in zip(*(row[_SAME:-1] for row in rows), strict=True)), latency
+
+
+def _shown(
+    row: Sequence[Any], tenant_id: int, book: NameBook, prices: Mapping[int, Terms], periods: Mapping[int, str]
+) -> dict[str, Any]:
+    moment, cycle_id, *numbers_of_names, price_id, status_class = row[:_SAME]
+    sums = dict(zip(_SUMMED, row[_SAME:-1], strict=True))
+    latency = row[-1] if isinstance(row[-1], Histogram) else Histogram.unpack(row[-1])
+    terms = prices.get(price_id)
+    return {
+        "time": format_time(moment),
+        "period": periods.get(cycle_id),
+        **{kind: book.of(kind, number) for kind, number in zip(KINDS, (tenant_id, *numbers_of_names), strict=True)},
+        "status": f"{status_class}xx" if status_class else "-",
+        **sums,
+        **{f"p{percent}_ms": _milliseconds(latency.quantile(percent / 100)) for percent in (50, 95, 99)},
+        "price": None if terms is None else format_nanos(terms.each_nanos),
+        "cost": format_nanos(nanos_alone(prices, price_id, sums)),
+    }
+
+
+def _milliseconds(micros: int | None) -> float | None:
+    return None if micros is None else micros / 1000
