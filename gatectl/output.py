@@ -387,6 +387,14 @@ class Printer:
             sys.stdout.write(text)
             sys.stdout.flush()
 
+    def texts(self, form: str, pages: Pages, columns: Sequence[Column]) -> Iterator[str]:
+        """A list in a form of its own choice, piece by piece, for whoever writes it somewhere else."""
+        return FORMS[form].many(pages, self._view(columns, None))
+
+    def chosen(self, columns: Sequence[Column]) -> Sequence[Column]:
+        """Those of `--columns`, or all."""
+        return self._view(columns, None).columns
+
     @property
     def _coloured(self) -> bool:
         return self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"

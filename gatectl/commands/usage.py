@@ -155,6 +155,40 @@ def tail(
     tailing.tail(call, query, {"status": "--status", "lines": "--lines"})
 
 
+def export(
+    call: Call,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month or 2026-09-01.")
+    ] = "24h",
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")] = None,
+    granularity: Annotated[Literal["hour", "day"], typer.Option("--granularity", help="What a row sums.")] = "hour",
+    format_: Annotated[
+        Literal["csv", "ndjson", "parquet"] | None,
+        typer.Option("--format", help="How it is written.  [default: as --out ends, else csv]"),
+    ] = None,
+    out: Annotated[str | None, typer.Option("--out", metavar="FILE", help="Into this file, when it is whole.")] = None,
+) -> None:
+    """Write every row of usage, with names, to a file or stdout.
+
+    A row for each hour (or day), service, route, key, client, status and price. All are of one moment, also where usage
+    goes on. Cost is at the price of the row, tiers and allowances begin anew in each.
+    """
+    from gatectl.usage import exporting
+
+    query = {**call.in_tenant, **span_of(since, until), "granularity": granularity}
+    exporting.export(call, query, format_, out)
+
+
+def verify(call: Call) -> None:
+    """Compare journal, rollups, quota counters and invoices.
+
+    The exit code is 0 where they agree, 7 where something differs.
+    """
+    from gatectl.usage import verifying
+
+    verifying.verify(call)
+
+
 command = noun(
     "usage",
     "Who called what, how often and how fast.",
@@ -170,6 +204,14 @@ command = noun(
             top,
             ["gatectl usage top --by key --of refused", "gatectl usage top --by service --of cost --since this-month"],
         ),
+        "export": (
+            export,
+            [
+                "gatectl usage export --since this-month --out usage.csv",
+                "gatectl usage export --since 90d --granularity day --format ndjson",
+            ],
+        ),
+        "verify": (verify, ["gatectl usage verify", "gatectl usage verify -o json"]),
         "tail": (tail, ["gatectl usage tail --refused --lines 20", "gatectl usage tail --service orders --status 5xx"]),
     },
 )

@@ -17,6 +17,7 @@ from sqlmodel import col, select
 
 from gatewayd.control import outbox
 from gatewayd.control.alerting import Alerting
+from gatewayd.control.batches import grouped
 from gatewayd.control.database import Database
 from gatewayd.control.tables import Alert, AlertEvent
 from gatewayd.control.webhooks import AT_ONCE_TO_ONE, Deliveries, Post, post_over_http
@@ -201,11 +202,11 @@ def test_a_disabled_alert_finds_out_nothing_more(house: House) -> None:
 
     async def run() -> None:
         with house.database.write() as session:
-            alerting.storing(session, [refused])
+            alerting.storing(session, grouped([refused]))
         alerting.deliveries.look(NOW)
         await asyncio.gather(*alerting.deliveries._tasks.values())
         with house.database.write() as session:
-            alerting.storing(session, [refused] * 50)
+            alerting.storing(session, grouped([refused] * 50))
 
     asyncio.run(run())
     assert len(house.events()) == 1

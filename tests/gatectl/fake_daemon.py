@@ -516,6 +516,31 @@ def _heavy(requests: int, cost: str) -> dict[str, Any]:
     return line | {"bytes": requests * 1024}
 
 
+def _export(query: Mapping[str, str]) -> list[dict[str, Any]]:
+    if query.get("tenant") == "nobody":
+        raise ProblemError(404, "not_found", "there is no tenant 'nobody'")
+    names = {"period": "2026-11", "tenant": "default", "service": "orders", "route": "-", "client": "-"}
+    lines = []
+    for hour in (2, 3):
+        line = usage_line(1200 + hour, "1.199", time=f"2026-11-20T{hour:02}:00:00Z", **names, key="gw_ab12cd34")
+        lines.append(line | {"status": "2xx", "billable_units": 1197, "billable_bytes": 4096, "price": "0.001"})
+    refused = dict.fromkeys(("p50_ms", "p95_ms", "p99_ms"))
+    lines.append(lines[0] | refused | {"requests": 0, "status": "4xx", "price": None, "cost": "0", "route": 'a,"b"'})
+    return lines
+
+
+def _verified(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
+    checked = {"segments": 2, "days": 30, "keys": 3, "invoices": 1}
+    if query.get("tenant") != "acme":
+        return {"ok": True, "checked": checked, "differences": []}
+    differences = [
+        {"what": "rollup", "where": "2026-11-20 orders", "expected": 12345, "found": 12344,
+         "detail": "requests of the rollups are fewer than of the control totals"},
+        {"what": "invoice", "where": "INV-000001", "expected": "12.345", "found": "12.346", "detail": ""},
+    ]  # fmt: skip
+    return {"ok": False, "checked": checked, "differences": differences}
+
+
 def _tail(query: Mapping[str, str]) -> list[dict[str, Any]]:
     def record(millis: int, status: int, service: str, key: str, code: str | None, **more: Any) -> dict[str, Any]:
         return {"time": f"2026-11-21T02:00:00.{millis:03}Z", "tenant": "default", "service": service, "route": "-",
@@ -536,12 +561,16 @@ def _tail(query: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 # Answers that go on: lines, and then the end.
-STREAMS: Mapping[str, Callable[[Mapping[str, str]], list[dict[str, Any]]]] = {"/v1/usage/tail": _tail}
+STREAMS: Mapping[str, Callable[[Mapping[str, str]], list[dict[str, Any]]]] = {
+    "/v1/usage/tail": _tail,
+    "/v1/usage/export": _export,
+}
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "doctor": lambda daemon, query: daemon.state["doctor"],
     "usage": _usage,
     "usage/top": _top,
+    "usage/verify": _verified,
     "routes/test": _tried,
     "targets": _targets,
 }

@@ -47,6 +47,8 @@ COMMANDS = (
     "tenant suspend acme",
     "usage show --by service,key",
     "usage top",
+    "usage verify",
+    "usage verify -t acme",
     "billing show",
     "billing show --period 2026-10",
     "billing keys",
@@ -72,7 +74,7 @@ COMMANDS = (
     "explain --key ci GET /orders/42",
     "explain ff42db4e2b8f4688",
 )
-EXIT_CODES = {"explain ff42db4e2b8f4688": 8, "doctor": 9}  # of all others 0
+EXIT_CODES = {"explain ff42db4e2b8f4688": 8, "doctor": 9, "usage verify -t acme": 7}  # of all others 0
 TERMINAL_ONLY = (
     "--help",
     "service --help",
@@ -93,6 +95,8 @@ TERMINAL_ONLY = (
     "key list -o wide",
     "usage tail --help",
     "usage top --help",
+    "usage verify --help",
+    "usage export --help",
     "usage top --by service --of bytes --limit 2",
     "usage show --plot",
     "usage show --interval hour --plot",
@@ -155,8 +159,22 @@ def test_tail(gatectl: Gatectl, form: str) -> None:
     check(file_name("usage tail", form), ended.plain)
 
 
+@pytest.mark.parametrize("form", ["piped", "json", "terminal"])
+@pytest.mark.usefixtures("daemon")
+def test_export(gatectl: Gatectl, form: str) -> None:
+    """On a terminal it is CSV all the same."""
+    if form == "terminal":
+        ended = gatectl.at_terminal("usage", "export", "--columns", "time,key,status,requests,cost")
+    else:
+        ended = gatectl("usage", "export", "-q", *(["-o", "json"] if form == "json" else []))
+    assert (ended.code, ended.err) == (0, "")
+    check(file_name("usage export", form), ended.plain)
+
+
 def test_no_file_is_left_over(daemon: FakeDaemon) -> None:
     expected = {file_name(command, form) for command in COMMANDS for form in ("piped", "json", "terminal")}
     expected |= {file_name(command, "terminal") for command in TERMINAL_ONLY}
-    expected |= {file_name("usage tail", form) for form in ("piped", "json", "terminal")}
+    expected |= {
+        file_name(f"usage {verb}", form) for verb in ("tail", "export") for form in ("piped", "json", "terminal")
+    }
     assert {path.name for path in GOLDEN.iterdir()} == expected
