@@ -68,7 +68,6 @@ def test_two_workers_admit_exactly_what_the_limit_says(house: House) -> None:
     assert house.usage("--key", key[:11])["refused"] == load.answers[429]
 
 
-@pytest.mark.alone
 def test_four_workers_spend_a_fast_limit_nearly_whole_and_never_more(new_house: NewHouse) -> None:
     house = new_house(workers=4)
     house.service("fast")
@@ -132,7 +131,6 @@ def test_a_quota_and_a_rate_together(house: House) -> None:
     assert_one_number(house, "/both/x", key, 400)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("seconds", LENGTHS)
 def test_mixed_windows_are_exact_over_any_interval_and_used_nearly_whole(
