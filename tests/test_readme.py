@@ -6,14 +6,21 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from gatectl.app import NOUNS
 from gatectl.errors import REFUSED
+from gatectl.price_options import price_fields
+from gatewayd.control.admin.plan_prices import AskedPrice, new_terms
 from gatewayd.errors import PROBLEMS, Problem
+from gatewayd.policy.money import format_nanos
+from gatewayd.policy.pricing import Subscription, Usage, charges, total_nanos
 from gatewayd.settings import Settings
 from tests import daemons
 from tests.terminal import Terminal
@@ -82,6 +89,29 @@ def test_every_setting_is_in_it_with_its_description(name: str) -> None:
     assert row.endswith(f"| {field.description} |")
     if isinstance(field.default, int | str):
         assert (str(field.default).lower() if isinstance(field.default, bool) else str(field.default)) in row
+
+
+def test_the_worked_bill_is_what_the_plan_in_it_charges() -> None:
+    section = README.partition("\n### Prices\n")[2].partition("\n### ")[0]
+    words = shlex.split(section.partition("```\n")[2].partition("\n```")[0])
+    given: dict[str, Any] = {"tier": [value for option, value in pairwise(words) if option == "--tier"]}
+    for option, value in pairwise(words):
+        if option.startswith("--") and option != "--tier":
+            given[option[2:].replace("-", "_")] = value
+    terms = new_terms(msgspec.convert(price_fields(given), AskedPrice))
+    orders, products = (
+        int(number.replace(",", "")) for number in re.findall(r"([\d,]+)(?: billable requests)? to `", section)
+    )
+    usage = [Usage(1, 1, 1, 0, orders, orders, 0), Usage(1, 2, 1, 0, products, products, 0)]
+    lines = charges(usage, [Subscription(1, 1)], {1: terms})
+    services = ("", "orders, ", "products, ")
+    charged = [
+        f"| {services[line.service_id]}{line.kind}{f' {line.tier}' if line.tier else ''} | {line.quantity:,} "
+        f"| {format_nanos(line.each_nanos)} | {format_nanos(line.nanos)} |"
+        for line in lines
+    ]
+    table = [line for line in section.splitlines() if line.startswith("| ")]
+    assert table[1:] == [*charged, f"| total | | | {format_nanos(total_nanos(lines))} |"]
 
 
 def test_its_usage_line_names_every_option_of_gatewayd() -> None:
