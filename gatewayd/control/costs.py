@@ -4,7 +4,7 @@ What 300 requests of a Tuesday cost under tiers depends on the whole cycle, so i
 `policy.pricing`), and its charge is divided over the lines: tiers and packages in proportion to what they count, MiB in
 proportion to bytes. Lines are rounded cumulatively, so those of a whole cycle come to its charge exactly, however they
 are grouped; base fee and minimum are of no request, and in no line. A line may therefore change with later usage of
-its cycle, as the bill does. Linear prices need none of this, and cost one look at each price.
+its cycle, as the bill does. Linear prices need none of this.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class _Divided:
         return nanos
 
 
-def curved(prices: Mapping[int, Terms]) -> list[int]:
-    """The prices at which a line has no cost of its own."""
-    return [price_id for price_id, terms in prices.items() if not terms.is_linear]
+def curved(prices: Mapping[int, Terms], met: Iterable[int]) -> list[int]:
+    """Of those that were met, the prices at which a line has no cost of its own."""
+    return [price_id for price_id in sorted(met) if price_id in prices and not prices[price_id].is_linear]
 
 
 def linear_nanos(terms: Terms | None, requests: int, units: int) -> int:

@@ -151,7 +151,7 @@ def _sum(connection: Connection, question: Question) -> dict[tuple[int, ...], Su
     if question.interval is not None:
         groups.append(_rollup.c.hour - _rollup.c.hour % INTERVALS[question.interval])
     lines: dict[tuple[int, ...], Sums] = {}
-    prices = all_terms(connection)
+    prices, met = all_terms(connection), set[int]()
     summed = (*NUMBERS, "billable_units")
     numbers = select(*groups, _rollup.c.price_id, *(func.sum(_rollup.c[name]) for name in summed))
     for row in connection.execute(_within(numbers, question).group_by(*groups, _rollup.c.price_id)):
@@ -160,7 +160,8 @@ def _sum(connection: Connection, question: Question) -> dict[tuple[int, ...], Su
         for name, number in zip(NUMBERS, sums, strict=False):
             line.numbers[name] += number
         line.nanos += costs.linear_nanos(prices.get(price_id), sums[NUMBERS.index("billable")], sums[-1])
-    if curved := costs.curved(prices):
+        met.add(price_id)
+    if curved := costs.curved(prices, met):
         rows = connection.execute(_within(_curved_usage(groups, curved), question))
         for group, nanos in costs.shares(connection, prices, rows, question.key_id):
             lines[group].nanos += nanos

@@ -175,6 +175,7 @@ def test_from_one_way_of_pricing_to_another(admin: Admin) -> None:
         ({"price": "0.1"}, "price"),
         ({"package": {"size": 5, "price": "1"}}, "package"),
         ({"tiers": []}, "price"),
+        ({"tiers": [], "included": 5, "mib_price": "1"}, "price"),
         ({"tiers": None, "tier_mode": "volume"}, "tier_mode"),
     ):
         assert admin.refused("invalid", "PATCH", path, body)["field"] == field

@@ -117,7 +117,7 @@ def _consistent(before: Terms, asked: AskedPrice, terms: Terms) -> Terms:
         terms = msgspec.structs.replace(terms, **{_MONEY[field]: 0})
     stays_priced = terms.request_nanos or terms.unit_nanos or terms.mib_nanos
     plain_again = before.mode != "flat" and terms.mode == "flat"
-    if plain_again and not stays_priced and getattr(asked, field) is UNSET:
+    if plain_again and getattr(asked, field) is UNSET and (terms.included or not stays_priced):
         raise invalid(field, f"a {one} would cost nothing from now on; give its price too, 0 if that is meant")
     if terms.included and terms.mode == "flat" and not terms.each_nanos:
         raise invalid(
