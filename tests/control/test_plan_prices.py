@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,14 +10,15 @@ import pytest
 from gatewayd.control.charging import usage_of
 from gatewayd.control.compile import find_key
 from gatewayd.control.cycles import cycle_by_id
-from gatewayd.control.prices import all_terms
+from gatewayd.control.prices import all_terms, price_id_of
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import PlanVersion, Price
 from gatewayd.policy.amounts import parse_time
-from gatewayd.policy.money import format_nanos
-from gatewayd.policy.pricing import Charge, Subscription, Terms, Tier, charges, decode_terms, total_nanos
+from gatewayd.policy.money import NANOS, format_nanos
+from gatewayd.policy.pricing import Charge, Subscription, Terms, Tier, charges, costs_by_key, decode_terms, total_nanos
 from gatewayd.records import ADMITTED, CLIENT_LEFT, MORE_BYTES, UPSTREAM_BROKE, Record
 from tests.control.conftest import Admin
+from tests.policy.naive_bill import Call, bill
 
 NOON = parse_time("2026-09-20T12:00:00Z")
 TIERS = [{"up_to": 10_000, "price": "0.001"}, {"up_to": None, "price": "0.0005"}]
@@ -187,6 +189,9 @@ def test_from_one_way_of_pricing_to_another(admin: Admin) -> None:
     by_unit = admin.patch(path, unit_price="0.1", counts="units", included=7)
     assert (by_unit["unit_price"], by_unit["included"]) == ("0.1", 7)
     assert admin.refused("invalid", "PATCH", path, {"counts": "requests"})["field"] == "included"
+    tiered = admin.patch(path, counts="requests", tiers=TIERS)
+    assert (tiered["unit_price"], tiered["counts"]) == ("0.1", "requests")
+    assert admin.patch(path, counts="units", tiers=[])["unit_price"] == "0.1"  # which is what units cost now
     # A unit price was there before its units had tiers: they take its place too.
     assert admin.patch(path, tiers=TIERS)["unit_price"] == "0"
 
@@ -280,6 +285,39 @@ def test_each_plan_says_which_outcomes_cost(admin: Admin, billable: list[str]) -
     with admin.control.database.read() as session:
         (usage,) = usage_of(session.connection(), cycle_by_id(session.connection(), 1))
     assert (usage.requests, usage.units, usage.size_bytes) == (expected, 3 * expected, 12 * expected)
+
+
+def test_records_come_to_what_a_bill_by_hand_does(admin: Admin) -> None:
+    """Of any prices in any order, to the nano: what was not billable is in the records and not on the bill."""
+    random = Random(11)
+    prices = [
+        Terms(request_nanos=7, unit_nanos=3, included=40),
+        Terms(mode="graduated", tiers=(Tier(50, 9), Tier(90, 5), Tier(None, 1)), included=20, mib_nanos=1001),
+        Terms(mode="volume", tiers=(Tier(100, 9), Tier(None, 4)), counts="units", request_nanos=2),
+        Terms(mode="package", package_size=30, package_nanos=100, counts="units", billable=("2xx", "4xx")),
+        Terms(mode="package", package_size=30, package_nanos=90, included=10, counts="units", billable=("3xx",)),
+    ]
+    costing = {200: "2xx", 304: "3xx", 404: "4xx"}
+    made: list[Call] = []
+    with admin.control.database.write() as session:
+        ids = [price_id_of(session, terms) for terms in prices]
+        by_id = dict(zip(ids, prices, strict=True))
+        records = []
+        for _ in range(600):
+            key, service, price = random.randint(1, 3), random.randint(1, 3), random.choice(ids)
+            at, units, size = NOON + random.randint(-10, 9) * 86400, random.randint(1, 3), random.randint(0, 1 << 19)
+            status = random.choice(list(costing))
+            records.append(
+                Record(ADMITTED, at * 10**9, 1, service, 0, key, 0, 0, price, status, 0, units, size, 5, 0, 0, b"")
+            )
+            if costing[status] in by_id[price].billable:
+                made.append(Call(key, service, price, at - at % 86400, units, size + 5))
+        Rollups().add(session, records)
+    with admin.control.database.read() as session:
+        connection = session.connection()
+        charged = costs_by_key(charges(usage_of(connection, 1), (), all_terms(connection)))
+    assert len({call.key for call in made}) == 3
+    assert charged == {key: int(total * NANOS) for key, total in bill(made, {}, by_id).items()}
 
 
 def test_the_worked_example_through_records(admin: Admin) -> None:

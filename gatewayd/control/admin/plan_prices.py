@@ -115,9 +115,9 @@ def _consistent(before: Terms, asked: AskedPrice, terms: Terms) -> Terms:
             what = "a package" if terms.mode == "package" else "tiers"
             raise invalid(field, f"{field} says what each {one} costs, and {what} do too; take one of them away")
         terms = msgspec.structs.replace(terms, **{_MONEY[field]: 0})
-    stays_priced = terms.request_nanos or terms.unit_nanos or terms.mib_nanos
-    plain_again = before.mode != "flat" and terms.mode == "flat"
-    if plain_again and getattr(asked, field) is UNSET and (terms.included or not stays_priced):
+    unsaid = before.mode != "flat" and terms.mode == "flat" and not terms.each_nanos and getattr(asked, field) is UNSET
+    others = terms.request_nanos or terms.unit_nanos or terms.mib_nanos
+    if unsaid and (terms.included or not others):
         raise invalid(field, f"a {one} would cost nothing from now on; give its price too, 0 if that is meant")
     if terms.included and terms.mode == "flat" and not terms.each_nanos:
         raise invalid(
