@@ -27,6 +27,7 @@ from gatewayd.control.admin.changes import Change, now_s
 from gatewayd.control.admin.state import Plane
 from gatewayd.control.billing import draft_of
 from gatewayd.control.charging import subscriptions_of
+from gatewayd.control.collector import without_collections
 from gatewayd.control.cycles import CycleRow, cycle_by_id, end_now, mark_closed, open_after, open_at, open_for
 from gatewayd.control.database import Database
 from gatewayd.control.digests import day_digests
@@ -66,7 +67,7 @@ async def in_one_go(database: Database, actor: str, work: Callable[[Change], T],
 
 
 def _transact(database: Database, actor: str, work: Callable[[Change], T], dry_run: bool) -> T:
-    with database.write_elsewhere() as session:
+    with without_collections(), database.write_elsewhere() as session:
         done = work(Change(session, actor, now_s()))
         if dry_run:
             session.rollback()

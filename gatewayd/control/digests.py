@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from sqlalchemy import Connection, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, String, cast, func, literal_column, select
 
-from gatewayd.control.charging import Source, in_bites, sources
+from gatewayd.control.charging import DAY_S, Source, in_bites, sources
 from gatewayd.control.cycles import CycleRow
 
 _DIMENSIONS = ("service_id", "route_id", "key_id", "client_id", "price_id", "status_class")
@@ -18,27 +18,34 @@ NUMBERS = (
 def day_digests(connection: Connection, cycle: CycleRow, tables: tuple[Source, ...] | None = None) -> dict[int, str]:
     """By day, over its rows in the order of their dimensions: each one line, numbers with commas between.
 
-    Latencies are left out: nobody is billed for them. The same whether it comes from hours or from days.
+    Latencies are left out: nobody is billed for them. The same whether it comes from hours or from days; a day is read
+    from the one or the other, never from both.
     """
     found: dict[int, str] = {}
-    tables = sources(connection) if tables is None else tables
-    for day in _days_of(connection, cycle, tables):
-        running = sha256()
-        parts = [
-            select(*(source.table.c[name] for name in (*_DIMENSIONS, *NUMBERS))).where(
-                *source.of(cycle), source.time >= day, source.time < day + 86400
-            )
-            for source in tables
-        ]
-        every = union_all(*parts).subquery()
-        by = [every.c[name] for name in _DIMENSIONS]
-        query = select(*by, *(func.sum(every.c[name]) for name in NUMBERS)).group_by(*by).order_by(*by)
-        for row in in_bites(connection, query):
-            running.update((",".join(map(str, row)) + "\n").encode())
-        found[day] = running.hexdigest()
-    return found
+    for source in sources(connection) if tables is None else tables:
+        for day in connection.execute(select(source.day).where(*source.of(cycle)).distinct()).scalars().all():
+            found[day] = _digest_of(connection, cycle, source, day)
+    return dict(sorted(found.items()))
 
 
-def _days_of(connection: Connection, cycle: CycleRow, tables: tuple[Source, ...]) -> list[int]:
-    every = union_all(*(select(source.day.label("day")).where(*source.of(cycle)) for source in tables)).subquery()
-    return [int(day) for day in connection.execute(select(every.c.day).distinct().order_by(every.c.day)).scalars()]
+def _digest_of(connection: Connection, cycle: CycleRow, source: Source, day: int) -> str:
+    columns = source.table.c
+    by = [columns[name] for name in _DIMENSIONS]
+    query = (
+        # One text a row: to make a row of 15 numbers in Python costs three times as much.
+        select(_with_commas([*by, *(func.sum(columns[name]) for name in NUMBERS)]))
+        .where(*source.of(cycle), source.time >= day, source.time < day + DAY_S)
+        .group_by(*by)
+        .order_by(*by)
+    )
+    running = sha256()
+    for (line,) in in_bites(connection, query):
+        running.update(line.encode())
+    return running.hexdigest()
+
+
+def _with_commas(numbers: list[ColumnElement[int]]) -> ColumnElement[str]:
+    line: ColumnElement[str] = cast(numbers[0], String)
+    for number in numbers[1:]:
+        line = line + literal_column("','") + cast(number, String)
+    return line + literal_column("char(10)")

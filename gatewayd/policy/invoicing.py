@@ -8,7 +8,7 @@ numbers below 2⁵³, true, false, null, lists and objects; amounts are decimal 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
@@ -130,19 +130,25 @@ def body_of(facts: Facts, entries: Iterable[Entry], bill: Bill, prices: Mapping[
 
 
 def canonical(body: Mapping[str, Any]) -> bytes:
-    """Its bytes. Lists are encoded item by item: of 100,000 lines at once, no other thread would run for 50 ms."""
-    return b"{" + b",".join(_members(body)) + b"}"
+    """Its bytes. Lists are encoded item by item: of 100,000 lines at once, no other thread would run for 100 ms."""
+    text = bytearray()
+    for name in sorted(body):
+        value = body[name]
+        text += b"," if text else b"{"
+        text += _encode(name) + b":"
+        if isinstance(value, list):
+            text += b"["
+            for place, item in enumerate(value):
+                text += b"," + _encode(item) if place else _encode(item)
+            text += b"]"
+        else:
+            text += _encode(value)
+    text += b"}"
+    return bytes(text)
 
 
 def digest(body: bytes) -> str:
     return sha256(body).hexdigest()
-
-
-def _members(body: Mapping[str, Any]) -> Iterator[bytes]:
-    for name in sorted(body):
-        value = body[name]
-        text = b"[" + b",".join(_encode(item) for item in value) + b"]" if isinstance(value, list) else _encode(value)
-        yield _encode(name) + b":" + text
 
 
 def _encode(value: Any) -> bytes:

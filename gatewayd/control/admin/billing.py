@@ -22,6 +22,7 @@ from gatewayd.control.admin.peer import actor_of
 from gatewayd.control.admin.problems import conflict, not_found
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.collector import without_collections
 from gatewayd.control.cycles import CycleRow, cycle_named, oldest_due
 from gatewayd.control.tables import Cycle, Invoice
 from gatewayd.policy.amounts import format_time
@@ -87,7 +88,7 @@ async def _answer(request: Request, bill: Bill) -> Response:
 
 
 def _read(control: ControlState, ref: str, read: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    with control.database.read() as session:
+    with without_collections(), control.database.read() as session:
         tenant = tenant_by(session, ref, gone_too=True)
         return read(session.connection(), tenant.id, *arguments)
 
@@ -99,7 +100,7 @@ async def cycles(request: Request) -> Response:
 
 
 def _list_cycles(control: ControlState, asked: PagedInTenant, now: int) -> dict[str, Any]:
-    with control.database.read() as session:
+    with without_collections(), control.database.read() as session:
         tenant = tenant_by(session, asked.tenant, gone_too=True)
         query = select(Cycle).where(Cycle.tenant_id == tenant.id)
         show_all = partial(_show_cycles, session, now)
@@ -187,7 +188,7 @@ async def verify(request: Request) -> Response:
 
 
 def _verify(control: ControlState, ref: str | None) -> dict[str, Any]:
-    with control.database.read() as session:
+    with without_collections(), control.database.read() as session:
         tenant_id = None if ref is None else tenant_by(session, ref, gone_too=True).id
         return verification.verify(session.connection(), tenant_id)
 

@@ -18,6 +18,7 @@ from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.problems import not_found
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.collector import without_collections
 from gatewayd.control.tables import Invoice, Tenant
 
 _MOST_NAMES = 1000
@@ -52,7 +53,7 @@ async def _read(request: Request, show: Callable[[Session, Invoice], Any]) -> An
 
 
 def _find(control: ControlState, ref: str, number: str, show: Callable[[Session, Invoice], Any]) -> Any:
-    with control.database.read() as session:
+    with without_collections(), control.database.read() as session:
         return show(session, _by_number(session, tenant_by(session, ref, gone_too=True), number))
 
 
