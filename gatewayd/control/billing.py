@@ -154,7 +154,8 @@ def draft_of(connection: Connection, cycle: CycleRow, now: int) -> Draft:
 def _open_entries(connection: Connection, cycle: CycleRow, now: int) -> list[Entry]:
     if not cycle.id and not cycle.starts_at <= now < cycle.ends_at:
         return []  # a month in which there was nothing, or is nothing yet
-    entries = [_usage_entry(each, now) for each in usage_of(connection, cycle)]
+    usage = usage_of(connection, cycle) if cycle.id else []
+    entries = [_usage_entry(each, now) for each in usage]
     for owed in subscriptions_of(connection, cycle, now):
         entries.append(Entry("subscription", now, key_id=owed.key_id, price_id=owed.price_id))
     return entries + entries_of(connection, cycle.id, *CREDITS)

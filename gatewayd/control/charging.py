@@ -49,29 +49,24 @@ class Source(NamedTuple):
         return self.time - self.time % DAY_S
 
 
-def sources(connection: Connection) -> tuple[Source, Source]:
+def progress(connection: Connection, name: str) -> int:
+    return connection.execute(select(_progress.c.value).where(_progress.c.name == name)).scalar() or 0
+
+
+def sources(connection: Connection) -> tuple[Source, ...]:
     """Days, and the hours after them."""
-    rolled = select(_progress.c.value).where(_progress.c.name == "rolled_until")
-    until = connection.execute(rolled).scalar() or 0
-    return days(until), Source(_rollup, _rollup.c.hour, until, 1 << 62)
+    until = progress(connection, "rolled_until")
+    return Source(_rollup_day, _rollup_day.c.day, 0, until), Source(_rollup, _rollup.c.hour, until, 1 << 62)
 
 
-def days(until: int) -> Source:
-    return Source(_rollup_day, _rollup_day.c.day, 0, until)
-
-
-def hours(until: int) -> Source:
-    return Source(_rollup, _rollup.c.hour, 0, until)
+def sources_twice(connection: Connection) -> tuple[Source, Source]:
+    """What is kept by the hour and by the day: the former, the latter."""
+    since, until = progress(connection, "hours_from"), progress(connection, "rolled_until")
+    return Source(_rollup, _rollup.c.hour, since, until), Source(_rollup_day, _rollup_day.c.day, since, until)
 
 
 def usage_of(connection: Connection, cycle: CycleRow, key_id: int | None = None) -> list[Usage]:
     """Billable usage of a cycle, or of one key in it, summed by key, service and price, in this order."""
-    return usage_from(connection, cycle, sources(connection), key_id)
-
-
-def usage_from(
-    connection: Connection, cycle: CycleRow, tables: tuple[Source, ...], key_id: int | None = None
-) -> list[Usage]:
     parts = [
         select(
             source.table.c.key_id,
@@ -86,7 +81,7 @@ def usage_from(
             source.table.c.billable > 0,
             *(() if key_id is None else (source.table.c.key_id == key_id,)),
         )
-        for source in tables
+        for source in sources(connection)
     ]
     every = union_all(*parts).subquery()
     by = (every.c.key_id, every.c.service_id, every.c.price_id)

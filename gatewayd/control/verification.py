@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from gatewayd.control.billing import key_facts
-from gatewayd.control.charging import Source, days, hours, sources, usage_from
+from gatewayd.control.charging import progress, sources, sources_twice, usage_of
 from gatewayd.control.cycles import CycleRow, cycle_by_id
 from gatewayd.control.digests import day_digests
 from gatewayd.control.ledger import entries_of, facts_of
@@ -80,7 +80,7 @@ def _unbilled(connection: Connection, tenant_id: int | None) -> Iterator[Differe
     )
     for row in connection.execute(query if tenant_id is None else query.where(_cycle.c.tenant_id == tenant_id)).all():
         cycle = CycleRow(*row)
-        if requests := sum(each.requests for each in usage_from(connection, cycle, sources(connection))):
+        if requests := sum(each.requests for each in usage_of(connection, cycle)):
             detail = f"cycle {cycle.period} was closed without an invoice and has billable usage"
             yield Difference(None, "usage", cycle.period, 0, requests, detail)
 
@@ -134,32 +134,39 @@ def _differing(expected: Any, found: Any, place: str) -> Iterator[tuple[str, Any
 def _compare_usage(
     connection: Connection, invoice: Row[Any], cycle: CycleRow, entries: list[Entry]
 ) -> Iterator[Difference]:
-    """With the rollups as bills read them, and with the hours that are still there beside their days."""
-    tables = sources(connection)
-    altered = _altered_days(connection, invoice, cycle, tables)
-    changed = list(_changed(connection, invoice, entries, usage_from(connection, cycle, tables), altered))
+    """With the rollups as bills read them, and with the hours that are still kept beside their days."""
+    gone_before = progress(connection, "days_from")
+    days = _days_of(connection, invoice)
+    altered = _altered(days, day_digests(connection, cycle, sources(connection)), gone_before)
+    changed: list[Difference] = []
+    if all(day >= gone_before for day in days):
+        changed = list(_changed(connection, invoice, entries, usage_of(connection, cycle), altered))
     yield from changed
-    if altered and not changed:
-        for day, (expected, found) in altered.items():
-            detail = "the rollups of this day were altered, in what no bill counts or so that the sums are the same"
-            yield Difference(invoice.number, "usage", format_time(day)[:10], expected, found, detail)
-    hourly = (hours(tables[0].ends_at),)
-    kept = day_digests(connection, cycle, hourly)
-    daily = day_digests(connection, cycle, (days(tables[0].ends_at),)) if kept else {}
-    for day, found in kept.items():
-        if daily.get(day) != found:
-            detail = "the hours of this day do not add up to it"
-            yield Difference(invoice.number, "usage", format_time(day)[:10], daily.get(day), found, detail)
+    detail = "the rollups of this day were altered, in what no bill counts or so that the sums are the same"
+    for day, (expected, found) in altered.items() if not changed else ():
+        yield Difference(invoice.number, "usage", format_time(day)[:10], expected, found, detail)
+    by_hour, by_day = (day_digests(connection, cycle, (source,)) for source in sources_twice(connection))
+    for day, (expected, found) in _altered(by_day, by_hour, gone_before).items():
+        detail = "the hours of this day do not add up to it"
+        yield Difference(invoice.number, "usage", format_time(day)[:10], expected, found, detail)
 
 
-def _altered_days(
-    connection: Connection, invoice: Row[Any], cycle: CycleRow, tables: tuple[Source, ...]
-) -> dict[int, tuple[str | None, str | None]]:
+def _days_of(connection: Connection, invoice: Row[Any]) -> dict[int, str]:
+    """Their digests when the cycle closed."""
     query = select(_invoice_day.c.day, _invoice_day.c.sha256).where(_invoice_day.c.invoice_id == invoice.id)
-    expected: dict[int, str] = {row.day: row.sha256 for row in connection.execute(query)}
-    found = day_digests(connection, cycle, tables)
-    days = sorted(day for day in expected.keys() | found.keys() if expected.get(day) != found.get(day))
-    return {day: (expected.get(day), found.get(day)) for day in days}
+    return {row.day: row.sha256 for row in connection.execute(query)}
+
+
+def _altered(
+    expected: Mapping[int, str], found: Mapping[int, str], gone_before: int
+) -> dict[int, tuple[str | None, str | None]]:
+    """Days that differ, but for those whose rollups are past their retention."""
+    days = sorted(expected.keys() | found.keys())
+    return {
+        day: (expected.get(day), found.get(day))
+        for day in days
+        if day >= gone_before and expected.get(day) != found.get(day)
+    }
 
 
 def _changed(

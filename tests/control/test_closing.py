@@ -440,3 +440,48 @@ def test_what_a_tenant_owes_keeps_it(admin: Admin) -> None:
         session.add(plan)
     admin.post("/v1/keys?tenant=acme", plan="starter")
     assert "owes 1 USD" in admin.refused("conflict", "DELETE", "/v1/tenants/acme")["detail"]
+
+
+def roll(shop: Shop, until: str, hours_from: str) -> None:
+    """Days that are over, as the rollups of days have them; and hours that are gone."""
+    with raw(shop) as connection:
+        numbers = (
+            "requests, billable, errors, refused, units, bytes_in, bytes_out, latency, billable_units, billable_bytes"
+        )
+        of = "service_id, route_id, key_id, client_id, price_id, status_class"
+        sums = ", ".join("x''" if name == "latency" else f"sum({name})" for name in numbers.split(", "))
+        connection.execute(
+            f"INSERT INTO rollup_day (tenant_id, day, cycle_id, {of}, {numbers}) "
+            f"SELECT tenant_id, hour - hour % 86400 AS day, cycle_id, {of}, {sums} FROM rollup WHERE hour < ? "
+            f"GROUP BY tenant_id, day, cycle_id, {of}",
+            (at(until),),
+        )
+        connection.execute("DELETE FROM rollup WHERE hour < ?", (at(hours_from),))
+        values = [("rolled_until", at(until)), ("hours_from", at(hours_from))]
+        connection.executemany("INSERT OR REPLACE INTO progress VALUES (?, ?)", values)
+    connection.close()
+
+
+@pytest.mark.parametrize("table", ["rollup", "rollup_day"])
+def test_days_and_the_hours_that_are_kept_are_both_verified(shop: Shop, table: str) -> None:
+    for day in (3, 4, 5, 6):
+        for hour in (1, 2):
+            shop.use(7, f"2026-09-{day:02}T{hour:02}:00:00Z")
+    roll(shop, "2026-09-05T00:00:00Z", "2026-09-04T00:00:00Z")
+    invoice = shop.admin.post("/v1/billing/close")
+    assert invoice["body"]["lines"][0]["requests"] == 56
+    assert shop.admin.get("/v1/billing/verify")["ok"]
+    column = "hour" if table == "rollup" else "day"
+    with raw(shop) as connection:
+        late = (at("2026-09-04T00:00:00Z"), at("2026-09-05T00:00:00Z"))
+        connection.execute(f"UPDATE {table} SET billable = billable - 1 WHERE {column} >= ? AND {column} < ?", late)
+    connection.close()
+    differences = shop.admin.get("/v1/billing/verify")["differences"]
+    assert differences
+    assert all(each["line"].startswith("2026-09-04") for each in differences)
+    with raw(shop) as connection:
+        connection.execute("INSERT INTO progress VALUES ('days_from', ?)", (at("2026-09-05T00:00:00Z"),))
+        connection.execute("DELETE FROM rollup WHERE hour < ?", (at("2026-09-05T00:00:00Z"),))
+        connection.execute("DELETE FROM rollup_day")
+    connection.close()
+    assert shop.admin.get("/v1/billing/verify")["ok"], "what is past its retention is no difference"

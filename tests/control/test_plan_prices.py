@@ -315,7 +315,7 @@ def test_records_come_to_what_a_bill_by_hand_does(admin: Admin) -> None:
         Rollups().add(session, records)
     with admin.control.database.read() as session:
         connection = session.connection()
-        charged = costs_by_key(charges(usage_of(connection, 1), (), all_terms(connection)))
+        charged = costs_by_key(charges(usage_of(connection, cycle_by_id(connection, 1)), (), all_terms(connection)))
     assert len({call.key for call in made}) == 3
     assert charged == {key: int(total * NANOS) for key, total in bill(made, {}, by_id).items()}
 
