@@ -18,6 +18,9 @@ from gatectl.grammar import Call
 from gatectl.output import Object, csv_text
 
 
+_MANY_LINES = 20_000  # at 1.5 to 5 ms a line
+
+
 def format_of(chosen: str | None, out: str | None) -> str:
     """The format that was asked for, or that the file's name ends in."""
     ending = Path(out).suffix.lower().removeprefix(".") if out else ""
@@ -96,7 +99,10 @@ def _pdf(call: Call, facts: Object, content: bytes) -> bytes:
     except ModuleNotFoundError as error:
         what = f"a PDF needs {error.name}, which is not installed"
         raise GatectlError(what, "pip install 'gatewayd[pdf]', or take --format html") from None
-    document, missing = pdf(_paper(facts, content), facts["issued_at"])
+    written = _paper(facts, content)
+    if len(written.lines) > _MANY_LINES:
+        call.printer.warn(f"{len(written.lines):,} lines take minutes to draw; HTML and CSV take none")
+    document, missing = pdf(written, facts["issued_at"])
     if missing:
         some = "".join(sorted(missing)[:8])
         call.printer.warn(f"no font here has {some}: they are boxes in the PDF; apt install fonts-noto-cjk has most")

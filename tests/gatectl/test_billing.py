@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gatectl.app import run
-from tests.gatectl.billing_answers import NUMBER, body, canonical, line
+from tests.gatectl.billing_answers import NUMBER, body, canonical, credit, line
 from tests.gatectl.conftest import Ended, Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 
@@ -190,6 +190,10 @@ def test_a_name_cannot_move_the_cursor(gatectl: Gatectl, daemon: FakeDaemon) -> 
     shown = gatectl.at_terminal("billing", "invoice", "show", NUMBER).out
     assert "\x1b[2J" not in shown
     assert shown.count("\\x1b[2Jwiped") == 2
+    daemon.state["ledger"]["credits"] = [{"id": 1, **credit("credit", "-5", evil)}]
+    shown = gatectl.at_terminal("billing", "show").out
+    assert "\x1b[2J" not in shown
+    assert "credit -5, \\x1b[2Jwiped (root)" in shown
 
 
 def test_what_is_carried_is_said(gatectl: Gatectl, daemon: FakeDaemon) -> None:
