@@ -17,7 +17,6 @@ from gatectl.errors import GatectlError, MisuseError
 from gatectl.grammar import Call
 from gatectl.output import Object, csv_text
 
-
 _MANY_LINES = 20_000  # at 1.5 to 5 ms a line
 
 
