@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from gatectl.billing.paper import Paper, paper
 from gatectl.billing.screen import LINE_COLUMNS
 from gatectl.errors import GatectlError, MisuseError
+from gatectl.files import file_written
 from gatectl.grammar import Call
 from gatectl.output import Object, csv_text
 
@@ -47,35 +46,9 @@ def deliver(call: Call, document: bytes, out: str | None) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(document)
         return
-    path = Path(out)
-    try:
-        # /dev/stdout, a pipe or what a link leads to is written to; to replace it would take it away.
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            path.write_bytes(document)
-        else:
-            _replace(path, document)
-    except OSError as error:
-        raise GatectlError(f"cannot write {out}: {error.strerror}") from None
+    with file_written(out) as file:
+        file.write(document)
     call.printer.note(f"Wrote {out}, {len(document):,} bytes.")
-
-
-def _replace(path: Path, document: bytes) -> None:
-    """As a whole: a file that is there is replaced at once, or stays as it is."""
-    with NamedTemporaryFile(dir=path.parent, prefix=".gatectl-", delete=False) as file:
-        try:
-            file.write(document)
-            file.flush()
-            Path(file.name).chmod(0o666 & ~_umask())  # what a new file would have
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _json(call: Call, facts: Object, content: bytes) -> bytes:

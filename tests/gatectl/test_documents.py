@@ -60,8 +60,12 @@ def test_a_file_that_cannot_be_written_stays_as_it_is(gatectl: Gatectl, folder: 
     ended = gatectl(*EXPORT, "--out", str(folder / "taken.html"))
     assert ended.code == 1
     assert ended.err.startswith(f"gatectl: cannot write {folder}/taken.html: ")
-    assert gatectl(*EXPORT, "--out", str(folder / "none" / "a.html")).code == 1
-    assert not [path for path in folder.iterdir() if path.name.startswith(".gatectl")]
+    for place in ("none/a.html", "file/a.html"):
+        (folder / "file").touch()
+        assert gatectl(*EXPORT, "--out", str(folder / place)).err.startswith(
+            f"gatectl: cannot write {folder}/{place}: "
+        )
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.usefixtures("daemon")
