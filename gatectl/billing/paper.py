@@ -24,6 +24,7 @@ _WHAT: Mapping[str, str] = {
     "base": "base fee",
     "minimum": "up to the minimum",
 }
+_NAMES_SHOWN = 2
 
 
 class Line(NamedTuple):
@@ -67,7 +68,7 @@ def paper(body: Object, sha256: str | None) -> Paper:
         lines=[_line(each) for each in body["lines"]],
         credits=[_credit(each, body["time_zone"]) for each in body["credits"]],
         sums=_sums(body),
-        terms=[(_holders(terms, body["lines"]), terms_text(terms)) for terms in body["terms"]],
+        terms=_prices(body),
         foot=_foot(body, sha256),
     )
 
@@ -137,12 +138,18 @@ def _key(item: Object) -> str:
     return f"{item['key']} {item['key_name']}".rstrip()
 
 
-def _holders(terms: Object, items: Sequence[Object]) -> str:
-    """Whose price it is: plans, or keys that have none."""
-    holders = {
-        f"plan {item['plan']}" if item["plan"] else item["key"] for item in items if item["terms"] == terms["id"]
-    }
-    return ", ".join(sorted(holders))
+def _prices(body: Object) -> list[tuple[str, str]]:
+    """Each price, by the plans whose lines name it: keys may be a hundred thousand."""
+    plans: dict[int, set[str]] = {}
+    for item in body["lines"]:
+        plans.setdefault(item["terms"], set()).add(f"plan {item['plan']}" if item["plan"] else "without a plan")
+    return [(_shortened(sorted(plans.get(terms["id"], ()))), terms_text(terms)) for terms in body["terms"]]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    if len(names) <= _NAMES_SHOWN:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMES_SHOWN])} and {len(names) - _NAMES_SHOWN} more"
 
 
 def _what(item: Object) -> str:

@@ -205,6 +205,13 @@ def test_prices_in_words(terms: dict[str, object], said: str) -> None:
     assert terms_text({"counts": "requests", "mode": "flat", "billable": ["2xx"], **terms}) == said
 
 
+def test_prices_are_named_by_their_plans_and_never_by_all_of_them() -> None:
+    lines = [line("a", f"gw_{n}", "", "request", 1, "1", "1", plan=f"p{n}" if n else None, terms=7) for n in range(9)]
+    terms = [{"id": 7, "counts": "requests", "mode": "flat", "billable": ["2xx"], "price": "1"}]
+    assert [label for label, _ in written(lines=lines, terms=terms).terms] == ["plan p1, plan p2 and 7 more"]
+    assert [label for label, _ in written(lines=lines[:2], terms=terms).terms] == ["plan p1, without a plan"]
+
+
 def test_the_hash_on_paper_is_that_of_the_file() -> None:
     told = paper(body(), sha256(canonical(body())).hexdigest())
     assert told.foot == [("sha256", sha256(canonical(body())).hexdigest())]
