@@ -70,6 +70,8 @@ def test_cost_is_of_the_terms(used: Admin) -> None:
 
 
 def test_only_so_many_are_shown_and_the_others_counted(used: Admin) -> None:
+    assert top(used, limit=1) == [("ci", 100, 0.6329)]
+    assert top(used, limit=2, of="cost") == [("cd", "0.005", 0.8333), ("ce", "0.001", 0.1667)]
     answer = used.get("/v1/usage/top", **RANGE, limit=1)
     assert (len(answer["items"]), answer["count"]) == (1, 3)
     assert answer["total"] == {
