@@ -16,8 +16,8 @@ from sqlalchemy import Connection, select
 from gatewayd.control.heaviest import nanos_alone
 from gatewayd.control.naming import KINDS, NameBook
 from gatewayd.control.prices import all_terms
-from gatewayd.control.stretches import DAY_S, Stretch, columns_of, hours, stretches
-from gatewayd.control.tables import Cycle
+from gatewayd.control.stretches import DAY_S, parts
+from gatewayd.control.tables import Cycle, Rollup
 from gatewayd.control.usage import NUMBERS
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.histogram import Histogram
@@ -31,7 +31,7 @@ _SUMMED = (*NUMBERS, "billable_units", "billable_bytes")
 _BY = ("cycle_id", "service_id", "route_id", "key_id", "client_id", "price_id", "status_class")
 _SAME = 1 + len(_BY)  # columns that tell rows apart, the moment first
 
-_cycle = Cycle.__table__  # type: ignore[attr-defined]
+_cycle, _hours = Cycle.__table__, Rollup.__table__  # type: ignore[attr-defined]
 
 
 def pages(
@@ -54,13 +54,16 @@ def _folded(
     connection: Connection, tenant_id: int, since: int, until: int, granularity: Granularity
 ) -> Iterator[Sequence[Any]]:
     """Rows that agree in all that tells rows apart are one: those of the hours of a day."""
-    whole = [Stretch(hours, since, until)] if granularity == "hour" else stretches(connection, since, until)
-    for stretch in whole:
-        moment = stretch.moment - stretch.moment % DAY_S if granularity == "day" else stretch.moment
-        by = columns_of(stretch, _BY)
+    # A range of whole days is in days that are over, and then in hours.
+    ordered = sorted(
+        parts(connection, since, until, by_hour=granularity == "hour"), key=lambda part: part.table is _hours
+    )
+    for part in ordered:
+        moment = part.moment - part.moment % DAY_S if granularity == "day" else part.moment
+        by = [part.table.c[name] for name in _BY]
         query = (
-            select(moment, *by, *columns_of(stretch, _SUMMED), stretch.table.c.latency)
-            .where(stretch.table.c.tenant_id == tenant_id, stretch.holds())
+            select(moment, *by, *(part.table.c[name] for name in _SUMMED), part.table.c.latency)
+            .where(part.table.c.tenant_id == tenant_id, part.within)
             .order_by(moment, *by)
         )
         for _, rows in groupby(connection.execute(query), key=lambda row: row[:_SAME]):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
 from sqlalchemy import Connection, func, select, union_all
 
 from gatewayd.control.prices import all_terms
-from gatewayd.control.stretches import columns_of, stretches
+from gatewayd.control.stretches import parts, widened
 from gatewayd.control.usage import DIMENSIONS, NUMBERS, Question, name_of
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.money import format_nanos
@@ -54,6 +54,8 @@ class Group:
 def heaviest(connection: Connection, question: Question, measure: Measure, limit: int) -> dict[str, Any]:
     """The answer of `GET /v1/usage/top`; of `question.by` there is one dimension. What has none of it is left out."""
     (by,) = question.by
+    since, until = widened(connection, question.since, question.until)
+    question = replace(question, since=since, until=until)
     total, count = Group(), 0
     most: list[tuple[int, int, Group]] = []
     for group in _groups(connection, question):
@@ -69,8 +71,8 @@ def heaviest(connection: Connection, question: Question, measure: Measure, limit
     whole = total.value(measure)
     names = DIMENSIONS[by].names(connection, {group.number for _, _, group in most})
     return {
-        "since": format_time(question.starts_at),
-        "until": format_time(question.ends_at),
+        "since": format_time(since),
+        "until": format_time(until),
         "by": by,
         "of": measure,
         "items": [
@@ -97,13 +99,13 @@ def _rows(connection: Connection, question: Question) -> Iterator[Sequence[Any]]
     (by,) = question.by
     dimension = DIMENSIONS[by].column.name
     names = (dimension, "price_id", *_SUMMED)
-    parts = []
-    for stretch in stretches(connection, question.starts_at, question.ends_at):
-        part = select(*columns_of(stretch, names)).where(stretch.holds())
+    queries = []
+    for part in parts(connection, question.since, question.until):
+        query = select(*(part.table.c[name] for name in names)).where(part.within)
         if question.tenant_id is not None:
-            part = part.where(stretch.table.c.tenant_id == question.tenant_id)
-        parts.append(part)
-    rows = union_all(*parts).subquery()
+            query = query.where(part.table.c.tenant_id == question.tenant_id)
+        queries.append(query)
+    rows = union_all(*queries).subquery()
     group = rows.c[dimension], rows.c.price_id
     sums = (func.sum(rows.c[name]) for name in _SUMMED)
     yield from connection.execute(select(*group, *sums).group_by(*group).order_by(*group))

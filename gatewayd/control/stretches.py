@@ -1,50 +1,43 @@
-"""Where the usage of a time stands: whole days that are over in the rows of days, the rest in those of hours."""
+"""Which of the two rollup tables answers for which time: whole days that are over are in `rollup_day`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, select
 
 from gatewayd.control.tables import Progress, Rollup, RollupDay
 
-DAY_S = 86400
+HOUR_S, DAY_S = 3600, 86400
 
-hours: Table = Rollup.__table__  # type: ignore[attr-defined]
-days: Table = RollupDay.__table__  # type: ignore[attr-defined]
-_progress: Table = Progress.__table__  # type: ignore[attr-defined]
+_hours, _days = Rollup.__table__, RollupDay.__table__  # type: ignore[attr-defined]
+_progress = Progress.__table__  # type: ignore[attr-defined]
 
 
-class Stretch(NamedTuple):
-    """Rows of a table from `start` up to `end`, in seconds."""
+class Part(NamedTuple):
+    """Rows of one table, whose `moment` is an hour or a day. No row of usage is in two parts, or in none."""
 
     table: Table
-    start: int
-    end: int
-
-    @property
-    def moment(self) -> ColumnElement[int]:
-        return self.table.c.hour if self.table is hours else self.table.c.day
-
-    def holds(self) -> ColumnElement[bool]:
-        return (self.moment >= self.start) & (self.moment < self.end)
+    moment: Column[int]
+    within: ColumnElement[bool]
 
 
-def stretches(connection: Connection, start: int, end: int) -> list[Stretch]:
-    """The stretches of [start, end), in the order of time; each hour is in one of them."""
-    first_day, last_day = start + -start % DAY_S, min(end - end % DAY_S, rolled_until(connection))
-    if first_day >= last_day:
-        return [Stretch(hours, start, end)]
-    parts = Stretch(hours, start, first_day), Stretch(days, first_day, last_day), Stretch(hours, last_day, end)
-    return [part for part in parts if part.start < part.end]
+def widened(connection: Connection, since: int, until: int) -> tuple[int, int]:
+    """The range in whole hours."""
+    return since - since % HOUR_S, until + -until % HOUR_S
 
 
-def rolled_until(connection: Connection) -> int:
-    """Days before this one have rows of their own."""
-    wanted = select(_progress.c.value).where(_progress.c.name == "rolled_until")
-    return int(connection.execute(wanted).scalar() or 0)
+def parts(connection: Connection, since: int, until: int, *, by_hour: bool = False) -> list[Part]:
+    """Usage of a range in whole hours. `by_hour`: from the hours alone."""
+    first = since + -since % DAY_S
+    rolled = select(_progress.c.value).where(_progress.c.name == "rolled_until")
+    last = min(until - until % DAY_S, int(connection.execute(rolled).scalar() or 0))
+    if by_hour or first >= last:
+        return [_within(_hours, since, until)]
+    edges = [_within(_hours, *edge) for edge in ((since, first), (last, until)) if edge[0] < edge[1]]
+    return [*edges, _within(_days, first, last)]
 
 
-def columns_of(stretch: Stretch, names: Sequence[str]) -> list[ColumnElement[Any]]:
-    return [stretch.table.c[name] for name in names]
+def _within(table: Table, since: int, until: int) -> Part:
+    moment = table.c.hour if table is _hours else table.c.day
+    return Part(table, moment, and_(moment >= since, moment < until))
