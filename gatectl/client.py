@@ -73,7 +73,7 @@ class Gateway:
         reply = self._exchange(_request("GET", path, query, None), (), ANSWER_TIMEOUT_S)
         if reply.status >= 400:
             self._answer(reply)
-        return reply.body
+        return bytes(reply.body)
 
     def post(self, path: str, body: Any, query: Mapping[str, Any] | None = None) -> Any:
         return self._ask("POST", path, query, body)

@@ -9,7 +9,7 @@
 
 Some codes are results, not errors: 7 of `verify` says that something differs, 8 of `explain` and `key verify` that it
 would be refused, 9 of `status` and `doctor` degraded. 130 is Ctrl-C, 141 what a shell shows for a program whose reader
-went away(`gatectl key list --all | head`).
+went away (`gatectl key list --all | head`).
 """
 
 from __future__ import annotations
