@@ -12,10 +12,10 @@ COMPILED := build/compiled
 BESIDE := -n auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run demo test test-all lint format compiled test-compiled bench completions clean
+.PHONY: help venv run demo test test-all lint format compiled test-compiled bench bench-history completions clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Build .venv with gatewayd, gatectl and what the tests need
 
@@ -59,6 +59,9 @@ test-compiled: compiled ## Run the tests of the data plane against the compiled 
 
 bench: $(STAMP) $(if $(shell command -v cc),compiled) ## Measure against nginx (ARGS="--cases all --json FILE"); needs wrk and nginx
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+bench-history: $(STAMP) ## Make 100 million requests of history and time views of it (ARGS="--requests 1000000")
+	@exec $(BIN)/python -m tests.bench.history $(ARGS)
 
 completions: $(STAMP) ## Write completions/ for bash, zsh and fish anew
 	$(BIN)/python -m gatectl.completion completions

@@ -97,6 +97,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Disk that journals may take while control is behind; then on_full applies.",
     )
+    journal_keep_bytes: int = Field(
+        256 << 20, ge=0, description="Disk for journals that are ingested, for `usage verify` to count again."
+    )
+    hourly_usage_days: int = Field(
+        90, ge=1, description="How long usage is kept by the hour; never before it is billed."
+    )
+    daily_usage_days: int = Field(1100, ge=1, description="The same by the day, from which older bills are shown.")
     drain_timeout_s: int = Field(30, ge=0, le=3600, description="Longest wait for requests in flight on SIGTERM.")
     head_timeout_s: int = Field(10, ge=1, le=600, description="Longest wait for a request's head.")
     keep_alive_s: int = Field(75, ge=1, le=3600, description="How long an idle client connection is kept.")
@@ -187,6 +194,12 @@ class Settings(BaseSettings):
     def journal_bound_bytes(self) -> int:
         """`journal_limit_bytes`, whose default grows with the number of workers."""
         return max(self.journal_limit_bytes, self.workers * SEGMENTS_OF_A_WORKER * SEGMENT_BYTES)
+
+    @model_validator(mode="after")
+    def _days_outlast_hours(self) -> Settings:
+        if self.daily_usage_days < self.hourly_usage_days:
+            raise ValueError("daily_usage_days is less than hourly_usage_days; days outlast their hours")
+        return self
 
     @property
     def scheme(self) -> str:

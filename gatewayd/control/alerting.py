@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from gatewayd.control import outbox
 from gatewayd.control.alerts import Alerts
-from gatewayd.control.batches import Group
+from gatewayd.control.batches import Batch
 from gatewayd.control.database import Database
 from gatewayd.control.spending_alerts import SpendingAlerts
 from gatewayd.control.spikes import Spikes
@@ -46,10 +45,10 @@ class Alerting:
         """A key has gone on by so many units of its quota, and that is stored."""
         self.quotas.recorded(key_id, units)
 
-    def storing(self, session: Session, groups: Sequence[Group]) -> None:
-        """These records are added to the rollups in this transaction."""
-        self.spikes.add(session, groups, _now_s())
-        self.spending.recorded(groups)
+    def storing(self, session: Session, batch: Batch) -> None:
+        """Its records are added to the rollups in this transaction."""
+        self.spikes.add(session, batch, _now_s())
+        self.spending.recorded(batch.groups)
 
     def forget(self) -> None:
         """Alerts, plans or keys have changed."""

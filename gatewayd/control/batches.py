@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gatewayd.records import SLOT_BYTES, Record, unpack_records
 
@@ -24,13 +23,16 @@ _CHECKED = struct.Struct("<I124s")
 _PARTS = struct.Struct("<6x2sQ20s4x8sIQQII16x2s34x")
 _WHOSE = struct.Struct("<H5IIHHH")
 
-Row = tuple[int, int, int, int, int]  # time_ns, units, bytes in, bytes out, microseconds
-
 
 class Group(NamedTuple):
-    """Records of one hour that agree in all else but what is in `rows`."""
+    """Records of one hour that agree in all but their moments, units, sizes and times. Times lie within first, last."""
 
-    rows: list[Row]
+    first_ns: int
+    last_ns: int
+    units: int
+    bytes_in: int
+    bytes_out: int
+    micros: list[int]  # of gateway and upstream together, one for each record
     hour: int
     flags: int
     tenant: int
@@ -42,6 +44,12 @@ class Group(NamedTuple):
     status: int
     problem: int
     generation: int
+
+    def is_of(self, record: Record) -> bool:
+        return group_of(record)[_SAME:] == self[_SAME:]
+
+
+_SAME = Group._fields.index("hour")
 
 
 class Batch(NamedTuple):
@@ -68,30 +76,37 @@ def batch_of(data: bytes) -> Batch:
 
 
 def _grouped(data: bytes) -> list[Group]:
-    groups: dict[tuple[int, bytes, bytes, bytes, bytes], list[Row]] = {}
+    """No object is made that holds others, but for a group: a tuple for each record and the collector of garbage, which
+    they call, took ten times as long."""
+    # First and last time, units, bytes in and out, microseconds.
+    groups: dict[tuple[int, bytes, bytes, bytes, bytes], list[Any]] = {}
     for flags, time_ns, whose, outcome, units, size_in, size_out, gateway_us, upstream_us, number in _PARTS.iter_unpack(
         data
     ):
         same = (time_ns // HOUR_NS, whose, outcome, flags, number)
-        row = (time_ns, units, size_in, size_out, gateway_us + upstream_us)
-        try:
-            groups[same].append(row)
-        except KeyError:
-            groups[same] = [row]
+        group = groups.get(same)
+        if group is None:
+            groups[same] = [time_ns, time_ns, units, size_in, size_out, [gateway_us + upstream_us]]
+            continue
+        if time_ns > group[1]:
+            group[1] = time_ns
+        elif time_ns < group[0]:
+            group[0] = time_ns
+        group[2] += units
+        group[3] += size_in
+        group[4] += size_out
+        group[5].append(gateway_us + upstream_us)
     return [
-        Group(rows, hour * HOUR_S, *_WHOSE.unpack(flags + whose + outcome + number))
-        for (hour, whose, outcome, flags, number), rows in groups.items()
+        Group(*group, hour * HOUR_S, *_WHOSE.unpack(flags + whose + outcome + number))  # type: ignore[call-arg]
+        for (hour, whose, outcome, flags, number), group in groups.items()
     ]
 
 
-def grouped(records: Iterable[Record]) -> list[Group]:
-    """The same of records that are objects already."""
-    groups: dict[tuple[int, ...], list[Row]] = {}
-    for each in records:
-        same = (
-            each.time_ns // HOUR_NS * HOUR_S, each.flags, each.tenant, each.service, each.route, each.key, each.client,
-            each.price, each.status, each.problem, each.generation,
-        )  # fmt: skip
-        row = (each.time_ns, each.units, each.bytes_in, each.bytes_out, each.gateway_us + each.upstream_us)
-        groups.setdefault(same, []).append(row)
-    return [Group(rows, *same) for same, rows in groups.items()]
+def group_of(record: Record) -> Group:
+    """A group of its own."""
+    return Group(
+        record.time_ns, record.time_ns, record.units, record.bytes_in, record.bytes_out,
+        [record.gateway_us + record.upstream_us], record.time_ns // HOUR_NS * HOUR_S, record.flags, record.tenant,
+        record.service, record.route, record.key, record.client, record.price, record.status, record.problem,
+        record.generation,
+    )  # fmt: skip

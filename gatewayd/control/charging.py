@@ -10,59 +10,24 @@ cycle is closed. They are owed whole, also for the parts of a month that `billin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Table, func, literal, or_, select, union_all
+from sqlalchemy import Connection, func, literal, or_, select, union_all
 
 from gatewayd.control.compile import Overrides
 from gatewayd.control.cycles import CycleRow
 from gatewayd.control.database import DEFAULT_PRICE_ID
+from gatewayd.control.history import sources
 from gatewayd.control.prices import all_terms
-from gatewayd.control.tables import Key, Plan, Progress, Rollup, RollupDay
+from gatewayd.control.tables import Key, Plan
 from gatewayd.policy.pricing import Charge, Subscription, Usage, charges
 
-DAY_S = 86400
 # Rows are made in bites: SQLAlchemy makes all of a `fetchall` without letting another thread run.
 BITE = 1000
 
-_rollup, _rollup_day = Rollup.__table__, RollupDay.__table__  # type: ignore[attr-defined]
-_key, _plan, _progress = Key.__table__, Plan.__table__, Progress.__table__  # type: ignore[attr-defined]
+_key, _plan = Key.__table__, Plan.__table__  # type: ignore[attr-defined]
 _overrides = msgspec.json.Decoder(Overrides)
-
-
-class Source(NamedTuple):
-    """A table of rollups, its column of time, and which times are read of it."""
-
-    table: Table
-    time: ColumnElement[int]
-    starts_at: int
-    ends_at: int
-
-    def of(self, cycle: CycleRow) -> tuple[ColumnElement[bool], ...]:
-        columns = self.table.c
-        within = (self.time >= self.starts_at, self.time < self.ends_at)
-        return (columns.cycle_id == cycle.id, columns.tenant_id == cycle.tenant_id, *within)
-
-    @property
-    def day(self) -> ColumnElement[int]:
-        return self.time - self.time % DAY_S
-
-
-def progress(connection: Connection, name: str) -> int:
-    return connection.execute(select(_progress.c.value).where(_progress.c.name == name)).scalar() or 0
-
-
-def sources(connection: Connection) -> tuple[Source, ...]:
-    """Days, and the hours after them."""
-    until = progress(connection, "rolled_until")
-    return Source(_rollup_day, _rollup_day.c.day, 0, until), Source(_rollup, _rollup.c.hour, until, 1 << 62)
-
-
-def sources_twice(connection: Connection) -> tuple[Source, Source]:
-    """What is kept by the hour and by the day: the former, the latter."""
-    since, until = progress(connection, "hours_from"), progress(connection, "rolled_until")
-    return Source(_rollup, _rollup.c.hour, since, until), Source(_rollup_day, _rollup_day.c.day, since, until)
 
 
 def usage_of(connection: Connection, cycle: CycleRow, key_id: int | None = None) -> list[Usage]:

@@ -30,7 +30,7 @@ from sqlmodel import Session
 
 from gatewayd.errors import UNAVAILABLE, GatewayError, StartupError
 from gatewayd.keys import new_public_id
-from gatewayd.policy.histogram import merge_packed
+from gatewayd.policy.histogram import lanes_of, merge_packed, pack_lanes
 
 FILE_NAME = "gatewayd.db"
 # The newest migration. Compared before alembic is imported, which costs a start 0.2 s; a test holds it to the truth.
@@ -205,6 +205,23 @@ def _merge_histograms(ours: bytes, theirs: bytes) -> bytes:
         return theirs
 
 
+class _SumHistograms:
+    """The aggregate of the same, for views: one query gives the sums and the quantiles."""
+
+    def __init__(self) -> None:
+        self._lanes = 0
+        self.damaged = False
+
+    def step(self, packed: bytes) -> None:
+        try:
+            self._lanes += lanes_of(packed)
+        except ValueError:  # latency is not worth an error
+            self.damaged = True
+
+    def finalize(self) -> bytes:
+        return pack_lanes(self._lanes)
+
+
 def _engine(
     path: Path,
     wait_ms: int,
@@ -229,6 +246,7 @@ def _engine(
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
         connection.execute(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
         connection.create_function("merge_histograms", 2, _merge_histograms, deterministic=True)
+        connection.create_aggregate("sum_histograms", 1, _SumHistograms)  # type: ignore[arg-type]
 
     event.listen(engine, "connect", prepare)
     if begin:

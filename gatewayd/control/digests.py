@@ -6,8 +6,10 @@ from hashlib import sha256
 
 from sqlalchemy import ColumnElement, Connection, String, cast, func, literal_column, select
 
-from gatewayd.control.charging import DAY_S, Source, in_bites, sources
+from gatewayd.control.batches import DAY_S
+from gatewayd.control.charging import in_bites
 from gatewayd.control.cycles import CycleRow
+from gatewayd.control.history import Source, sources
 
 _DIMENSIONS = ("service_id", "route_id", "key_id", "client_id", "price_id", "status_class")
 NUMBERS = (
@@ -34,7 +36,7 @@ def _digest_of(connection: Connection, cycle: CycleRow, source: Source, day: int
     query = (
         # One text a row: to make a row of 15 numbers in Python costs three times as much.
         select(_with_commas([*by, *(func.sum(columns[name]) for name in NUMBERS)]))
-        .where(*source.of(cycle), source.time >= day, source.time < day + DAY_S)
+        .where(*source.of(cycle), source.moment >= day, source.moment < day + DAY_S)
         .group_by(*by)
         .order_by(*by)
     )

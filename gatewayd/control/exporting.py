@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, select
 
+from gatewayd.control.batches import DAY_S
 from gatewayd.control.heaviest import nanos_alone
+from gatewayd.control.history import parts
 from gatewayd.control.naming import KINDS, NameBook
 from gatewayd.control.prices import all_terms
-from gatewayd.control.stretches import DAY_S, parts
 from gatewayd.control.tables import Cycle, Rollup
 from gatewayd.control.usage import NUMBERS
 from gatewayd.policy.amounts import format_time

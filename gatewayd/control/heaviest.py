@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, func, select, union_all
 
+from gatewayd.control.history import parts, widened
 from gatewayd.control.prices import all_terms
-from gatewayd.control.stretches import parts, widened
 from gatewayd.control.usage import DIMENSIONS, NUMBERS, Question, name_of
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.money import format_nanos

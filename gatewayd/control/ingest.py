@@ -27,7 +27,7 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
-from gatewayd.control.batches import Batch, Group, batch_of
+from gatewayd.control.batches import Batch, batch_of
 from gatewayd.control.database import Database
 from gatewayd.control.last_used import LastUsed
 from gatewayd.control.rollups import Rollups
@@ -45,7 +45,7 @@ from gatewayd.records import (
 # The loop stands still during a step, and leases wait: it takes as many records as the last one showed to fit. The
 # fewest are enough for rows of a thousand busy keys to be written once for several records.
 STEP_S = 0.008
-FEWEST_SLOTS, FIRST_SLOTS, MOST_SLOTS = 4096, 4096, 16384
+FEWEST_SLOTS, FIRST_SLOTS, MOST_SLOTS = 4096, 4096, SLOTS_PER_SEGMENT
 PAUSE_S = 0.2
 YOUNG_S = 10.0  # a file without a header is being made for so long, and damaged thereafter
 DAMAGED_SUFFIX = ".damaged"
@@ -59,8 +59,8 @@ _ADVANCE = (
 
 # worker id, key id, units of what was admitted, the hour that it counts for in seconds since 1970
 Recorded = Callable[[bytes, int, int, int], None]
-# The transaction that records are stored in, and these.
-Storing = Callable[[Session, list[Group]], None]
+# The transaction that records are stored in, and the batch of them.
+Storing = Callable[[Session, Batch], None]
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,8 @@ class Ingest:
         on_recorded: Recorded,
         on_writer_gone: Callable[[bytes], None],
         keep_bytes: int = 0,
-        on_storing: Storing = lambda session, groups: None,
+        on_storing: Storing = lambda session, batch: None,
+        step_s: float = STEP_S,
     ) -> None:
         self._database = database
         self._folder = folder
@@ -114,6 +115,7 @@ class Ingest:
         self._taken = TakenSegments(folder, keep_bytes)
         self.rollups = Rollups()
         self._last_used = LastUsed()
+        self._step_s = step_s
         self._slots = FIRST_SLOTS  # of one step
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._finished: list[str] = []  # rows whose file is gone
@@ -205,7 +207,7 @@ class Ingest:
 
     def _adapt(self, records: int, took_s: float) -> None:
         if records >= FEWEST_SLOTS:
-            fitting = int(records * STEP_S / max(took_s, 1e-6))
+            fitting = int(records * self._step_s / max(took_s, 1e-6))
             self._slots = max(FEWEST_SLOTS, min(MOST_SLOTS, fitting, 2 * self._slots))
 
     def await_writers(self) -> set[bytes]:
@@ -280,7 +282,7 @@ class Ingest:
         at = reader.position + taken
         if not slot.strip(b"\0"):  # the end, unless its writer is gone and something stands behind
             return reader.empty_slots() if not taken and reader.writer_gone() else 0
-        if not reader.writer_gone() and not batch_of(reader.slot(at + SLOT_BYTES)).data:
+        if not reader.writer_gone() and not _has_passed(data, taken):
             return 0
         # Nobody writes there any more: if the slot is whole on a second look, it was in the making at the first.
         return 0 if batch_of(reader.slot(at)).data else 1
@@ -317,9 +319,9 @@ class Ingest:
             with self._database.write() as session:
                 connection = session.connection()
                 for taking in takings:
-                    counts = self.rollups.add_groups(session, taking.batch.groups)
+                    counts = self.rollups.add_batch(session, taking.batch)
                     self._last_used.add(session, taking.batch.groups)
-                    self._on_storing(session, taking.batch.groups)
+                    self._on_storing(session, taking.batch)
                     of_segment = (counts.requests, counts.billable, counts.refused, counts.units)
                     connection.exec_driver_sql(
                         _ADVANCE, (taking.reader.path.name, taking.end, taking.torn, *of_segment)
@@ -354,6 +356,17 @@ class Ingest:
             for group in batch.groups:
                 if group.flags & ADMITTED and group.key:
                     of = group.key, group.hour
-                    counts[of] = counts.get(of, 0) + sum(row[1] for row in group.rows)
+                    counts[of] = counts.get(of, 0) + group.units
             for (key_id, hour), units in counts.items():
                 self._on_recorded(reader.header.worker_id, key_id, units, hour)
+
+
+def _has_passed(data: bytes, damaged: int) -> bool:
+    """The writer has stored a whole record behind this slot, before any that is empty."""
+    for offset in range(damaged + SLOT_BYTES, len(data), SLOT_BYTES):
+        slot = data[offset : offset + SLOT_BYTES]
+        if not slot.strip(b"\0"):
+            return False
+        if batch_of(slot).data:
+            return True
+    return False

@@ -42,9 +42,8 @@ class LastUsed:
         for group in groups:
             if group.key and group.problem not in _NO_USE:
                 used = (group.key, group.generation)
-                time_ns = max(group.rows)[0] if len(group.rows) > 1 else group.rows[0][0]
-                if time_ns > latest.get(used, 0):
-                    latest[used] = time_ns
+                if group.last_ns > latest.get(used, 0):
+                    latest[used] = group.last_ns
         minutes = {used: time_ns // _MINUTE_NS * MINUTE_S for used, time_ns in latest.items()}
         changed = {used: minute for used, minute in minutes.items() if minute > self._minutes.get(used, -1)}
         if not changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import socket
 import sys
@@ -29,6 +30,7 @@ from gatewayd.control.broker import Broker
 from gatewayd.control.closing import close_due
 from gatewayd.control.compile import snapshot
 from gatewayd.control.database import Database
+from gatewayd.control.days import Days
 from gatewayd.control.ingest import Ingest
 from gatewayd.control.levels import LevelFile, boot_id
 from gatewayd.control.probing import Prober
@@ -78,7 +80,7 @@ class Plane:
         return self._broker.workers()
 
     def journal(self) -> JournalView:
-        workers = self._broker.workers()
+        workers, lag = self._broker.workers(), self._ingest.lag()
         return JournalView(
             self._ingest.segments,
             self._ingest.torn,
@@ -87,7 +89,13 @@ class Plane:
             self._ingest.failure,
             next((worker.journal_error for worker in workers if worker.journal_error), ""),
             self._broker.journal_lost,
+            waiting_records=lag.records,
+            waiting_bytes=lag.size_bytes,
+            waiting_s=max(0, time.time_ns() - lag.oldest_ns) // 1_000_000_000 if lag.records else 0,
         )
+
+    def quotas(self) -> dict[int, tuple[float, int]]:
+        return {key_id: (quota.month_start_s, quota.recorded) for key_id, quota in self._broker.lessor.quotas.items()}
 
     def targets(self, service_id: int) -> list[TargetView]:
         states = {None: "checking", True: "healthy", False: "unhealthy"}
@@ -139,7 +147,9 @@ async def serve(
         broker.lessor.recorded(worker_id, key_id, count, hour_s)
         alerting.recorded(key_id, count)
 
-    ingest = Ingest(database, journals, recorded, broker.worker_gone, on_storing=alerting.storing)
+    ingest = Ingest(
+        database, journals, recorded, broker.worker_gone, settings.journal_keep_bytes, on_storing=alerting.storing
+    )
     # Before the first lease: what was admitted must be on the rollups, or a quota would be handed out again.
     await ingest.catch_up()
     broker.on_hello, broker.on_hello_timeout = ingest.take_until, ingest.await_nobody
@@ -159,6 +169,9 @@ async def serve(
     tidying = asyncio.create_task(tidy(broker, database, plane, alerting))
     watching = asyncio.create_task(alerting.run())
     closing = asyncio.create_task(close_cycles(database, plane, settings.invoice_after_s))
+    days = Days(database, ingest.rollups, settings.hourly_usage_days, settings.daily_usage_days)
+    rolling = asyncio.create_task(days.run())
+    gc.freeze()  # what is there now stays: to look through it again and again took a tenth of the time of ingest
     try:
         announce_ready(supervisor)
         await server.serve(sockets=[admin])
@@ -167,6 +180,7 @@ async def serve(
         tidying.cancel()
         watching.cancel()
         closing.cancel()
+        rolling.cancel()
         channel_server.close()
         await prober.close()
         await alerting.close()

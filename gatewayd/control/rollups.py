@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, func
@@ -11,7 +10,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session
 
-from gatewayd.control.batches import DAY_S, Group, Row, grouped
+from gatewayd.control.batches import DAY_S, Batch, Group, group_of
 from gatewayd.control.cycles import Cycles
 from gatewayd.control.prices import terms_of
 from gatewayd.control.tables import Price, Rollup, RollupDay, Tally
@@ -72,6 +71,7 @@ class Counts(NamedTuple):
 
 
 def total_of(counts: list[Counts]) -> Counts:
+    """Of at least one."""
     return counts[0] if len(counts) == 1 else Counts(*map(sum, zip(*counts, strict=True)))
 
 
@@ -93,49 +93,52 @@ class Rollups:
         self._cycles.forget()
 
     def add(self, session: Session, records: Iterable[Record]) -> Counts:
-        return self.add_groups(session, grouped(records))
+        return self._add(session, map(group_of, records))
 
-    def add_groups(self, session: Session, groups: Iterable[Group]) -> Counts:
-        """What they add up to."""
+    def add_batch(self, session: Session, batch: Batch) -> Counts:
+        """What its records add up to."""
+        return self._add(session, self._within_cycles(session, batch))
+
+    def _add(self, session: Session, groups: Iterable[Group]) -> Counts:
         self._cycles.begin(session)
         rows: dict[Dimensions, tuple[list[Counts], list[int]]] = {}
         tallies: dict[tuple[int, int], list[Counts]] = {}
         for group in groups:
-            price = self._price_of(session, group.price)
-            for cycle_id, own in self._by_cycle(session, group):
-                counts = _counts(group, own, price)
-                micros = [row[4] for row in own] if counts.requests else []
-                dimensions = _dimensions(group, cycle_id)
-                found = rows.get(dimensions)
-                if found is None:
-                    rows[dimensions] = [counts], micros
-                else:
-                    found[0].append(counts)
-                    found[1].extend(micros)
-                day = cycle_id, group.hour - group.hour % DAY_S
-                if day in tallies:
-                    tallies[day].append(counts)
-                else:
-                    tallies[day] = [counts]
-                if day[1] == self.watched_day:
-                    self.touched.add(group.tenant)
+            cycle_id = self._cycles.of(session, group.tenant, group.first_ns)
+            counts = counts_of(group, self._price_of(session, group.price))
+            micros = group.micros if counts.requests else []
+            dimensions = _dimensions(group, cycle_id)
+            found = rows.get(dimensions)
+            if found is None:
+                rows[dimensions] = [counts], micros
+            else:
+                found[0].append(counts)
+                found[1].extend(micros)
+            day = cycle_id, group.hour - group.hour % DAY_S
+            if day in tallies:
+                tallies[day].append(counts)
+            else:
+                tallies[day] = [counts]
+            if day[1] == self.watched_day:
+                self.touched.add(group.tenant)
         if not rows:
             return Counts()
         totals = {day: total_of(counts) for day, counts in tallies.items()}
         self._store(session, rows, totals)
         return total_of(list(totals.values()))
 
-    def _by_cycle(self, session: Session, group: Group) -> Iterable[tuple[int, list[Row]]]:
-        """A cycle may begin within an hour, so that the records of one group belong to two.
+    def _within_cycles(self, session: Session, batch: Batch) -> Iterable[Group]:
+        """A cycle may begin within an hour: records of a group that belong to two are groups of their own.
 
         Cycles follow each other in time: where the first and the last record have the same, all have.
         """
-        rows = group.rows
-        first = self._cycles.of(session, group.tenant, rows[0][0] if len(rows) == 1 else min(rows)[0])
-        if len(rows) == 1 or self._cycles.of(session, group.tenant, max(rows)[0]) == first:
-            return ((first, rows),)
-        in_order = groupby(sorted(rows), lambda row: self._cycles.of(session, group.tenant, row[0]))
-        return [(cycle_id, list(own)) for cycle_id, own in in_order]
+        self._cycles.begin(session)
+        for group in batch.groups:
+            first = self._cycles.of(session, group.tenant, group.first_ns)
+            if group.last_ns == group.first_ns or self._cycles.of(session, group.tenant, group.last_ns) == first:
+                yield group
+            else:
+                yield from (group_of(record) for record in batch.records() if group.is_of(record))
 
     def _price_of(self, session: Session, price_id: int) -> Terms | None:
         """Remembered for good: a price never changes. An id without a row (a damaged record) costs nothing."""
@@ -175,14 +178,9 @@ def _dimensions(group: Group, cycle_id: int) -> Dimensions:
     )  # fmt: skip
 
 
-def _counts(group: Group, rows: list[Row], price: Terms | None) -> Counts:
-    """`price`: of these records, None where nothing costs."""
-    if len(rows) == 1:
-        ((_, units, bytes_in, bytes_out, _),) = rows
-    else:
-        _, every_units, every_in, every_out, _ = zip(*rows, strict=True)
-        units, bytes_in, bytes_out = sum(every_units), sum(every_in), sum(every_out)
-    count, flags = len(rows), group.flags
+def counts_of(group: Group, price: Terms | None) -> Counts:
+    """What a group adds up to. `price`: of these records, None where nothing costs."""
+    count, flags, (units, bytes_in, bytes_out) = len(group.micros), group.flags, group[2:5]
     if flags & MORE_BYTES:  # its request has a record of its own
         return Counts(bytes_in=bytes_in, bytes_out=bytes_out)
     if not flags & ADMITTED:

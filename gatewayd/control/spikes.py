@@ -7,14 +7,14 @@ whatever is killed in between. Where no alert asks, nothing is counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Set
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session
 
 from gatewayd.control import outbox
-from gatewayd.control.batches import Group
+from gatewayd.control.batches import Batch
 from gatewayd.control.tables import RefusalMinute
 from gatewayd.policy.alerting import becomes_spike
 from gatewayd.policy.amounts import format_time
@@ -45,19 +45,14 @@ class Spikes:
         """Alerts, keys or tenants have changed."""
         self._wanted = None
 
-    def add(self, session: Session, groups: Iterable[Group], now_s: int) -> None:
-        """Count what was refused among these."""
+    def add(self, session: Session, batch: Batch, now_s: int) -> None:
+        """Count what was refused among its records."""
         connection = session.connection()
         if self._wanted is None:
             self._wanted = outbox.wanted(connection, "refusals")
         if not self._wanted:
             return
-        refused = Counter(
-            (group.tenant, group.key, row[0] // _MINUTE_NS)
-            for group in groups
-            if not group.flags & (ADMITTED | MORE_BYTES)
-            for row in group.rows
-        )
+        refused = _refused(batch, {alert.tenant_id for alert in self._wanted})
         for alert in self._wanted if refused else ():
             minutes: Counter[int] = Counter()
             for (tenant_id, key_id, minute), count in refused.items():
@@ -79,3 +74,19 @@ class Spikes:
         if becomes_spike(total - count, total, (before, after), alert.threshold):
             data = {"minute": format_time(minute * 60), "refused": total, "threshold": alert.threshold}
             outbox.put(connection, alert, "refusals", f"refusals:{minute}", now_s, data)
+
+
+def _refused(batch: Batch, tenant_ids: Set[int]) -> Counter[tuple[int, int, int]]:
+    """By tenant, key and minute. Single records are looked at only where a group of them spans two minutes."""
+    found: Counter[tuple[int, int, int]] = Counter()
+    for group in batch.groups:
+        if group.flags & (ADMITTED | MORE_BYTES) or group.tenant not in tenant_ids:
+            continue
+        minute = group.first_ns // _MINUTE_NS
+        if group.last_ns // _MINUTE_NS == minute:
+            found[group.tenant, group.key, minute] += len(group.micros)
+            continue
+        for record in batch.records():
+            if group.is_of(record):
+                found[group.tenant, group.key, record.time_ns // _MINUTE_NS] += 1
+    return found

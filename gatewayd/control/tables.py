@@ -315,7 +315,6 @@ class Rollup(SQLModel, table=True):
     __tablename__ = "rollup"
     __table_args__ = (
         Index("rollup_by_key", "key_id", "hour"),
-        Index("rollup_by_cycle", "cycle_id"),
         {"sqlite_with_rowid": False},
     )
 
@@ -344,7 +343,11 @@ class RollupDay(SQLModel, table=True):
     """The same of a UTC day that is over: the sums of its hours, which may be gone (`Progress` says how far)."""
 
     __tablename__ = "rollup_day"
-    __table_args__ = (Index("rollup_day_by_cycle", "cycle_id"), {"sqlite_with_rowid": False})
+    __table_args__ = (
+        Index("rollup_day_by_cycle", "cycle_id"),
+        Index("rollup_day_by_key", "key_id", "day"),
+        {"sqlite_with_rowid": False},
+    )
 
     tenant_id: int = Field(primary_key=True)
     day: int = Field(sa_column=Column(Integer, primary_key=True))
@@ -405,7 +408,10 @@ class Segment(SQLModel, table=True):
 
 
 class Progress(SQLModel, table=True):
-    """How far what goes on in the background has come: `rolled_until` is the day up to which days are rolled."""
+    """How far what goes on in the background has come.
+
+    `rolled_until`: days before it are rolled. `hours_from`, `days_from`: rows before these may have been removed.
+    """
 
     __tablename__ = "progress"
 

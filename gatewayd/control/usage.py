@@ -1,19 +1,20 @@
 """Usage: rollups summed over a time and by any of their dimensions, with quantiles and cost. Reads only.
 
-Two queries over the same rows: SQL sums the numbers, and the histograms, which SQL cannot merge, are merged here. Each
-row has its price, so numbers are grouped by that too and folded afterwards; what is used at prices that are not linear
-is asked for once more, by key and cycle, for its share of what these are charged (`costs`).
+SQL sums, the histograms too (`database` gives it the function for it): one query for each part of the range, see
+`history`. Each row has its price, so numbers are grouped by that too and folded afterwards; what is used at prices that
+are not linear is asked for once more, by key and cycle, for its share of what these are charged (`costs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, select
 
 from gatewayd.control import costs
+from gatewayd.control.history import Part, parts, widened
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Client, Key, Rollup, Route, Service, Tenant
 from gatewayd.keys import PREFIX
@@ -23,6 +24,7 @@ from gatewayd.policy.money import format_nanos
 
 HOUR_S = 3600
 INTERVALS = {"hour": HOUR_S, "day": 86400}
+PERCENTS = (50, 95, 99)
 NUMBERS = ("requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out")
 
 _rollup = Rollup.__table__  # type: ignore[attr-defined]
@@ -44,7 +46,7 @@ class Question:
 
     @property
     def starts_at(self) -> int:
-        """Rollups are hourly: a range is widened to whole hours, and the answer says so."""
+        """In whole hours."""
         return self.since - self.since % HOUR_S
 
     @property
@@ -67,7 +69,8 @@ class Sums:
         self.nanos += other.nanos
 
     def shown(self) -> dict[str, Any]:
-        quantiles = {f"p{percent}_ms": _milliseconds(self.latency.quantile(percent / 100)) for percent in (50, 95, 99)}
+        found = self.latency.quantiles([percent / 100 for percent in PERCENTS])
+        quantiles = {f"p{percent}_ms": _milliseconds(micros) for percent, micros in zip(PERCENTS, found, strict=True)}
         return {**self.numbers, **quantiles, "cost": format_nanos(self.nanos)}
 
 
@@ -121,14 +124,16 @@ DIMENSIONS: dict[str, Dimension] = {
 
 
 def usage(connection: Connection, question: Question) -> dict[str, Any]:
-    """The answer of `GET /v1/usage`."""
+    """The answer of `GET /v1/usage`. Rollups are hourly or daily: the range is widened, and the answer says so."""
+    since, until = widened(connection, question.since, question.until)
+    question = replace(question, since=since, until=until)
     lines = _sum(connection, question)
     total = Sums()
     for sums in lines.values():
         total.merge(sums)
     return {
-        "since": format_time(question.starts_at),
-        "until": format_time(question.ends_at),
+        "since": format_time(since),
+        "until": format_time(until),
         "items": _items(connection, question, lines),
         "total": total.shown(),
     }
@@ -147,45 +152,67 @@ def name_of(names: Names, number: int) -> str:
 
 def _sum(connection: Connection, question: Question) -> dict[tuple[int, ...], Sums]:
     """Sums by the numbers of the dimensions asked for, and the start of the interval last."""
-    groups: list[ColumnElement[int]] = [DIMENSIONS[name].column for name in question.by]
-    if question.interval is not None:
-        groups.append(_rollup.c.hour - _rollup.c.hour % INTERVALS[question.interval])
     lines: dict[tuple[int, ...], Sums] = {}
     prices, met = all_terms(connection), set[int]()
-    summed = (*NUMBERS, "billable_units")
-    numbers = select(*groups, _rollup.c.price_id, *(func.sum(_rollup.c[name]) for name in summed))
-    for row in connection.execute(_within(numbers, question).group_by(*groups, _rollup.c.price_id)):
-        line = lines.setdefault(tuple(row[: len(groups)]), Sums())
-        price_id, *sums = row[len(groups) :]
-        for name, number in zip(NUMBERS, sums, strict=False):
-            line.numbers[name] += number
-        line.nanos += costs.linear_nanos(prices.get(price_id), sums[NUMBERS.index("billable")], sums[-1])
-        met.add(price_id)
+    size = len(question.by) + (question.interval is not None)
+    for query in queries(connection, question):
+        for row in connection.execute(query):
+            line = lines.get(group := tuple(row[:size]))
+            if line is None:
+                line = lines[group] = Sums()
+            price_id, latency, billable_units, *sums = row[size:]
+            for name, number in zip(NUMBERS, sums, strict=True):
+                line.numbers[name] += number
+            line.nanos += costs.linear_nanos(prices.get(price_id), sums[NUMBERS.index("billable")], billable_units)
+            line.latency.merge_packed(latency)
+            met.add(price_id)
     if curved := costs.curved(prices, met):
-        rows = connection.execute(_within(_curved_usage(groups, curved), question))
-        for group, nanos in costs.shares(connection, prices, rows, question.key_id):
+        rows = [row for query in _curved_queries(connection, question, curved) for row in connection.execute(query)]
+        for group, nanos in costs.shares(connection, prices, sorted(tuple(row) for row in rows), question.key_id):
             lines[group].nanos += nanos
-    for row in connection.execute(_within(select(*groups, _rollup.c.latency), question)):
-        lines[tuple(row[:-1])].latency.merge_packed(row[-1])
     return lines
 
 
-def _curved_usage(groups: Sequence[ColumnElement[int]], curved: Sequence[int]) -> Select[*tuple[Any, ...]]:
-    """The rows that `costs.shares` takes, in an order of their own: the same question has the same answer."""
-    lot = (_rollup.c.cycle_id, _rollup.c.key_id, _rollup.c.price_id)
-    billable = (func.sum(_rollup.c[name]) for name in ("billable", "billable_units", "billable_bytes"))
+def queries(connection: Connection, question: Question) -> list[Select[*tuple[Any, ...]]]:
+    """One for each part of the range: the numbers of the groups, price, latency, billable units, then `NUMBERS`."""
+    found = []
+    for part, groups in _parts(connection, question):
+        columns = part.table.c
+        sums = (func.sum(columns[name]) for name in ("billable_units", *NUMBERS))
+        query = select(*groups, columns.price_id, func.sum_histograms(columns.latency), *sums)
+        found.append(_within(query, part, question).group_by(*groups, columns.price_id))
+    return found
+
+
+def _curved_queries(
+    connection: Connection, question: Question, curved: Sequence[int]
+) -> Iterator[Select[*tuple[Any, ...]]]:
+    """One for each part of the range: the rows that `costs.shares` takes."""
     # Written into the statement: there may be more of them than the 32,766 parameters that one takes.
     prices: BindParameter[int] = bindparam("curved", value=curved, expanding=True, literal_execute=True)
-    of_them = (_rollup.c.price_id.in_(prices), _rollup.c.billable > 0)
-    return select(*groups, *lot, *billable).where(*of_them).group_by(*groups, *lot).order_by(*groups, *lot)
+    for part, groups in _parts(connection, question):
+        columns = part.table.c
+        lot = (columns.cycle_id, columns.key_id, columns.price_id)
+        billable = (func.sum(columns[name]) for name in ("billable", "billable_units", "billable_bytes"))
+        query = select(*groups, *lot, *billable).where(columns.price_id.in_(prices), columns.billable > 0)
+        yield _within(query, part, question).group_by(*groups, *lot)
 
 
-def _within(query: Select[*tuple[Any, ...]], question: Question) -> Select[*tuple[Any, ...]]:
-    query = query.where(_rollup.c.hour >= question.starts_at, _rollup.c.hour < question.ends_at)
+def _parts(connection: Connection, question: Question) -> Iterator[tuple[Part, list[ColumnElement[int]]]]:
+    """The parts of the range, and what each is grouped by."""
+    for part in parts(connection, question.since, question.until, by_hour=question.interval == "hour"):
+        groups: list[ColumnElement[int]] = [part.table.c[DIMENSIONS[name].column.name] for name in question.by]
+        if question.interval is not None:
+            groups.append(part.moment - part.moment % INTERVALS[question.interval])
+        yield part, groups
+
+
+def _within(query: Select[*tuple[Any, ...]], part: Part, question: Question) -> Select[*tuple[Any, ...]]:
+    query = query.where(part.within)
     for column, wanted in (
-        (_rollup.c.tenant_id, question.tenant_id),
-        (_rollup.c.service_id, question.service_id),
-        (_rollup.c.key_id, question.key_id),
+        (part.table.c.tenant_id, question.tenant_id),
+        (part.table.c.service_id, question.service_id),
+        (part.table.c.key_id, question.key_id),
     ):
         if wanted is not None:
             query = query.where(column == wanted)
@@ -197,13 +224,14 @@ def _items(connection: Connection, question: Question, lines: dict[tuple[int, ..
         (name, DIMENSIONS[name].names(connection, {group[position] for group in lines}))
         for position, name in enumerate(question.by)
     ]
-    items = []
+    items: list[dict[str, Any]] = []
+    times = {} if question.interval is None else {at: format_time(at) for at in {group[-1] for group in lines}}
     for group, sums in lines.items():
         item: dict[str, Any] = {
             name: name_of(names, number) for (name, names), number in zip(named, group, strict=False)
         }
         if question.interval is not None:
-            item["time"] = format_time(group[-1])
+            item["time"] = times[group[-1]]
         items.append(item | sums.shown())
     items.sort(key=lambda item: (item.get("time", ""), *(item[name] for name in question.by)))
     return items

@@ -14,9 +14,10 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from gatewayd.control.billing import key_facts
-from gatewayd.control.charging import progress, sources, sources_twice, usage_of
+from gatewayd.control.charging import usage_of
 from gatewayd.control.cycles import CycleRow, cycle_by_id
 from gatewayd.control.digests import day_digests
+from gatewayd.control.history import DAYS_FROM, progress, sources, sources_twice
 from gatewayd.control.ledger import entries_of, facts_of
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Cycle, Invoice, InvoiceDay
@@ -135,7 +136,7 @@ def _compare_usage(
     connection: Connection, invoice: Row[Any], cycle: CycleRow, entries: list[Entry]
 ) -> Iterator[Difference]:
     """With the rollups as bills read them, and with the hours that are still kept beside their days."""
-    gone_before = progress(connection, "days_from")
+    gone_before = progress(connection).get(DAYS_FROM, 0)
     days = _days_of(connection, invoice)
     altered = _altered(days, day_digests(connection, cycle, sources(connection)), gone_before)
     changed: list[Difference] = []

@@ -151,7 +151,7 @@ def test_a_key_of_another_service_or_tenant_is_refused(house: House, limited: st
 
 def test_secrets_are_not_in_the_database_or_the_log(house: House, limited: str) -> None:
     secret = limited[12:].encode()
-    files = [*house.state_dir.glob("gatewayd.db*"), *house.state_dir.glob("journal/*"), house.gateway.daemon.log]
+    files = [*house.state_dir.glob("gatewayd.db*"), *house.state_dir.glob("journal/**/*.gwj"), house.gateway.daemon.log]
     assert len(files) > 2
     assert not [file for file in files if secret in file.read_bytes()]
     with sqlite3.connect(f"file:{house.state_dir}/gatewayd.db?mode=ro", uri=True) as database:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class FakePlane:
     state: str = "serving"
     tells: Told | None = None
     target_views: list[TargetView] = field(default_factory=list)
+    counted: dict[int, tuple[float, int]] = field(default_factory=dict)
     journal_view: JournalView = field(default_factory=lambda: JournalView(segments=1, torn=0, full=False))
 
     async def publish_snapshot(self) -> None:
@@ -59,6 +60,9 @@ class FakePlane:
 
     def journal(self) -> JournalView:
         return self.journal_view
+
+    def quotas(self) -> dict[int, tuple[float, int]]:
+        return self.counted
 
     def targets(self, service_id: int) -> list[TargetView]:
         return self.target_views
@@ -91,6 +95,9 @@ class Admin:
         if json is not None:
             more["json"] = json
         return self._runner.run(self._client.request(method, path, **more))
+
+    def run(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(awaitable)
 
     def get(self, path: str, **query: Any) -> Any:
         response = self("GET", path, params=query)

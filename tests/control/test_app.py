@@ -185,8 +185,8 @@ def test_status_tells_what_an_operator_asks_first(admin: Admin) -> None:
             {"slot": 0, "pid": 4242, "state": "serving", "requests": 7, "in_flight": 1, "connections": 2,
              "cached_keys": 3, "journal_full": False, "journal_lost": 0, "journal_error": ""}
         ],
-        "journal": {"segments": 1, "torn": 0, "full": False, "damaged": [], "failure": "", "error": "",
-                    "lost": 0},
+        "journal": {"segments": 1, "torn": 0, "full": False, "damaged": [], "failure": "", "error": "", "lost": 0,
+                    "waiting_records": 0, "waiting_bytes": 0, "waiting_s": 0},
         "database": {"schema": HEAD, "bytes": status["database"]["bytes"]},
         "tenants": 1,
         "services": 1,
@@ -200,7 +200,14 @@ def test_status_tells_what_an_operator_asks_first(admin: Admin) -> None:
 def test_status_is_degraded_by_what_is_wrong(admin: Admin) -> None:
     admin.plane.state = "gone"
     admin.plane.journal_view = JournalView(
-        segments=3, torn=2, full=True, damaged=("w0-1.damaged",), failure="it is full", lost=5
+        segments=3,
+        torn=2,
+        full=True,
+        damaged=("w0-1.damaged",),
+        failure="it is full",
+        lost=5,
+        waiting_records=5,
+        waiting_s=61,
     )
     status = admin.get("/v1/status")
     assert status["state"] == "degraded"
@@ -210,6 +217,7 @@ def test_status_is_degraded_by_what_is_wrong(admin: Admin) -> None:
         "the journal cannot be written: the disk is full",
         "5 requests were served and not recorded, since the journal had no room",
         "usage is not being stored, journals are kept: it is full",
+        "usage is 61 s behind: 5 records wait in the journals",
         "2 torn records were dropped from the journal",
         "journal files are damaged and were set aside, not billed: w0-1.damaged",
     ]

@@ -278,3 +278,95 @@ def test_the_generation_of_a_record_moves_its_last_use(database: Database, folde
     used = database.lookup.exec_driver_sql("SELECT last_used_at FROM key").scalar_one()
     assert used == NOON_NS // 60_000_000_000 * 60
     journal.close()
+
+
+def damage(folder: Path, slot: int, data: bytes) -> None:
+    [segment] = folder.glob("*.gwj")
+    with segment.open("r+b") as file:
+        file.seek(slot * SLOT_BYTES)
+        file.write(data)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(("slots", "data"), [(1, b"\xff" * 64), (3, b"\xff" * 3 * SLOT_BYTES)])
+def test_records_behind_damage_count(database: Database, folder: Path, ended: bool, slots: int, data: bytes) -> None:
+    """A slot that its writer has gone past is no record in the making."""
+    journal = Journal(folder, WORKER, 1)
+    for _ in range(9):
+        journal.append(record())
+    damage(folder, 4, data)
+    if ended:
+        journal.close()
+    ingest = ingest_of(database, folder)
+    for _ in range(8):
+        ingest.step()
+    assert (totals(database)[0], ingest.torn) == (9 - slots, slots)
+    if not ended:
+        journal.append(record())
+        damage(folder, 10, b"\xee")  # in the making: nobody is past it
+        ingest.step()
+        assert (totals(database)[0], ingest.torn) == (9 - slots, slots)
+        journal.close()
+
+
+def test_records_behind_slots_that_a_power_cut_emptied_count(database: Database, folder: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    for _ in range(9):
+        journal.append(record())
+    journal.close()
+    damage(folder, 3, bytes(4 * SLOT_BYTES))
+    ingest = ingest_of(database, folder)
+    for _ in range(6):
+        ingest.step()
+    assert (totals(database)[0], ingest.torn, ingest.segments) == (5, 4, 0)
+
+
+def test_segments_that_are_taken_are_kept_while_there_is_room(database: Database, folder: Path) -> None:
+    """Without their empty slots: here a header and three records each, and room for two of them."""
+    room = 2 * 4 * SLOT_BYTES
+    for number in range(3):
+        journal = Journal(folder, bytes([number]) * 16, number)
+        for _ in range(3):
+            journal.append(record())
+        journal.close()
+        ingest = Ingest(database, folder, Heard().recorded, Heard().writer_gone, keep_bytes=room)
+        while ingest.step() or ingest.segments:
+            pass
+    kept = sorted((folder / "taken").iterdir())
+    assert [path.name[:20] for path in kept] == [f"{1:020d}", f"{2:020d}"]
+    assert [path.stat().st_size for path in kept] == [4 * SLOT_BYTES] * 2
+    ingest.step()
+    rows = "SELECT name, position_bytes, requests, billable, refused, units FROM segment ORDER BY name"
+    found = database.lookup.exec_driver_sql(rows).all()
+    assert [tuple(row) for row in found] == [(path.name, 4 * SLOT_BYTES, 3, 3, 0, 3) for path in kept]
+    again = Ingest(database, folder, Heard().recorded, Heard().writer_gone, keep_bytes=0)
+    again.step()
+    assert list((folder / "taken").iterdir()) == []
+    assert database.lookup.exec_driver_sql(rows).all() == []
+    assert totals(database)[0] == 9
+
+
+def test_what_waits_in_the_journals_is_told(database: Database, folder: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    ingest = ingest_of(database, folder)
+    ingest.step()
+    assert ingest.lag() == (0, 0)
+    for _ in range(5):
+        journal.append(record())
+    assert (ingest.lag().records, ingest.lag().size_bytes) == (5, 5 * SLOT_BYTES)
+    assert ingest.lag().oldest_ns == NOON_NS
+    ingest.step()
+    assert ingest.lag() == (0, 0)
+    journal.close()
+
+
+def test_control_totals_are_those_of_the_records(database: Database, folder: Path) -> None:
+    journal = Journal(folder, WORKER, 1)
+    for data in (record(200), record(404), record(429, flags=0), of_tunnel(MORE_BYTES, 0, 5, 7, 0)):
+        journal.append(data)
+    ingest_of(database, folder).step()
+    (total,) = database.lookup.exec_driver_sql(
+        "SELECT day, requests, billable, refused, units, bytes_in, bytes_out FROM tally"
+    ).all()
+    assert tuple(total) == (NOON_NS // 10**9 - 12 * 3600, 2, 1, 1, 2, 35, 67)
+    journal.close()

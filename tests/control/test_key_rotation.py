@@ -9,7 +9,7 @@ import pytest
 
 from gatewayd import keys
 from gatewayd.control.admin.changes import now_s
-from gatewayd.control.batches import grouped
+from gatewayd.control.batches import group_of
 from gatewayd.control.compile import find_key
 from gatewayd.control.last_used import LastUsed
 from gatewayd.control.retirement import retire, retire_quiet
@@ -32,7 +32,7 @@ def record(key: int, generation: int, at_s: float, problem: int = 0) -> Record:
 
 def use(admin: Admin, *records: Record, uses: LastUsed | None = None) -> None:
     with admin.control.database.write() as session:
-        (uses or LastUsed()).add(session, grouped(records))
+        (uses or LastUsed()).add(session, map(group_of, records))
 
 
 def generations(admin: Admin, ref: str = "ci") -> dict[int, dict[str, Any]]:

@@ -12,7 +12,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from gatewayd.control import spending_alerts
-from gatewayd.control.batches import grouped
+from gatewayd.control.batches import group_of
 from gatewayd.control.charging import charges_of
 from gatewayd.control.cycles import CycleRow
 from gatewayd.control.database import Database
@@ -57,7 +57,7 @@ class House:
         record = Record(ADMITTED, at * 10**9, tenant_id, 1, 0, key_id, 0, 0, 1, 200, 0, 1, 0, 0, 0, 0, b"")
         with self.database.write() as session:
             Rollups().add(session, [record] * count)
-        self.alerts.recorded(grouped([record]))
+        self.alerts.recorded([group_of(record)])
 
     def step(self, now: int = NOW, later_s: float = 3600.0) -> None:
         self.monotonic_s += later_s

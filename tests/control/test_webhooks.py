@@ -17,12 +17,12 @@ from sqlmodel import col, select
 
 from gatewayd.control import outbox
 from gatewayd.control.alerting import Alerting
-from gatewayd.control.batches import grouped
+from gatewayd.control.batches import batch_of
 from gatewayd.control.database import Database
 from gatewayd.control.tables import Alert, AlertEvent
 from gatewayd.control.webhooks import AT_ONCE_TO_ONE, Deliveries, Post, post_over_http
 from gatewayd.policy.webhooks import DELAYS_S, Reply
-from gatewayd.records import Record
+from gatewayd.records import pack_record
 from tests.receiver import Delivery, Receiver, receiver
 
 NOW = 1_795_262_400  # 2026-11-21 12:00 UTC
@@ -198,15 +198,15 @@ def test_gone_disables_the_alert(house: House) -> None:
 def test_a_disabled_alert_finds_out_nothing_more(house: House) -> None:
     alerting = Alerting(house.database, gone)
     house.tell(house.alert("http://127.0.0.1:9"))
-    refused = Record(0, NOW * 10**9, 1, 0, 0, 0, 0, 0, 1, 429, 0, 1, 0, 0, 0, 0, b"")
+    packed = pack_record(0, NOW * 10**9, 1, 0, 0, 0, 0, 0, 1, 429, 0, 1, 0, 0, 0, 0, b"")
 
     async def run() -> None:
         with house.database.write() as session:
-            alerting.storing(session, grouped([refused]))
+            alerting.storing(session, batch_of(packed))
         alerting.deliveries.look(NOW)
         await asyncio.gather(*alerting.deliveries._tasks.values())
         with house.database.write() as session:
-            alerting.storing(session, grouped([refused] * 50))
+            alerting.storing(session, batch_of(packed * 50))
 
     asyncio.run(run())
     assert len(house.events()) == 1

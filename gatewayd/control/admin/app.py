@@ -99,6 +99,7 @@ ROUTES = [
     Route("/v1/usage/export", usage_export.export),
     Route("/v1/usage/tail", usage_tail.tail),
     Route("/v1/usage/top", usage_top.top),
+    Route("/v1/usage/verify", usage.verify),
     Route("/v1/billing", billing.show),
     Route("/v1/billing/keys", billing.show_by_key),
     Route("/v1/billing/preview", billing.preview),

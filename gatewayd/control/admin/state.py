@@ -38,6 +38,7 @@ class JournalView:
     `damaged`: names of files that were set aside because they are no segments. `failure`: why records cannot be added
     to the rollups for the moment; they stay in the journals. `error`: why workers cannot write them, or not bring them
     to the disk. `lost`: requests that were served and not recorded, since control began (`on_full = "serve"`).
+    `waiting_*`: records that are not on the rollups yet, and the age of the oldest.
     """
 
     segments: int
@@ -47,6 +48,9 @@ class JournalView:
     failure: str = ""
     error: str = ""
     lost: int = 0
+    waiting_records: int = 0
+    waiting_bytes: int = 0
+    waiting_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,9 @@ class Plane(Protocol):
     def workers(self) -> list[WorkerView]: ...
 
     def journal(self) -> JournalView: ...
+
+    def quotas(self) -> dict[int, tuple[float, int]]:
+        """What limits count of the quotas in use, by key: the month's start, and units that are on the rollups."""
 
     def targets(self, service_id: int) -> list[TargetView]:
         """What is known of a service's targets. Of whom nobody says anything, all is well."""

@@ -19,6 +19,8 @@ from gatewayd.control.tables import Key, Service, Tenant
 from gatewayd.errors import UNAVAILABLE
 from gatewayd.policy.amounts import format_time
 
+BEHIND_S = 10  # ingest looks five times a second
+
 
 async def healthz(_: Request) -> Response:
     """Control answers."""
@@ -76,6 +78,10 @@ def _problems(workers: list[WorkerView], journal: JournalView) -> list[str]:
         problems.append(f"{journal.lost} requests were served and not recorded, since the journal had no room")
     if journal.failure:
         problems.append(f"usage is not being stored, journals are kept: {journal.failure}")
+    if journal.waiting_s > BEHIND_S:
+        problems.append(
+            f"usage is {journal.waiting_s} s behind: {journal.waiting_records} records wait in the journals"
+        )
     if journal.torn:
         problems.append(f"{journal.torn} torn records were dropped from the journal")
     if journal.damaged:

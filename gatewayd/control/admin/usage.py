@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import msgspec
@@ -12,12 +13,14 @@ from starlette.responses import Response
 from gatewayd.control import usage
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
-from gatewayd.control.admin.inputs import checked, read_query
+from gatewayd.control.admin.inputs import InTenant, checked, read_query
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import key_by, service_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.history import hours_from
+from gatewayd.control.reconciling import Reconciliation, Recorded
 from gatewayd.policy.addresses import DEFAULT_TENANT
-from gatewayd.policy.amounts import parse_time
+from gatewayd.policy.amounts import format_time, parse_time
 
 _DEFAULT_RANGE_S = 24 * 3600
 
@@ -44,10 +47,26 @@ async def show(request: Request) -> Response:
     return answer(await run_in_threadpool(_answer, control, asked, since, until, by))
 
 
+async def verify(request: Request) -> Response:
+    """The counters of the lessor and the view of the database are of one moment: ingest moves both in one turn."""
+    asked, control = read_query(request, InTenant), control_of(request)
+    await control.plane.catch_up()
+    with control.database.read() as session:
+        connection = session.connection()
+        tenant = tenant_by(session, asked.tenant, gone_too=True)  # begins the view
+        recorded = {key_id: Recorded(*counted) for key_id, counted in control.plane.quotas().items()}
+        assert tenant.id is not None
+        journals = control.settings.state_dir / "journal"
+        found = Reconciliation(connection, tenant.id, journals, time.time_ns() / 1e9)
+        return answer(await run_in_threadpool(found.run, recorded))
+
+
 def _answer(control: ControlState, asked: Asked, since: int, until: int, by: tuple[str, ...]) -> dict[str, Any]:
     with control.database.read() as session:
         everyone = asked.tenant is None and "tenant" in by
         tenant = tenant_by(session, asked.tenant or DEFAULT_TENANT, gone_too=True)
+        if asked.interval == "hour" and (kept_from := hours_from(session.connection())) > since:
+            raise invalid("interval", f"hours are kept since {format_time(kept_from)}; ask by day for what was before")
         question = usage.Question(
             since=since,
             until=until,
