@@ -189,14 +189,10 @@ def lanes_of(packed: bytes) -> int:
     size = len(packed) - _HEAD.size
     if size <= 0 or size % width:
         raise ValueError(_NO_HISTOGRAM)
-    if width == _LANE_BYTES:
-        wide = packed[_HEAD.size :]
-    else:
-        spread = bytearray(size // width * _LANE_BYTES)
-        for place in range(width):
-            spread[place::_LANE_BYTES] = packed[_HEAD.size + place :: width]
-        wide = bytes(spread)
-    return int.from_bytes(wide, "little") << (packed[1] | packed[2] << 8) * _LANE_BITS
+    spread = bytearray(size // width * _LANE_BYTES)
+    for place in range(width):
+        spread[place::_LANE_BYTES] = packed[_HEAD.size + place :: width]
+    return int.from_bytes(spread, "little") << (packed[1] | packed[2] << 8) * _LANE_BITS
 
 
 def _lanes_of_sparse(packed: bytes) -> int:
