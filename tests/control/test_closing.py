@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -485,3 +488,26 @@ def test_days_and_the_hours_that_are_kept_are_both_verified(shop: Shop, table: s
         connection.execute("DELETE FROM rollup_day")
     connection.close()
     assert shop.admin.get("/v1/billing/verify")["ok"], "what is past its retention is no difference"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from gatewayd.control import closing
+from gatewayd.control.admin.changes import Change
+from gatewayd.control.cycles import cycle_named
+from gatewayd.control.database import Database
+closing.mark_closed = lambda *_: os.kill(os.getpid(), 9)
+database = Database(Path(sys.argv[1]))
+with database.write_elsewhere() as session:
+    closing.close(Change(session, "somebody", 1790900000), cycle_named(session.connection(), 1, "2026-09"))
+"""
+
+
+def test_a_kill_in_the_middle_leaves_nothing(shop: Shop) -> None:
+    shop.use(3, "2026-09-30T00:00:00Z")
+    before = shop.state()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(shop.database.path)], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert shop.state() == before
+    assert shop.admin.post("/v1/billing/close")["number"] == "INV-000001"

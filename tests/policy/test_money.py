@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.policy.money import NANOS, format_nanos, parse_price
+from gatewayd.policy.money import NANOS, format_nanos, parse_amount, parse_price
 
 prices = st.integers(min_value=0, max_value=1_000_000 * NANOS)
 
@@ -54,3 +54,14 @@ def test_what_is_no_price_is_said_to_be_none(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         parse_price(text)
     assert len(str(caught.value)) < 120
+
+
+@given(st.integers(-(10**16) + 1, 10**16 - 1))
+def test_amounts_of_either_sign_survive_their_text(nanos: int) -> None:
+    assert parse_amount(format_nanos(nanos)) == nanos
+
+
+@pytest.mark.parametrize("text", ["", "-", "--1", "+1", "1.", "1e3", "0.0000000001", "12345678", "-12345678"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="amount"):
+        parse_amount(text)
