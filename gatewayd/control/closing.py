@@ -115,10 +115,20 @@ async def close_due(database: Database, plane: Plane, now: int, invoice_after_s:
         if due:
             await plane.catch_up()
         for cycle_id in due:
-            await in_one_go(database, ACTOR, partial(_close_or_drop, cycle_id))
+            await _close_one(database, cycle_id)
             await asyncio.sleep(PAUSE_S)
     except (GatewayError, DBAPIError) as error:
         log.warning("cycles that are over cannot be closed for the moment: %s", error)
+
+
+async def _close_one(database: Database, cycle_id: int) -> None:
+    """Whatever is wrong with one tenant's cycle, the others' are closed."""
+    try:
+        await in_one_go(database, ACTOR, partial(_close_or_drop, cycle_id))
+    except (GatewayError, DBAPIError):
+        raise
+    except Exception:
+        log.exception("cycle %d cannot be closed", cycle_id)
 
 
 def _to_do(database: Database, now: int, over_since: int) -> tuple[list[int], list[int]]:

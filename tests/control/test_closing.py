@@ -20,7 +20,7 @@ from gatewayd.control import billing, closing
 from gatewayd.control.admin.changes import Change
 from gatewayd.control.closing import close_due
 from gatewayd.control.compile import find_key
-from gatewayd.control.cycles import open_at
+from gatewayd.control.cycles import CycleRow, open_at
 from gatewayd.control.database import FILE_NAME, Database
 from gatewayd.control.prices import price_id_of
 from gatewayd.control.rollups import Rollups
@@ -511,3 +511,21 @@ def test_a_kill_in_the_middle_leaves_nothing(shop: Shop) -> None:
     assert killed.returncode == -signal.SIGKILL
     assert shop.state() == before
     assert shop.admin.post("/v1/billing/close")["number"] == "INV-000001"
+
+
+def test_a_cycle_that_cannot_be_closed_does_not_keep_the_others(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.use(1, "2026-08-30T00:00:00Z")
+    shop.use(1, "2026-09-30T00:00:00Z")
+    real = closing.close
+
+    def close(made: Change, cycle: CycleRow) -> closing.Issued:
+        if cycle.period == "2026-08":
+            raise BrokenError
+        return real(made, cycle)
+
+    monkeypatch.setattr(closing, "close", close)
+    shop.tick("2026-10-01T01:00:00Z")
+    assert [body["period"] for body in shop.invoices()] == ["2026-09"]
+    assert "cannot be closed" in caplog.text
