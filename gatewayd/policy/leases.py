@@ -38,6 +38,9 @@ from gatewayd.policy.buckets import NANOS, Bucket, Quota
 
 SURPLUS_PER_S = 20  # a surplus lasts 1/20 s at the key's full rate
 SURPLUS_WITHOUT_RATE = 256  # for a key that has a quota but no rate
+# A quota with fewer than this for each half of a worker is nearly empty. A bucket that lacks a token has it
+# again in a moment, a quota has not: the other worker would refuse what was paid for.
+LAST_OF_QUOTA = 8
 # No worker has any of it left after this: it goes back a second after the last ask for more, and a worker asks again
 # only when it is down to a quarter.
 SURPLUS_LASTS_S = 5.0
@@ -399,7 +402,8 @@ def _surplus(lease: Lease, workers: int, granted: int) -> int:
             amounts += ((bucket.available() - granted) // share, brisk, brisk * holders - bucket.away)
     if lease.quota is not None:
         # Of a soft one too: what is in hand beyond it would be told as left.
-        amounts.append((lease.quota.remaining() - granted) // share)
+        left = (lease.quota.remaining() - granted) // share
+        amounts.append(left if left >= LAST_OF_QUOTA else 0)
     if not lease.books:
         amounts.append(SURPLUS_WITHOUT_RATE)
     return max(0, min(amounts))

@@ -242,6 +242,17 @@ def test_a_quota_counts_what_is_recorded_and_what_may_still_come() -> None:
     assert state.available() == 90
 
 
+def test_the_last_of_a_quota_is_leased_one_by_one() -> None:
+    world = of_key(quota=60)
+    a, b, _ = world.workers
+    assert world.ask(a, KEY, 10) == 10
+    assert a.holds(KEY) == 8
+    assert world.ask(b, KEY, 1) == 1
+    assert b.holds(KEY) == 0
+    world.hand_back(a, KEY)
+    assert world.ask(b, KEY, 100) == 49
+
+
 def test_a_soft_quota_is_counted_and_passed_beyond() -> None:
     world = of_key()
     world.lessor.load_quota(7, Quota(5, 0, 1 << 40, 0, soft=True))
