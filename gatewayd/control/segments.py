@@ -24,7 +24,7 @@ class Reader:
         self.number = int(number) if number.isdecimal() else 0  # a worker fills its segments in this order
         self.position = max(position, SLOT_BYTES)
         self.torn = torn
-        self.stored = position  # what the database says
+        self.stored = self.position  # what the database says; a header alone needs no row
 
     def __repr__(self) -> str:
         return f"<Reader {self.path.name} at {self.position}, {self.torn} torn>"

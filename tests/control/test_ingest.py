@@ -148,6 +148,19 @@ def test_a_finished_segment_is_deleted_and_its_worker_reported(database: Databas
     assert database.lookup.exec_driver_sql("SELECT count(*) FROM segment").scalar() == 0
 
 
+def test_the_spare_segment_of_a_worker_that_was_killed_goes_and_the_worker_is_reported(
+    database: Database, folder: Path
+) -> None:
+    heard = Heard()
+    (folder / "00000000000000000001-77777777-000000.gwj").write_bytes(pack_header(1, WORKER) + record())
+    spare = folder / "00000000000000000001-77777777-000001.gwj"
+    spare.write_bytes(pack_header(1, WORKER).ljust(SEGMENT_BYTES, b"\0"))
+    ingest = ingest_of(database, folder, heard)
+    for _ in range(3):
+        ingest.step()
+    assert (list(folder.iterdir()), heard.gone) == ([], [WORKER])
+
+
 @pytest.mark.parametrize("kept", [0, 1, 5, *range(8, 90, 9)])  # what lies beyond is zero anyway
 def test_a_record_torn_at_any_byte_is_dropped_and_counted(database: Database, folder: Path, kept: int) -> None:
     journal = Journal(folder, WORKER, 1)
