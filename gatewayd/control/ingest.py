@@ -77,11 +77,12 @@ class Lag(NamedTuple):
 
 
 class _Taking(NamedTuple):
-    """What one step takes of one segment: `torn` slots follow the batch."""
+    """What one step takes of one segment: `torn` slots follow the batch, and perhaps `more` records."""
 
     reader: Reader
     batch: Batch
-    torn: int
+    torn: int = 0
+    more: bool = False
 
     @property
     def end(self) -> int:
@@ -118,8 +119,12 @@ class Ingest:
         self._step_s = step_s
         self._slots = FIRST_SLOTS  # of one step
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
+        self._told: dict[bytes, int] = {}  # how many records a worker had made when it said Hello
         self._finished: list[str] = []  # rows whose file is gone
-        self.failure = ""  # why nothing can be stored for the moment
+        self._unopened: list[str] = []  # segments
+        self._unstored = ""  # why the database takes nothing for the moment
+        self._unread = ""  # which segment cannot be read, or put away, and why
+        self._logged = ""  # the last of these
         self.torn = 0
         self.damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
         self._positions: dict[str, tuple[int, int]] = {}
@@ -132,6 +137,11 @@ class Ingest:
     @property
     def segments(self) -> int:
         return len(self._readers)
+
+    @property
+    def failure(self) -> str:
+        """Why not all can be stored for the moment."""
+        return self._unstored or self._unread
 
     def _load_positions(self) -> None:
         with self._database.write() as session:
@@ -158,7 +168,15 @@ class Ingest:
     async def run(self) -> None:
         """Keep up until cancelled."""
         while True:
-            await asyncio.sleep(0 if self.step() else PAUSE_S)
+            more = False
+            try:
+                more = self.step()
+            except Exception as error:  # ended for good, it would bill nothing, and nobody would know
+                why = f"{type(error).__name__}: {error}"
+                if why != self._logged:
+                    log.exception("records could not be taken from the journals")
+                self._cannot_read(why)
+            await asyncio.sleep(0 if more else PAUSE_S)
 
     async def catch_up(self) -> None:
         """Returns when every record stored by now is in the rollups. Raises GatewayError when that cannot be."""
@@ -181,29 +199,57 @@ class Ingest:
     def step(self) -> bool:
         """Take what is new, once. True when there is more to take. A database that fails is tried again later."""
         began = time.thread_time()  # not the clock's: where others keep us waiting, smaller steps would make it worse
+        self._unread = ""
         self._find_segments()
+        self._finished += self._taken.make_room()
         takings: list[_Taking] = []
         room, more = self._slots, False
         for reader in list(self._readers.values()):
-            if not self._check_header(reader) or self._is_awaited(reader):
+            try:
+                if not self._check_header(reader) or self._is_awaited(reader):
+                    continue
+                if room <= 0:
+                    more = True
+                    break
+                taking = self._look_at(reader, room)
+            except OSError as error:  # the others are taken all the same
+                self._cannot_read(f"segment {reader.path.name}: {error.strerror}")
                 continue
-            if room <= 0:
-                more = True
-                break
-            data = reader.read(room)
-            batch = batch_of(data)
-            torn = self._torn_after(reader, len(batch.data), data)
-            if batch.data or torn:
-                takings.append(_Taking(reader, batch, torn))
-                room -= len(batch.data) // SLOT_BYTES + 1
-                more = more or len(batch.data) == len(data) or torn > 0
-            elif reader.stored == reader.position and self._is_finished(reader):
-                self._finish(reader)
+            if taking is not None:
+                takings.append(taking)
+                room -= len(taking.batch.data) // SLOT_BYTES + 1
+                more = more or taking.more
         if (takings or self._finished) and not self._store(takings):
             return False
         self._tell(takings)
         self._adapt(sum(len(taking.batch.data) for taking in takings) // SLOT_BYTES, time.thread_time() - began)
         return more
+
+    def _look_at(self, reader: Reader, room: int) -> _Taking | None:
+        """What there is to take of a segment. One that is finished is put away."""
+        data = reader.read(room)
+        told_end = self._told_end(reader)
+        if reader.position < told_end:  # what is told of at once is all from before Hello, or all from after
+            data = data[: told_end - reader.position]
+        batch = batch_of(data)
+        torn = self._torn_after(reader, len(batch.data), data)
+        if batch.data or torn:
+            return _Taking(reader, batch, torn, len(batch.data) == len(data) or torn > 0)
+        if reader.stored == reader.position and self._is_finished(reader):
+            self._finish(reader)
+        return None
+
+    def _told_end(self, reader: Reader) -> int:
+        """Up to where this segment was filled when its worker said Hello."""
+        assert reader.header is not None
+        records = self._told.get(reader.header.worker_id, 0) - reader.number * SLOTS_PER_SEGMENT
+        return (min(records, SLOTS_PER_SEGMENT) + 1) * SLOT_BYTES
+
+    def _cannot_read(self, why: str) -> None:
+        self._unread = why
+        if why != self._logged:  # else it would be said with every step
+            self._logged = why
+            log.error("not all of the journals can be taken for the moment: %s", why)
 
     def _adapt(self, records: int, took_s: float) -> None:
         if records >= FEWEST_SLOTS:
@@ -227,14 +273,15 @@ class Ingest:
         if worker_id not in self._awaited:
             return
         self._awaited.discard(worker_id)
+        self._told[worker_id] = records  # what of them cannot be taken now is not counted as of this worker later
         self._find_segments()
         for reader in sorted(self._readers.values(), key=lambda reader: reader.number):
             if not self._check_header(reader) or reader.header is None or reader.header.worker_id != worker_id:
                 continue
-            end = (min(records - reader.number * SLOTS_PER_SEGMENT, SLOTS_PER_SEGMENT) + 1) * SLOT_BYTES
+            end = self._told_end(reader)
             while reader.position < end:
                 batch = batch_of(reader.read(FIRST_SLOTS)[: end - reader.position])
-                takings = [_Taking(reader, batch, 0)]
+                takings = [_Taking(reader, batch)]
                 if not batch.data or not self._store(takings):
                     return
                 self._tell(takings)
@@ -251,11 +298,16 @@ class Ingest:
     def _find_segments(self) -> None:
         with os.scandir(self._folder) as entries:
             names = [entry.name for entry in entries if entry.name.endswith(SEGMENT_SUFFIX)]
+        self._unopened.clear()
         for name in sorted(names):
             if name not in self._readers:
                 try:
                     reader = Reader(self._folder / name, *self._positions.get(name, (0, 0)))
                 except FileNotFoundError:  # a worker that finds no room for a segment takes it back at once
+                    continue
+                except OSError as error:  # too many are open: later, when those are taken
+                    self._unopened.append(name)
+                    self._cannot_read(f"segment {name}: {error.strerror}")
                     continue
                 self._positions.pop(name, None)
                 self._readers[name] = reader
@@ -297,9 +349,21 @@ class Ingest:
         del self._readers[reader.path.name]
         gone = self._taken.remove_oldest() if self._taken.has(reader.path.name) else [reader.path.name]
         self._finished += [name for name in gone if name != reader.path.name or not reader.torn]
-        worker_id = reader.header.worker_id
-        if all(other.header is None or other.header.worker_id != worker_id for other in self._readers.values()):
-            self._on_writer_gone(worker_id)
+        if not self._has_others(reader):
+            self._told.pop(reader.header.worker_id, None)
+            self._on_writer_gone(reader.header.worker_id)
+
+    def _has_others(self, finished: Reader) -> bool:
+        """There is another segment of this worker. It makes the next one before it lets go of one, so we look now."""
+        assert finished.header is not None
+        self._find_segments()
+        if any(name.startswith(finished.stem) for name in self._unopened):
+            return True
+        return any(
+            self._check_header(other) and other.header is not None
+            and other.header.worker_id == finished.header.worker_id
+            for other in list(self._readers.values())
+        )  # fmt: skip
 
     def _forget(self, reader: Reader) -> None:
         reader.close()
@@ -329,14 +393,16 @@ class Ingest:
                 if self._finished:  # those with torn slots stay, for `status` to tell of
                     rows = [(name,) for name in self._finished]
                     connection.exec_driver_sql("DELETE FROM segment WHERE name = ? AND torn = 0", rows)
-        except DBAPIError as error:
+        except Exception as error:
             self.rollups.forget()
             self._last_used.forget()
-            if not self.failure:
+            if not isinstance(error, DBAPIError):
+                raise
+            if not self._unstored:
                 log.error("usage cannot be stored for the moment, journals are kept: %s", error.orig)
-            self.failure = str(error.orig)
+            self._unstored = str(error.orig)
             return False
-        self.failure = ""
+        self._unstored = ""
         self._finished.clear()
         for taking in takings:
             reader = taking.reader
@@ -348,9 +414,11 @@ class Ingest:
         return True
 
     def _tell(self, takings: list[_Taking]) -> None:
-        for reader, batch, _ in takings:
+        for reader, batch, *_ in takings:
             assert reader.header is not None
             self.on_taken(batch.data)
+            # What it had recorded before Hello is not in what it said then to be on its way.
+            worker_id = b"" if reader.position <= self._told_end(reader) else reader.header.worker_id
             # By hours, as on the rollups: a batch may hold the end of one month and the begin of the next.
             counts: dict[tuple[int, int], int] = {}
             for group in batch.groups:
@@ -358,7 +426,7 @@ class Ingest:
                     of = group.key, group.hour
                     counts[of] = counts.get(of, 0) + group.units
             for (key_id, hour), units in counts.items():
-                self._on_recorded(reader.header.worker_id, key_id, units, hour)
+                self._on_recorded(worker_id, key_id, units, hour)
 
 
 def _has_passed(data: bytes, damaged: int) -> bool:

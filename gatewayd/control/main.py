@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import resource
 import socket
 import sys
 import time
@@ -209,6 +210,8 @@ def main() -> None:
 
     boot, supervisor = receive_boot()
     log_to_stderr("control")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # after an hour without control there are so many segments
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     settings = settings_of(boot)
     channel, admin = (socket.socket(fileno=descriptor) for descriptor in boot.sockets)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gatewayd.records import SEGMENT_SUFFIX, SLOT_BYTES, SegmentHeader
 
 TAKEN_FOLDER = "taken"  # in the folder of the journals
+LEAST_FREE_BYTES = 1 << 28  # on the disk; below it nothing is kept
 _EMPTY_SLOT = bytes(8)
 _TIME_OFFSET = 8  # of a slot's `time_ns`
 
@@ -20,7 +21,7 @@ class Reader:
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.header: SegmentHeader | None = None
-        number = path.stem.rpartition("-")[2]
+        self.stem, _, number = path.stem.rpartition("-")  # of all that a worker makes
         self.number = int(number) if number.isdecimal() else 0  # a worker fills its segments in this order
         self.position = max(position, SLOT_BYTES)
         self.torn = torn
@@ -47,7 +48,11 @@ class Reader:
         """How many lie between the position and the next slot with something in it; 0 when there is none."""
         rest = os.pread(self.descriptor, os.fstat(self.descriptor).st_size, self.position)
         filled = rest.lstrip(b"\0")
-        return (len(rest) - len(filled)) // SLOT_BYTES if filled else 0
+        if not filled or rest[: len(_EMPTY_SLOT)] != _EMPTY_SLOT:
+            return 0
+        return (
+            len(rest) - len(filled)
+        ) // SLOT_BYTES or 1  # one that has lost no more than its begin is as good as empty
 
     def filled_until(self) -> int:
         """Where the first empty slot is: slots are filled in order, so a bisection finds it."""
@@ -79,7 +84,7 @@ class Reader:
 class TakenSegments:
     """Segments whose records are all on the rollups, so that the recent past can be counted again from its records.
 
-    As many as `keep_bytes` hold, the last to be taken; with 0 none.
+    As many as `keep_bytes` hold, the last to be taken; with 0, or on a disk that is nearly full, none.
     """
 
     def __init__(self, folder: Path, keep_bytes: int) -> None:
@@ -90,21 +95,38 @@ class TakenSegments:
         return f"<TakenSegments {self.folder}, up to {self._keep_bytes} bytes>"
 
     def take(self, reader: Reader) -> None:
-        """Put a segment away, without its empty slots."""
-        reader.close()
-        if not self._keep_bytes:
+        """Put a segment away, without its empty slots, and close it. Raises OSError, and then it is still open."""
+        if not self._keep_bytes or not self._keep(reader):
             reader.path.unlink(missing_ok=True)
-            return
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        os.truncate(reader.path, min(reader.position, reader.path.stat().st_size))
-        os.utime(reader.path)  # the order in which they go; names are in the order of workers
-        reader.path.rename(self.folder / reader.path.name)
+        reader.close()
+
+    def _keep(self, reader: Reader) -> bool:
+        """False where it cannot be: it is gone, or there is no room for the folder."""
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            os.truncate(reader.path, min(reader.position, reader.path.stat().st_size))
+            os.utime(reader.path)  # the order in which they go; names are in the order of workers
+            reader.path.rename(self.folder / reader.path.name)
+        except OSError:
+            return False
+        return True
 
     def has(self, name: str) -> bool:
         return (self.folder / name).exists()
 
+    def make_room(self) -> list[str]:
+        """Remove all where the disk is nearly full: workers and the database need it more. The names."""
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError:  # there is no folder
+            return []
+        return self._remove(0) if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES else []
+
     def remove_oldest(self) -> list[str]:
         """Remove what there is no room for; the names."""
+        return self._remove(self._keep_bytes)
+
+    def _remove(self, keep_bytes: int) -> list[str]:
         if not self.folder.exists():
             return []
         files = sorted(
@@ -114,7 +136,7 @@ class TakenSegments:
         removed, kept_bytes = [], 0
         for stat, name in files:
             kept_bytes += stat.st_size
-            if kept_bytes > self._keep_bytes:
+            if kept_bytes > keep_bytes:
                 (self.folder / name).unlink(missing_ok=True)
                 removed.append(name)
         return removed

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from gatewayd.control import segments
 from gatewayd.control.database import FILE_NAME, Database
 from gatewayd.control.ingest import Ingest
 from gatewayd.control.tables import Key
@@ -28,9 +32,11 @@ class Heard:
         self.admitted = 0
         self.units_by_hour: dict[int, int] = {}
         self.gone: list[bytes] = []
+        self.workers: list[bytes] = []
 
     def recorded(self, worker: bytes, key_id: int, admitted: int, hour_s: int) -> None:
         self.admitted += admitted
+        self.workers.append(worker)
         self.units_by_hour[hour_s] = self.units_by_hour.get(hour_s, 0) + admitted
 
     def writer_gone(self, worker: bytes) -> None:
@@ -383,3 +389,125 @@ def test_control_totals_are_those_of_the_records(database: Database, folder: Pat
     ).all()
     assert tuple(total) == (NOON_NS // 10**9 - 12 * 3600, 2, 1, 1, 2, 35, 67)
     journal.close()
+
+
+def of_key() -> bytes:
+    return pack_record(ADMITTED, NOON_NS, 1, 0, 0, 5, 0, 0, 1, 200, 0, 1, 10, 20, 30, 40, b"id".ljust(16))
+
+
+def written(folder: Path, number: int, *records: bytes) -> Path:
+    """A segment whose writer is gone."""
+    path = folder / f"00000000000000000001-77777777-{number:06d}.gwj"
+    path.write_bytes(pack_header(1, WORKER) + b"".join(records))
+    return path
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Its writer lives."""
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_worker_that_goes_on_to_its_next_segment_is_not_gone(database: Database, folder: Path) -> None:
+    heard = Heard()
+    ingest = ingest_of(database, folder, heard)
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(contextlib.ExitStack())
+        first.enter_context(held(written(folder, 0, record())))
+        ingest.step()
+        stack.enter_context(held(written(folder, 1)))
+        first.close()
+        ingest.step()
+        assert (ingest.segments, heard.gone) == (1, [])
+    ingest.step()
+    assert (ingest.segments, heard.gone) == (0, [WORKER])
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 1 << 20])
+def test_a_segment_that_somebody_removed_is_taken_and_forgotten(
+    database: Database, folder: Path, keep_bytes: int
+) -> None:
+    heard = Heard()
+    ingest = Ingest(database, folder, heard.recorded, heard.writer_gone, keep_bytes)
+    path = written(folder, 0, record())
+    ingest.step()
+    path.unlink()
+    for _ in range(3):
+        ingest.step()
+    assert (totals(database)[0], ingest.segments, heard.gone, ingest.failure) == (1, 0, [WORKER], "")
+    assert database.lookup.exec_driver_sql("SELECT count(*) FROM segment").scalar() == 0
+
+
+def test_a_segment_that_cannot_be_put_away_holds_up_no_other(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(folder, 0, record())
+    ingest = ingest_of(database, folder)
+    ingest.step()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", lambda *_, **__: os.rmdir("/proc"))
+        written(folder, 1, record())
+        ingest.step()
+        assert totals(database)[0] == 2
+        assert path.name in ingest.failure
+    for _ in range(3):
+        ingest.step()
+    assert (list(folder.iterdir()), totals(database)[0], ingest.failure) == ([], 2, "")
+
+
+def test_what_raises_in_the_transaction_rolls_back_all_and_forgets_it(database: Database, folder: Path) -> None:
+    fails = [True]
+
+    def storing(*_: object) -> None:
+        if fails:
+            raise ValueError(fails.pop())
+
+    written(folder, 0, record())
+    ingest = Ingest(database, folder, Heard().recorded, Heard().writer_gone, on_storing=storing)
+    running = asyncio.wait_for(ingest.run(), timeout=1)
+    with pytest.raises(TimeoutError):
+        asyncio.run(running)
+    assert (totals(database)[0], ingest.failure) == (1, "")
+    joined = "SELECT count(*) FROM rollup JOIN cycle ON cycle.id = rollup.cycle_id"
+    assert database.lookup.exec_driver_sql(joined).scalar() == 1, "the cycle that was opened first was rolled back"
+
+
+def test_nothing_is_kept_on_a_disk_that_is_nearly_full(
+    database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(folder, 0, record())
+    ingest = Ingest(database, folder, Heard().recorded, Heard().writer_gone, keep_bytes=1 << 20)
+    for _ in range(2):
+        ingest.step()
+    assert len(list((folder / "taken").iterdir())) == 1
+    monkeypatch.setattr(segments, "LEAST_FREE_BYTES", 1 << 62)
+    ingest.step()
+    assert list((folder / "taken").iterdir()) == []
+    assert database.lookup.exec_driver_sql("SELECT count(*) FROM segment").scalar() == 0
+
+
+def test_a_slot_whose_begin_is_gone_is_torn_and_does_not_hide_what_follows(database: Database, folder: Path) -> None:
+    written(folder, 0, bytes(8) + record()[8:], record())
+    ingest = ingest_of(database, folder)
+    for _ in range(4):
+        ingest.step()
+    assert (totals(database)[0], ingest.torn, ingest.segments) == (1, 1, 0)
+
+
+def test_records_from_before_hello_are_not_of_their_worker_though_they_are_stored_later(
+    database: Database, folder: Path
+) -> None:
+    """What a worker has on its way is what it said in Hello: those had been recorded, and were not in it."""
+    heard = Heard()
+    ingest = ingest_of(database, folder, heard)
+    path = written(folder, 0)
+    with held(path):
+        assert ingest.await_writers() == {WORKER}
+        path.write_bytes(pack_header(1, WORKER) + of_key() * 5)
+        with database.lent():
+            ingest.take_until(WORKER, 3)
+        while ingest.step():
+            pass
+    assert (totals(database)[0], heard.admitted, heard.workers) == (5, 5, [b"", WORKER])
