@@ -11,6 +11,7 @@ pass the limit by a segment each.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -146,6 +147,9 @@ class Journal:
 
     def close(self) -> None:
         if self._segment is not None:
+            if self.has_unsynced():  # what tunnels have carried, for which nobody waits
+                with contextlib.suppress(OSError):  # told of when it was met by a sync
+                    self._segment.sync()
             self._segment.close()
         if self.spare is not None:
             self.spare.close()
@@ -170,7 +174,7 @@ class Journal:
         """A sync of these is over. Those that are full can be closed, and control may take them away."""
         for segment, end in covered:
             segment.on_disk = end
-            if segment in self._full:
+            if end == SEGMENT_BYTES and segment in self._full:  # not one that has filled up since the sync began
                 self._full.remove(segment)
                 segment.close()
 

@@ -31,9 +31,9 @@ class Syncing:
     def __init__(self, journal: Journal, loop: asyncio.AbstractEventLoop) -> None:
         self._journal = journal
         self._loop = loop
-        self._thread = ThreadPoolExecutor(1, "journal-sync")  # it is started by the first sync
+        self._executor = ThreadPoolExecutor(1, "journal-sync")  # it is started by the first sync
         self._under_way = False
-        self._running: Future[OSError | None] | None = None
+        self._running: Future[str] | None = None
         self._covered: list[Unsynced] = []  # by the sync that is under way
         self._group: list[Release] = []  # who waits for that one
         self._waiting: list[Release] = []  # who waits for the next one
@@ -57,8 +57,8 @@ class Syncing:
 
     def close(self) -> None:
         """Returns when nobody waits and nothing is unsynced. The loop does not turn meanwhile."""
-        self._thread.shutdown()
-        failure = None if self._running is None else self._running.result()
+        self._executor.shutdown()
+        failure = "" if self._running is None else self._running.result()
         self._running = None
         self._group += self._waiting
         self._waiting = []
@@ -68,14 +68,19 @@ class Syncing:
     def _sync(self) -> None:
         self._group, self._waiting = self._waiting, []
         self._covered = self._journal.unsynced()
-        if self._covered:
-            self._running = self._thread.submit(_failure_of, self._covered)
-            self._running.add_done_callback(self._tell_loop)
-        else:  # a refusal that is nobody's usage, or a record that found no room
-            self._settle(None)
+        if not self._covered:  # a refusal that is nobody's usage, or a record that found no room
+            self._settle("")
             self._go_on()
+            return
+        try:
+            self._running = self._executor.submit(_failure_of, self._covered)
+        except RuntimeError as error:  # the thread cannot be started, by a limit on processes
+            self._settle(str(error))
+            self._go_on()
+        else:
+            self._running.add_done_callback(self._tell_loop)
 
-    def _tell_loop(self, running: Future[OSError | None]) -> None:
+    def _tell_loop(self, running: Future[str]) -> None:
         self._loop.call_soon_threadsafe(self._ended)
 
     def _ended(self) -> None:
@@ -91,22 +96,28 @@ class Syncing:
         else:
             self._under_way = False
 
-    def _settle(self, failure: OSError | None) -> None:
+    def _settle(self, failure: str) -> None:
         group, self._group = self._group, []
         self._journal.synced(self._covered)
         self._covered = []
-        if failure is not None and not self.error:
-            log.error("the journal cannot be brought to the disk: %s", failure.strerror)
-        self.error = "" if failure is None else f"it cannot be brought to the disk: {failure.strerror}"
+        if failure and not self.error:
+            log.error("the journal cannot be brought to the disk: %s", failure)
+        self.error = f"it cannot be brought to the disk: {failure}" if failure else ""
         for release in group:
-            release(failure is None)
+            try:
+                release(not failure)
+            except Exception:  # a mistake with one answer must not hold the others for ever
+                log.exception("an answer that waited for the disk could not be let go")
 
 
-def _failure_of(covered: list[Unsynced]) -> OSError | None:
-    """Sync these. In the thread."""
-    try:
-        for each in covered:
+def _failure_of(covered: list[Unsynced]) -> str:
+    """Sync these, in the thread. Returns what has failed, if anything: who waits must hear of it whatever it is."""
+    failure = ""
+    for each in covered:
+        try:
             each.segment.sync()
-    except OSError as error:
-        return error
-    return None
+        except OSError as error:
+            failure = error.strerror or str(error)
+        except Exception as error:
+            failure = str(error) or type(error).__name__
+    return failure

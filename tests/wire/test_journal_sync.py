@@ -23,6 +23,7 @@ UPGRADE = b"GET /open/ HTTP/1.1\r\nHost: api\r\nConnection: upgrade\r\nUpgrade: 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
 POST = b"POST /none/ HTTP/1.1\r\nHost: api\r\nTransfer-Encoding: chunked\r\n\r\n"
+RECORD = pack_record(ADMITTED, 1, 1, 0, 0, 0, 0, 0, 1, 200, 0, 1, 0, 0, 0, 0, b"id".ljust(16))
 GIVE_UP_S = 20.0
 LONG_ENOUGH_S = 0.05  # for bytes that must not leave to arrive
 
@@ -33,6 +34,7 @@ class Disk:
     def __init__(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
         self._wire = wire
         self._works = threading.Event()
+        self.failure: Exception = OSError(errno.EIO, os.strerror(errno.EIO))
         self.fails = False
         self.covered: list[int] = []  # records that stood in the files when a sync began
         monkeypatch.setattr(os, "fdatasync", lambda descriptor: self._sync())
@@ -41,7 +43,7 @@ class Disk:
         self.covered.append(len(self._wire.records()))
         assert self._works.wait(GIVE_UP_S)
         if self.fails:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise self.failure
 
     def go(self) -> None:
         self._works.set()
@@ -106,6 +108,37 @@ async def test_the_last_byte_leaves_once_its_record_is_on_the_disk(
     await client.send(GET)
     wire.upstream.answer = OK
     assert (await client.message()).status == 200, "the connection lives on"
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 304 Not Modified\r\n\r\n", OK[: OK.index(b"\r\n\r\n") + 4]])
+async def test_an_answer_that_is_only_a_head(wire: Wire, disk: Disk, answer: bytes) -> None:
+    wire.upstream.answer = answer
+    client = await wire.client()
+    await client.send(GET.replace(b"GET", b"HEAD", 1))
+    await disk.is_asked()
+    assert not arrived(client)
+    disk.go()
+    assert (await client.message(bodiless=True)).status in (200, 304)
+
+
+async def test_of_a_body_that_streams_its_last_piece_waits(wire: Wire, disk: Disk) -> None:
+    async def script(upstream: Upstream, peer: Peer) -> None:
+        upstream.requests.append(await peer.message())
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        await streams.wait()
+        await peer.send(b"def")
+
+    streams = asyncio.Event()
+    wire.upstream.script = script
+    client = await wire.client()
+    await client.send(GET.replace(b"Host:", b"Connection: close\r\nHost:"))
+    await wire.settled(lambda: arrived(client).endswith(b"abc"))
+    streams.set()
+    await disk.is_asked()
+    assert arrived(client).endswith(b"abc")
+    disk.go()
+    assert (await client.message()).body == b"abcdef"
+    assert await client.rest() == b""
 
 
 async def test_nobody_waits_for_what_is_not_recorded(wire: Wire, disk: Disk) -> None:
@@ -215,6 +248,48 @@ async def test_a_disk_that_fails_confirms_nothing(wire: Wire, disk: Disk, caplog
     disk.fails = False
     assert (await wire.ask(GET)).status == 200
     assert wire.worker.syncing.error == ""
+
+
+async def test_a_sync_that_fails_in_a_way_of_its_own(wire: Wire, disk: Disk) -> None:
+    disk.failure = MemoryError("no room to think")
+    disk.fails = True
+    disk.go()
+    with pytest.raises(CutShortError):
+        await wire.ask(GET)
+    assert wire.worker.syncing.error == "it cannot be brought to the disk: no room to think"
+    disk.fails = False
+    assert (await wire.ask(GET)).status == 200
+
+
+async def test_a_thread_that_cannot_be_started(wire: Wire, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on processes counts threads. Nothing is confirmed meanwhile, and nobody waits for ever."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    disk.go()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(CutShortError):
+                await wire.ask(GET)
+        wire.worker.syncing.begin()
+    assert wire.worker.syncing.error == "it cannot be brought to the disk: can't start new thread"
+    assert (await wire.ask(GET)).status == 200
+    assert wire.worker.syncing.error == ""
+
+
+async def test_a_mistake_in_one_answer_holds_no_other(wire: Wire, disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
+    def mistaken(on_disk: bool) -> None:
+        raise AssertionError("mistaken")
+
+    client = await wire.client()
+    wire.worker.syncing.hold(mistaken)
+    await client.send(GET)
+    disk.go()
+    assert (await client.message()).status == 200
+    assert (await wire.ask(GET)).status == 200
+    assert [entry.exc_text for entry in caplog.records if "mistaken" in (entry.exc_text or "")]
 
 
 async def test_a_worker_that_ends_lets_go_what_waits(wire: Wire, disk: Disk) -> None:
@@ -341,14 +416,13 @@ def test_a_full_segment_is_given_up_once_it_is_on_the_disk(tmp_path: Path, monke
     monkeypatch.setattr(os, "fdatasync", lambda descriptor: called.append("data"))
     monkeypatch.setattr(os, "fsync", lambda descriptor: called.append("folder"))
     journal = Journal(tmp_path, b"w" * 16, 1, synced=True)
-    record = pack_record(ADMITTED, 1, 1, 0, 0, 0, 0, 0, 1, 200, 0, 1, 0, 0, 0, 0, b"id".ljust(16))
     for _ in range(SLOTS_PER_SEGMENT + 1):
-        journal.append(record)
+        journal.append(RECORD)
     first, second = sorted(tmp_path.iterdir())
     assert is_locked(first), "or control would delete it: its records would be nowhere but in memory"
     covered = journal.unsynced()
     assert [end for _, end in covered] == [SEGMENT_BYTES, 2 * SLOT_BYTES]
-    journal.append(record)
+    journal.append(RECORD)
     for each in covered:
         each.segment.sync()
     journal.synced(covered)
@@ -361,3 +435,52 @@ def test_a_full_segment_is_given_up_once_it_is_on_the_disk(tmp_path: Path, monke
     assert called[4:] == ["data"]
     assert not journal.has_unsynced()
     journal.close()
+
+
+def test_a_segment_that_fills_up_during_a_sync_is_kept_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what came into it since would never be synced, and be confirmed by the sync of another segment."""
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: None)
+    journal = Journal(tmp_path, b"w" * 16, 1, synced=True)
+    journal.append(RECORD)
+    covered = journal.unsynced()
+    for _ in range(SLOTS_PER_SEGMENT):
+        journal.append(RECORD)
+    journal.synced(covered)
+    first, _ = sorted(tmp_path.iterdir())
+    assert is_locked(first)
+    assert [end for _, end in journal.unsynced()] == [SEGMENT_BYTES, 2 * SLOT_BYTES]
+    journal.synced(journal.unsynced())
+    assert not is_locked(first)
+    journal.close()
+
+
+async def test_a_segment_that_cannot_be_synced_keeps_no_other_from_it(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        asked.append(descriptor)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    for _ in range(SLOTS_PER_SEGMENT + 1):
+        wire.worker.journal.append(RECORD)
+    wire.worker.syncing.begin()
+    await wire.settled(lambda: not wire.worker.journal.has_unsynced())
+    assert len(asked) == 2
+    assert wire.worker.syncing.error
+
+
+def test_what_is_stored_last_is_brought_to_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tunnels have carried is recorded when nobody waits any more."""
+    called: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", called.append)
+    for synced in (True, False):
+        journal = Journal(tmp_path, b"w" * 16, int(synced), synced=synced)
+        journal.append(RECORD)
+        journal.close()
+        assert len(called) == 1
