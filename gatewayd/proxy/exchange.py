@@ -115,11 +115,11 @@ class Exchange:
             self.refuse(NO_ADDRESS)
             return
         worker.exchanges.add(self)
+        self.route = facts.route = route
         if worker.journal.spare is None and not worker.has_journal_room():
             worker.journal.lost_refusals += 1  # the slots that are left belong to those in flight
-            self.refuse(DISK_FULL)
+            self.refuse(DISK_FULL)  # without a service there is no record
             return
-        self.route = facts.route = route
         self.service = facts.service = route.service
         if len(worker.exchanges) > worker.in_flight_limit:
             self.refuse(BUSY)

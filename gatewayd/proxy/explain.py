@@ -41,7 +41,12 @@ class Explainer:
     def recall(self, message: Recall) -> None:
         worker = self._worker
         kept = worker.recent.find(message.request_id.encode("utf-8", "replace"))
-        told = None if kept is None else tell_kept(kept, worker.snapshot.services, worker.slot)
+        told = None
+        if kept is not None:
+            try:
+                told = tell_kept(kept, worker.snapshot.services, worker.slot)
+            except Exception:  # a mistake in here must not cost the worker its link
+                log.exception("what became of a request could not be told")
         self._send(Explained(message.ask, told))
 
     def reconnected(self) -> None:

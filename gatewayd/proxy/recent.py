@@ -66,13 +66,12 @@ class Recent:
         path, host = facts.path, fields.host
         if len(path) + len(host) > LONGEST_KEPT:
             path, host = path[:LONGEST_KEPT], host[:LONGEST_KEPT]
-        entry, route, key, known, public_id = exchange.entry, None, None, None, ""
+        entry, key, known, public_id = exchange.entry, None, None, ""
+        route = getattr(exchange, "route", None)  # it is not set before it is found
         if entry is not None:
-            route, key = exchange.route, entry.conf
-        elif exchange.service is not None:
-            route = exchange.route
-            if fields.read_for is route and (credential := fields.credential):
-                public_id = visible_id(credential)  # one may be looked for by its digest
+            key = entry.conf
+        elif route is not None and fields.read_for is route and (credential := fields.credential):
+            public_id = visible_id(credential)  # one may be looked for by its digest
         if facts.lease is not None:
             known = facts.lease.known()
         if refusal is None:

@@ -156,7 +156,8 @@ class Tunnel:
     def open_late(self, client: ClientConnection, head: bytes, rest: bytes, on_disk: bool) -> None:
         """The same once its record is on the disk, for which reading from the upstream was paused."""
         ends = (self._client, self._upstream)
-        if not on_disk or any(end.transport.is_closing() for end in ends):
+        fails = not on_disk or any(end.transport.is_closing() for end in ends)
+        if fails or _refusal_of_standing(self._worker, self.facts) is not None:  # the news of that has gone by
             client.abort()
             self._upstream.transport.abort()
             self._worker.tunnels.lost(self)  # it has had its place and its slot since it was admitted

@@ -43,6 +43,7 @@ from gatewayd.policy.spending import Lease
 from gatewayd.proxy import what_if
 from gatewayd.proxy.explain import Explainer
 from gatewayd.proxy.recent import LONGEST_KEPT, Kept
+from gatewayd.records import SEGMENT_BYTES
 from tests.wire.harness import GET, Wire, service, services
 from tests.wire.peer import Message
 
@@ -453,6 +454,25 @@ async def test_a_connection_too_many_is_remembered(wire: Wire) -> None:
     answer = await wire.ask(b"")
     told = Control(wire).recall(answer)
     assert (told.status, told.code, refusing(told)) == (503, "overloaded", "gateway")
+
+
+async def test_a_request_for_which_the_journal_has_no_room_is_remembered(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = wire.worker.journal
+    monkeypatch.setattr(journal, "prepare", lambda: None)
+    journal._offset, journal.spare = SEGMENT_BYTES, None
+    told = Control(wire).recall(await wire.ask(get("/open/x")))
+    assert (told.status, told.code, refusing(told)) == (503, "journal_full", "gateway")
+    assert "on_full" in (told.would_pass or "")
+
+
+async def test_what_cannot_be_told_costs_no_link(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = await wire.ask(get("/nix"))
+    monkeypatch.setattr("gatewayd.proxy.explain.tell_kept", lambda *_: 1 // 0)
+    control = Control(wire)
+    wire.worker._on_message(Recall(1, answer.one(b"x-request-id").decode()))
+    assert control.sent == [Explained(1, None)]
 
 
 async def test_an_id_that_nobody_had_is_not_known(wire: Wire) -> None:

@@ -361,6 +361,18 @@ async def test_a_tunnel_that_ends_before_it_is_open(wire: Wire, disk: Disk, who:
     assert (await wire.ask(GET)).status == 200, "its place was given back"
 
 
+async def test_a_tunnel_whose_service_is_gone_before_it_is_open(wire: Wire, disk: Disk) -> None:
+    wire.upstream.script = switches(b"secret")  # type: ignore[assignment]
+    client = await wire.client()
+    await client.send(UPGRADE)
+    await disk.is_asked()
+    wire.serve()
+    disk.go()
+    with pytest.raises(CutShortError):
+        await client.message(interim=True)
+    await wire.settled(lambda: not wire.held())
+
+
 async def test_a_drain_that_begins_while_a_tunnel_waits(wire: Wire, disk: Disk) -> None:
     wire.upstream.script = switches()  # type: ignore[assignment]
     client = await wire.client()
