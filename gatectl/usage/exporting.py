@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gatectl.errors import GatectlError, MisuseError
+from gatectl.errors import MisuseError
+from gatectl.files import file_written
 from gatectl.grammar import Call
 from gatectl.output import Column, Object, Printer
 from gatectl.progress import Progress, progress
@@ -47,7 +46,7 @@ def export(call: Call, query: dict[str, Any], asked: str | None, out: str | None
             writer(iter(pages), sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return
-        with _whole(out) as file:
+        with file_written(out) as file:
             writer(iter(pages), file)
     printer.note(f"Exported {pages.rows:,} rows to {out}.")
 
@@ -93,25 +92,3 @@ class _Pages:
             self.rows += len(page)
             self._shown.show("exporting", 0, None, self.rows)
             yield page
-
-
-@contextmanager
-def _whole(name: str) -> Iterator[BinaryIO]:
-    """A file that gets its name when all is in it. What is not whole leaves nothing behind, also after Ctrl-C."""
-    path = Path(name)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        file = part.open("xb")
-    except OSError as error:
-        raise GatectlError(f"cannot write {name}: {error.strerror}") from None
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise GatectlError(f"cannot write {name}: {error.strerror}") from None
-        raise
