@@ -16,6 +16,7 @@ from tests.acceptance.conftest import NewHouse
 from tests.acceptance.house import House, kill, wait_until
 from tests.acceptance.load import get, run_during
 from tests.faults.books import NOTHING, Books
+from tests.faults.test_kills import listening
 
 CALLERS = 16
 LONGEST_S = 0.8  # from the first request to the kill, and from there to the last one
@@ -72,6 +73,7 @@ def test_whoever_is_killed_whenever(new_house: NewHouse, rounds: int) -> None:
 
         run_during(happen, load, requests, CALLERS)
         if killing in (kill_the_supervisor, kill_everything):
+            wait_until(lambda: not listening(house), 30)  # of a supervisor that is gone the workers drain first
             house.stop()
             house.start()
         wait_until(house.all_workers_serve, 30)
