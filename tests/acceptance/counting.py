@@ -7,6 +7,7 @@ what it says is what was really served. Paths:
     /slow?ms=N   an answer after N milliseconds
     /held        an answer once the second port has been asked for /release
     /fail        500
+    /missing     404
     /limited     an answer with rate-limit fields of its own
     /health      500 after the second port was asked for /ill, until it is asked for /well
     anything     200 and a few bytes
@@ -28,6 +29,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _MILLISECONDS = re.compile(rb"ms=(\d+)")
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 _FAIL = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\nfail"
+_MISSING = b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nmissing"
 _LIMITED = b"HTTP/1.1 200 OK\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Limit: 1\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -66,6 +68,8 @@ class Upstream(asyncio.Protocol):
             self.held.append(self)
         elif path.endswith(b"/echo"):
             self._write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(request), request))
+        elif path.endswith(b"/missing"):
+            self._write(_MISSING)
         else:
             ill = Upstream.ill and path.endswith(b"/health")
             self._write(_FAIL if ill or path.endswith(b"/fail") else _LIMITED if path.endswith(b"/limited") else _OK)
