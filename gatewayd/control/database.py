@@ -30,7 +30,7 @@ from sqlmodel import Session
 
 from gatewayd.errors import UNAVAILABLE, GatewayError, StartupError
 from gatewayd.keys import new_public_id
-from gatewayd.policy.histogram import lanes_of, merge_packed, pack_lanes
+from gatewayd.policy.histogram import lanes_of, merge_packed, sum_packed
 
 FILE_NAME = "gatewayd.db"
 # The newest migration. Compared before alembic is imported, which costs a start 0.2 s; a test holds it to the truth.
@@ -205,21 +205,27 @@ def _merge_histograms(ours: bytes, theirs: bytes) -> bytes:
         return theirs
 
 
-class _SumHistograms:
-    """The aggregate of the same, for views: one query gives the sums and the quantiles."""
+class _SumHistograms(list[bytes]):
+    """The aggregate of the same, for views: one query gives the sums and the quantiles.
 
-    def __init__(self) -> None:
-        self._lanes = 0
-        self.damaged = False
+    Rows are only gathered by step, without a frame of Python for each: of 34,000 it is a fifth of the query.
+    """
 
-    def step(self, packed: bytes) -> None:
-        try:
-            self._lanes += lanes_of(packed)
-        except ValueError:  # latency is not worth an error
-            self.damaged = True
+    step = list.append
 
     def finalize(self) -> bytes:
-        return pack_lanes(self._lanes)
+        try:
+            return sum_packed(self)
+        except ValueError:  # latency is not worth an error
+            return sum_packed(packed for packed in self if _is_whole(packed))
+
+
+def _is_whole(packed: bytes) -> bool:
+    try:
+        lanes_of(packed)
+    except ValueError:
+        return False
+    return True
 
 
 def _engine(

@@ -7,25 +7,31 @@ are not linear is asked for once more, by key and cycle, for its share of what t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import getitem, itemgetter
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam, func, select
 
 from gatewayd.control import costs
+from gatewayd.control.charging import in_bites
 from gatewayd.control.history import Part, parts, widened
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Client, Key, Rollup, Route, Service, Tenant
 from gatewayd.keys import PREFIX
 from gatewayd.policy.amounts import format_time
-from gatewayd.policy.histogram import Histogram
+from gatewayd.policy.histogram import quantiles_of, sum_packed
 from gatewayd.policy.money import format_nanos
 
 HOUR_S = 3600
 INTERVALS = {"hour": HOUR_S, "day": 86400}
+TIME = "time"  # the start of an interval, among the dimensions
 PERCENTS = (50, 95, 99)
 NUMBERS = ("requests", "billable", "errors", "refused", "units", "bytes_in", "bytes_out")
+_BILLABLE = NUMBERS.index("billable")
+_SHOWN = (*NUMBERS, *(f"p{percent}_ms" for percent in PERCENTS), "cost")
+_SHARES = tuple(percent / 100 for percent in PERCENTS)
 
 _rollup = Rollup.__table__  # type: ignore[attr-defined]
 _client, _route = Client.__table__, Route.__table__  # type: ignore[attr-defined]
@@ -45,6 +51,11 @@ class Question:
     key_id: int | None = None
 
     @property
+    def groups(self) -> tuple[str, ...]:
+        """What makes a line, in the order of the lines."""
+        return self.by if self.interval is None else (TIME, *self.by)
+
+    @property
     def starts_at(self) -> int:
         """In whole hours."""
         return self.since - self.since % HOUR_S
@@ -58,20 +69,25 @@ class Question:
 class Sums:
     """The numbers of one line."""
 
-    numbers: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NUMBERS, 0))
-    latency: Histogram = field(default_factory=Histogram)
+    numbers: Sequence[int] = (0,) * len(NUMBERS)
+    latency: bytes = b""  # a packed histogram
     nanos: int = 0
 
-    def merge(self, other: Sums) -> None:
-        for name, number in other.numbers.items():
-            self.numbers[name] += number
-        self.latency.merge(other.latency)
-        self.nanos += other.nanos
+    @classmethod
+    def of(cls, lines: Collection[Sums]) -> Sums:
+        """What they add up to."""
+        if not lines:
+            return cls()
+        numbers = [sum(column) for column in zip(*(line.numbers for line in lines), strict=True)]
+        return cls(numbers, sum_packed(line.latency for line in lines), sum(line.nanos for line in lines))
 
     def shown(self) -> dict[str, Any]:
-        found = self.latency.quantiles([percent / 100 for percent in PERCENTS])
-        quantiles = {f"p{percent}_ms": _milliseconds(micros) for percent, micros in zip(PERCENTS, found, strict=True)}
-        return {**self.numbers, **quantiles, "cost": format_nanos(self.nanos)}
+        return dict(zip(_SHOWN, self.values(), strict=True))
+
+    def values(self) -> tuple[int | float | str | None, ...]:
+        """In the order of `_SHOWN`."""
+        quantiles = [None if micros is None else micros / 1000 for micros in quantiles_of(self.latency, _SHARES)]
+        return *self.numbers, *quantiles, format_nanos(self.nanos)
 
 
 Names = dict[int, str]
@@ -128,14 +144,11 @@ def usage(connection: Connection, question: Question) -> dict[str, Any]:
     since, until = widened(connection, question.since, question.until)
     question = replace(question, since=since, until=until)
     lines = _sum(connection, question)
-    total = Sums()
-    for sums in lines.values():
-        total.merge(sums)
     return {
         "since": format_time(since),
         "until": format_time(until),
         "items": _items(connection, question, lines),
-        "total": total.shown(),
+        "total": Sums.of(lines.values()).shown(),
     }
 
 
@@ -151,20 +164,17 @@ def name_of(names: Names, number: int) -> str:
 
 
 def _sum(connection: Connection, question: Question) -> dict[tuple[int, ...], Sums]:
-    """Sums by the numbers of the dimensions asked for, and the start of the interval last."""
+    """Sums by what `question.groups` names: the start of the interval, numbers of dimensions."""
     lines: dict[tuple[int, ...], Sums] = {}
     prices, met = all_terms(connection), set[int]()
-    size = len(question.by) + (question.interval is not None)
+    size = len(question.groups)
     for query in queries(connection, question):
-        for row in connection.execute(query):
-            line = lines.get(group := tuple(row[:size]))
-            if line is None:
-                line = lines[group] = Sums()
-            price_id, latency, billable_units, *sums = row[size:]
-            for name, number in zip(NUMBERS, sums, strict=True):
-                line.numbers[name] += number
-            line.nanos += costs.linear_nanos(prices.get(price_id), sums[NUMBERS.index("billable")], billable_units)
-            line.latency.merge_packed(latency)
+        for row in in_bites(connection, query):
+            group, (price_id, packed, billable_units, *numbers) = row[:size], row[size:]
+            nanos = costs.linear_nanos(prices.get(price_id), numbers[_BILLABLE], billable_units)
+            sums = Sums(numbers, packed, nanos)
+            line = lines.get(group)
+            lines[group] = sums if line is None else Sums.of((line, sums))
             met.add(price_id)
     if curved := costs.curved(prices, met):
         rows = [row for query in _curved_queries(connection, question, curved) for row in connection.execute(query)]
@@ -201,10 +211,9 @@ def _curved_queries(
 def _parts(connection: Connection, question: Question) -> Iterator[tuple[Part, list[ColumnElement[int]]]]:
     """The parts of the range, and what each is grouped by."""
     for part in parts(connection, question.since, question.until, by_hour=question.interval == "hour"):
-        groups: list[ColumnElement[int]] = [part.table.c[DIMENSIONS[name].column.name] for name in question.by]
-        if question.interval is not None:
-            groups.append(part.moment - part.moment % INTERVALS[question.interval])
-        yield part, groups
+        start = part.moment if question.interval is None else part.moment - part.moment % INTERVALS[question.interval]
+        columns = part.table.c
+        yield part, [start if name == TIME else columns[DIMENSIONS[name].column.name] for name in question.groups]
 
 
 def _within(query: Select[*tuple[Any, ...]], part: Part, question: Question) -> Select[*tuple[Any, ...]]:
@@ -220,21 +229,19 @@ def _within(query: Select[*tuple[Any, ...]], part: Part, question: Question) -> 
 
 
 def _items(connection: Connection, question: Question, lines: dict[tuple[int, ...], Sums]) -> list[dict[str, Any]]:
-    named = [
-        (name, DIMENSIONS[name].names(connection, {group[position] for group in lines}))
-        for position, name in enumerate(question.by)
-    ]
-    items: list[dict[str, Any]] = []
-    times = {} if question.interval is None else {at: format_time(at) for at in {group[-1] for group in lines}}
-    for group, sums in lines.items():
-        item: dict[str, Any] = {
-            name: name_of(names, number) for (name, names), number in zip(named, group, strict=False)
-        }
-        if question.interval is not None:
-            item["time"] = times[group[-1]]
-        items.append(item | sums.shown())
-    items.sort(key=lambda item: (item.get("time", ""), *(item[name] for name in question.by)))
-    return items
+    names = question.groups
+    labels = []
+    for position, name in enumerate(names):
+        met = {group[position] for group in lines}
+        if name == TIME:
+            labels.append({at: format_time(at) for at in met})
+        else:
+            known = DIMENSIONS[name].names(connection, met)
+            labels.append({number: name_of(known, number) for number in met})
+    labelled = [(tuple(map(getitem, labels, group)), sums) for group, sums in lines.items()]
+    labelled.sort(key=itemgetter(0))
+    fields = (*names, *_SHOWN)
+    return [dict(zip(fields, (*label, *sums.values()), strict=True)) for label, sums in labelled]
 
 
 def _names(connection: Connection, query: Select[Any], column: ColumnElement[int], ids: Iterable[int]) -> Names:
@@ -244,7 +251,3 @@ def _names(connection: Connection, query: Select[Any], column: ColumnElement[int
         rows = connection.execute(query.where(column.in_(wanted[start : start + 10_000])))
         names.update((row[0], row[1]) for row in rows)
     return names
-
-
-def _milliseconds(micros: int | None) -> float | None:
-    return None if micros is None else micros / 1000

@@ -211,6 +211,7 @@ def main() -> None:
     mix = Mix(options.tenants, options.keys)
     is_new = not (folder / "gatewayd.db").exists()
     database = Database.open(folder)
+    gc.freeze()  # as control does once it has begun
     try:
         if is_new:
             make(database, folder, mix, options)

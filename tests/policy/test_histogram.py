@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.policy.histogram import Histogram, bucket_of, merge_packed, middle_of, pack_values
+from gatewayd.policy.histogram import (
+    Histogram,
+    bucket_of,
+    merge_packed,
+    middle_of,
+    pack_values,
+    quantiles_of,
+    sum_packed,
+)
 
 values = st.integers(min_value=0, max_value=1 << 62) | st.integers(min_value=0, max_value=100_000)
 histograms = st.builds(
@@ -66,6 +74,32 @@ def test_merging_packed_is_merging(ours: Histogram, theirs: Histogram) -> None:
     assert ours == expected
 
 
+narrow = st.builds(
+    Histogram,
+    st.dictionaries(st.integers(min_value=0, max_value=487), st.integers(min_value=1, max_value=255), max_size=30),
+)
+
+
+@given(st.lists(histograms | narrow, max_size=4) | st.lists(narrow, max_size=6))
+def test_a_sum_of_packed_ones_is_their_sum(every: list[Histogram]) -> None:
+    expected = Histogram()
+    for each in every:
+        expected.merge(each)
+    if any(n >= 1 << 64 for n in expected.counts.values()):
+        return
+    packed = sum_packed(each.pack() for each in every)
+    assert Histogram.unpack(packed) == expected
+    assert quantiles_of(packed, (0, 0.5, 1)) == expected.quantiles((0, 0.5, 1))
+
+
+@pytest.mark.parametrize(("number", "count"), [(256, 255), (257, 255), (300, 65535)])
+def test_a_sum_of_many_full_ones_overflows_nowhere(number: int, count: int) -> None:
+    one = Histogram({70: count, 71: count, 487: 1})
+    assert Histogram.unpack(sum_packed([one.pack()] * number)).counts == {
+        70: number * count, 71: number * count, 487: number,
+    }  # fmt: skip
+
+
 def test_an_hour_of_latencies_packs_into_a_few_dozen_bytes() -> None:
     histogram = filled([800 + 7 * n for n in range(200)])
     assert len(histogram.pack()) < 50
@@ -83,8 +117,9 @@ def test_a_clock_that_ran_backwards_counts_as_zero() -> None:
 
 @pytest.mark.parametrize("packed", [b"\x03abc", b"\x01abcd", b"\x00", b"\x08" + bytes(9), b"\x11\0\0", b"\x12\0\0a"])
 def test_bytes_that_are_no_histogram_are_refused(packed: bytes) -> None:
-    with pytest.raises(ValueError, match="not a packed histogram"):
-        Histogram.unpack(packed)
+    for read in (Histogram.unpack, lambda packed: sum_packed([packed]), lambda packed: quantiles_of(packed, (0.5,))):
+        with pytest.raises(ValueError, match="not a packed histogram"):
+            read(packed)
 
 
 @given(st.lists(values, max_size=300))

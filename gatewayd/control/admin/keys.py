@@ -27,7 +27,6 @@ from gatewayd.control.admin.refs import key_by, plan_by, service_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.policy.buckets import month_of
-from gatewayd.policy.money import format_nanos
 
 
 class NewKey(KeyTerms, kw_only=True):
@@ -162,15 +161,11 @@ def _show_whole(control: ControlState, tenant_ref: str, ref: str) -> dict[str, A
         tenant = tenant_by(session, tenant_ref)
         key = key_by(session, tenant, ref)
         assert key.id is not None
-        sums = usage.used_in(session.connection(), key.id, *month_of(now))
+        used = usage.used_in(session.connection(), key.id, *month_of(now)).shown()
         return {
             **msgspec.structs.asdict(show(session, tenant, key, now)),
             "generations": show_generations(session, key, now),
-            "usage": {
-                "requests": sums.numbers["requests"],
-                "billable": sums.numbers["billable"],
-                "cost": format_nanos(sums.nanos),
-            },
+            "usage": {name: used[name] for name in ("requests", "billable", "cost")},
             "limits": show_limits(session, key, now),
         }
 
