@@ -108,8 +108,8 @@ def top(
 ) -> None:
     """Show the heaviest: who made the most of something, with their share.
 
-    Hours are counted whole, as by show. Cost of terms with tiers or an allowance is as if it began at --since; what is
-    owed tells 'gatectl billing keys'.
+    Hours are counted whole. Cost is as by show: where a price has tiers or an allowance, the share of what the key's
+    cycle is charged.
     """
     from gatectl.usage import heaviest
 
@@ -171,7 +171,7 @@ def export(
     """Write every row of usage, with names, to a file or stdout.
 
     A row for each hour (or day), service, route, key, client, status and price. All are of one moment, also where usage
-    goes on. Cost is at the price of the row, tiers and allowances begin anew in each.
+    goes on. Cost is as by show: where a price has tiers or an allowance, the share of what the key's cycle is charged.
     """
     from gatectl.usage import exporting
 

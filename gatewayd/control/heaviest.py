@@ -1,29 +1,32 @@
 """`usage top`: who or what made the most of a measure, with its share of all. Reads only.
 
 Rows come from the database in the order of what they are grouped by, so a group is folded and forgotten before the next
-begins: memory is that of the few that are shown, however many there are.
+begins: memory is that of the few that are shown, however many there are, and at prices that are not linear that of what
+their keys are charged (`costs`).
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select, union_all
+from sqlalchemy import BindParameter, Connection, Row, bindparam, case, func, select, union_all
 
+from gatewayd.control.charging import in_bites
+from gatewayd.control.costs import Costs, curved
 from gatewayd.control.history import parts, widened
 from gatewayd.control.prices import all_terms
 from gatewayd.control.usage import DIMENSIONS, NUMBERS, Question, name_of
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.money import format_nanos
-from gatewayd.policy.pricing import Terms, Usage, charges, total_nanos
 
 Measure = Literal["requests", "refused", "errors", "cost", "bytes"]
 
 _SUMMED = (*NUMBERS, "billable_units", "billable_bytes")
+_LOT = 4  # columns before them
 
 
 @dataclass(slots=True)
@@ -86,35 +89,37 @@ def heaviest(connection: Connection, question: Question, measure: Measure, limit
 
 def _groups(connection: Connection, question: Question) -> Iterator[Group]:
     prices = all_terms(connection)
-    for number, rows in groupby(_rows(connection, question), key=lambda row: row[0]):
+    costs = Costs(connection, prices)
+    for number, rows in groupby(_rows(connection, question, curved(prices, prices)), key=lambda row: row[0]):
         group = Group(number)
         for row in rows:
-            sums = dict(zip(_SUMMED, row[2:], strict=True))
-            group.merge(Group(numbers=sums, nanos=nanos_alone(prices, row[1], sums)))
+            sums = dict(zip(_SUMMED, row[_LOT:], strict=True))
+            billable = [sums[name] for name in ("billable", "billable_units", "billable_bytes")]
+            group.merge(Group(numbers=sums, nanos=costs.of(row.cycle_id, row.key_id, row.price_id, billable)))
         yield group
 
 
-def _rows(connection: Connection, question: Question) -> Iterator[Sequence[Any]]:
-    """By dimension, then price."""
+def _rows(connection: Connection, question: Question, apart: Sequence[int]) -> Iterator[Row[Any]]:
+    """By dimension, then price; at the prices that are `apart` also by cycle and key, which are 0 at the others."""
     (by,) = question.by
-    dimension = DIMENSIONS[by].column.name
-    names = (dimension, "price_id", *_SUMMED)
+    # Written into the statement: there may be more of them than the 32,766 parameters that one takes.
+    prices: BindParameter[int] = bindparam("apart", value=apart, expanding=True, literal_execute=True)
     queries = []
     for part in parts(connection, question.since, question.until):
-        query = select(*(part.table.c[name] for name in names)).where(part.within)
+        columns = part.table.c
+        lot = [
+            case((columns.price_id.in_(prices), columns[name]), else_=0).label(name) for name in ("cycle_id", "key_id")
+        ]
+        query = select(
+            columns[DIMENSIONS[by].column.name].label("number"),
+            columns.price_id,
+            *lot,
+            *(columns[name] for name in _SUMMED),
+        ).where(part.within)
         if question.tenant_id is not None:
-            query = query.where(part.table.c.tenant_id == question.tenant_id)
+            query = query.where(columns.tenant_id == question.tenant_id)
         queries.append(query)
     rows = union_all(*queries).subquery()
-    group = rows.c[dimension], rows.c.price_id
+    group = rows.c.number, rows.c.price_id, rows.c.cycle_id, rows.c.key_id
     sums = (func.sum(rows.c[name]) for name in _SUMMED)
-    yield from connection.execute(select(*group, *sums).group_by(*group).order_by(*group))
-
-
-def nanos_alone(prices: Mapping[int, Terms], price_id: int, sums: Mapping[str, int]) -> int:
-    """What it costs by itself: tiers and allowances, which count per key and cycle, begin anew here."""
-    terms = prices.get(price_id)
-    if terms is None or not sums["billable"]:
-        return 0
-    used = Usage(0, 0, price_id, 0, sums["billable"], sums["billable_units"], sums["billable_bytes"])
-    return total_nanos(charges((used,), (), {price_id: terms}))
+    yield from in_bites(connection, select(*group, *sums).group_by(*group).order_by(*group))

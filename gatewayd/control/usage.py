@@ -178,8 +178,10 @@ def _sum(connection: Connection, question: Question) -> dict[tuple[int, ...], Su
             met.add(price_id)
     if curved := costs.curved(prices, met):
         rows = [row for query in _curved_queries(connection, question, curved) for row in connection.execute(query)]
-        for group, nanos in costs.shares(connection, prices, sorted(tuple(row) for row in rows), question.key_id):
-            lines[group].nanos += nanos
+        shares = costs.Costs(connection, prices, question.key_id)
+        for row in sorted(tuple(row) for row in rows):
+            cycle_id, key_id, price_id, *billable = row[size:]
+            lines[row[:size]].nanos += shares.of(cycle_id, key_id, price_id, billable)
     return lines
 
 
@@ -197,7 +199,7 @@ def queries(connection: Connection, question: Question) -> list[Select[*tuple[An
 def _curved_queries(
     connection: Connection, question: Question, curved: Sequence[int]
 ) -> Iterator[Select[*tuple[Any, ...]]]:
-    """One for each part of the range: the rows that `costs.shares` takes."""
+    """One for each part of the range: the groups, then what `costs.Costs` takes."""
     # Written into the statement: there may be more of them than the 32,766 parameters that one takes.
     prices: BindParameter[int] = bindparam("curved", value=curved, expanding=True, literal_execute=True)
     for part, groups in _parts(connection, question):

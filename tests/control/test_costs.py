@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from gatewayd.control import charging, costs
+from gatewayd.control import charging, costs, exporting
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.cycles import CycleRow, cycle_by_id
 from gatewayd.control.prices import all_terms
@@ -16,6 +16,7 @@ from gatewayd.policy.money import format_nanos, parse_price
 from gatewayd.policy.pricing import Usage, charges, costs_by_key
 from tests.control.conftest import Admin
 from tests.control.test_plan_prices import NOON, TIERS, use
+from tests.control.test_usage_export import exported
 
 MONTH = {"since": "2026-09-01", "until": "2026-10-01"}
 DAY_S = 86400
@@ -78,6 +79,45 @@ def test_the_lines_of_a_cycle_come_to_its_charge(admin: Admin) -> None:
         assert answer["total"]["cost"] == format_nanos(sum(expected.values()))
     for prefix, nanos in expected.items():
         assert admin.get("/v1/usage", **MONTH, key=prefix)["total"]["cost"] == format_nanos(nanos)
+
+
+@pytest.mark.usefixtures("usage")
+@pytest.mark.parametrize("since", ["2026-09-01", "2026-09-19", "2026-09-21T12:00:00Z"])
+def test_show_top_and_export_say_the_same(admin: Admin, since: str) -> None:
+    """Of a whole cycle and of a part, by whatever they sum."""
+    within = MONTH | {"since": since}
+    for by in ("key", "service", "status", "tenant"):
+        shown = admin.get("/v1/usage", **within, by=by)
+        top = admin.get("/v1/usage/top", **within, by=by, of="cost")
+        assert top["total"]["cost"] == shown["total"]["cost"]
+        if by == "key":  # a key's cycle is divided once: of others the last nano may be another one's
+            costs = {item["key"]: item["cost"] for item in shown["items"] if item["cost"] != "0"}
+            assert {item["key"]: item["cost"] for item in top["items"]} == costs
+    for granularity in ("hour", "day") if len(since) == len("2026-09-01") else ("hour",):
+        rows = exported(admin, **within, granularity=granularity)
+        found: dict[str, int] = {}
+        for row in rows:
+            found[row["key"]] = found.get(row["key"], 0) + parse_price(row["cost"])
+        assert {key: format_nanos(nanos) for key, nanos in found.items() if nanos} == costs
+
+
+def test_an_export_is_charged_cycle_by_cycle(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cycle once, also where its rows come in many pages; of one that is over nothing is kept."""
+    admin.post("/v1/plans", name="tiered", included=5, price="1")
+    admin.post("/v1/keys", name="ci", plan="tiered")
+    for day in (-40, -39, 0, 1):
+        use(admin, 4, at=NOON + day * DAY_S)
+    monkeypatch.setattr(exporting, "PAGE_ROWS", 1)
+    asked: list[int] = []
+
+    def noted(connection: Connection, cycle: CycleRow, key_id: int | None = None) -> list[Usage]:
+        asked.append(cycle.id)
+        return charging.usage_of(connection, cycle, key_id)
+
+    monkeypatch.setattr(costs, "usage_of", noted)
+    rows = exported(admin, since="2026-08-01", until="2026-10-01")
+    assert [row["cost"] for row in rows] == ["1.5"] * 4
+    assert len(asked) == len(set(asked)) == 2
 
 
 def test_a_line_costs_its_part(admin: Admin) -> None:
