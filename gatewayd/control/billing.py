@@ -152,8 +152,8 @@ def draft_of(connection: Connection, cycle: CycleRow, now: int) -> Draft:
 
 
 def _open_entries(connection: Connection, cycle: CycleRow, now: int) -> list[Entry]:
-    if not cycle.id and not cycle.starts_at <= now < cycle.ends_at:
-        return []  # a month in which there was nothing, or is nothing yet
+    if not cycle.id and cycle != running(connection, cycle.tenant_id, now):
+        return []  # a month in which there was nothing, or is nothing yet, or a name that no cycle has
     usage = usage_of(connection, cycle) if cycle.id else []
     entries = [_usage_entry(each, now) for each in usage]
     for owed in subscriptions_of(connection, cycle, now):

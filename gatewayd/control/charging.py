@@ -66,10 +66,9 @@ def subscriptions_of(connection: Connection, cycle: CycleRow, now: int) -> list[
         .where(
             _key.c.tenant_id == cycle.tenant_id,
             _key.c.created_at < cycle.ends_at,
-            *(
-                or_(column.is_(None), column >= cycle.starts_at)
-                for column in (_key.c.revoked_at, _key.c.expires_at, _key.c.disabled_at)
-            ),
+            # Of a second in which a key was revoked it worked for a part, of that at which it expires for none.
+            *(or_(column.is_(None), column >= cycle.starts_at) for column in (_key.c.revoked_at, _key.c.disabled_at)),
+            or_(_key.c.expires_at.is_(None), _key.c.expires_at > cycle.starts_at),
         )
         .order_by(_key.c.id)
     )

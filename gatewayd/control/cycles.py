@@ -144,9 +144,10 @@ def oldest_due(connection: Connection, tenant_id: int, now: int) -> CycleRow | N
 
 
 def end_now(connection: Connection, cycle: CycleRow, at: int) -> CycleRow:
-    """End a running cycle at `at`, and open another for the rest of it; the ended one as it is then."""
+    """End a running cycle at `at`, and open another for the rest of it, if any; the ended one as it is then."""
     connection.execute(update(_cycle).where(_cycle.c.id == cycle.id).values(ends_at=at))
-    _add(connection, cycle.tenant_id, Period(first_of(cycle.period), at, cycle.ends_at))
+    if at < cycle.ends_at:
+        _add(connection, cycle.tenant_id, Period(first_of(cycle.period), at, cycle.ends_at))
     return cycle._replace(ends_at=at)
 
 

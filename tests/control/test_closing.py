@@ -161,6 +161,18 @@ def test_a_reset_ends_the_running_cycle(shop: Shop) -> None:
     assert states == [(f"{now['period']}.2", "open"), (now["period"], "closed")]
 
 
+def test_a_reset_in_a_months_last_second_leaves_no_cycle_of_no_time(shop: Shop) -> None:
+    shop.charge(Terms(base_nanos=10**9))
+    shop.born("2026-09-01T00:00:00Z")
+    shop.use(1, "2026-09-30T23:59:58Z")
+    with shop.database.write() as session:
+        closing.reset(Change(session, "somebody", at("2026-09-30T23:59:59Z")), 1)
+    shop.use(1, "2026-09-30T23:59:59Z")
+    shop.tick("2026-10-01T01:00:00Z")
+    assert [body["total"] for body in shop.invoices()] == ["1"], "no base fee for nothing"
+    assert [each["period"] for each in shop.admin.get("/v1/billing/cycles")["items"]] == ["2026-10", "2026-09"]
+
+
 def test_credits_come_off_and_the_rest_is_carried_forward(shop: Shop) -> None:
     shop.charge(Terms(request_nanos=10**9))
     credit = shop.admin.post("/v1/credits", amount="12.50", reason="outage on Monday")
@@ -227,6 +239,27 @@ def test_base_fee_and_minimum_are_owed_by_each_key_that_worked(shop: Shop) -> No
     assert owed(shop.invoices()[2]) == [("ci", "request", "2"), ("ci", "base", "5"), ("ci", "minimum", "1")]
     assert early
     assert shop.admin.get("/v1/billing/verify")["ok"]
+
+
+@pytest.mark.parametrize(("column", "owes"), [("expires_at", 0), ("revoked_at", 1), ("disabled_at", 1)])
+def test_a_key_whose_last_moment_is_the_cycles_first(shop: Shop, column: str, owes: int) -> None:
+    """It expires at the begin of that second; it was revoked or disabled somewhere within it."""
+    shop.charge(Terms(base_nanos=10**9))
+    shop.born("2026-08-15T00:00:00Z")
+    with shop.database.write() as session:
+        session.connection().exec_driver_sql(f"UPDATE key SET {column} = ?", (at("2026-09-01T00:00:00Z"),))
+        open_at(session.connection(), 1, at("2026-08-20T00:00:00Z"))
+        open_at(session.connection(), 1, at("2026-09-20T00:00:00Z"))
+    shop.tick("2026-10-01T01:00:00Z")
+    assert [body["total"] for body in shop.invoices()] == ["1"] * (1 + owes)
+
+
+def test_a_month_that_has_no_cycle_owes_nothing(shop: Shop) -> None:
+    shop.charge(Terms(base_nanos=10**9))
+    running = shop.admin.get("/v1/billing")
+    assert running["total"] == "1"
+    other = shop.admin.get("/v1/billing", period=f"{running['period']}.7")
+    assert (other["items"], other["total"]) == ([], "0")
 
 
 def test_the_clock_opens_the_cycle_of_a_tenant_that_owes_without_usage(shop: Shop) -> None:

@@ -124,7 +124,8 @@ class Model:
         if cycle.start > now:
             return False
         place = self.cycles.index(cycle)
-        self.cycles.insert(place + 1, Segment(cycle.month, now + 1, cycle.end))
+        if now + 1 < cycle.end:
+            self.cycles.insert(place + 1, Segment(cycle.month, now + 1, cycle.end))
         cycle.end = now + 1
         self.close(cycle, now + 1)
         return True
