@@ -27,6 +27,7 @@ from gatewayd.policy.invoicing import Entry, Facts, KeyFacts, bill_of, body_of, 
 from gatewayd.policy.pricing import Usage
 
 _cycle, _invoice, _invoice_day = Cycle.__table__, Invoice.__table__, InvoiceDay.__table__  # type: ignore[attr-defined]
+_NO_CLOSE = "no entry of the ledger closes its cycle"
 _MEASURES = ("requests", "units", "size_bytes")
 
 What = Literal["body", "hash", "chain", "ledger", "usage", "number"]
@@ -49,7 +50,7 @@ def verify(connection: Connection, tenant_id: int | None) -> dict[str, Any]:
         select(_invoice.c.id, _invoice.c.number, _invoice.c.tenant_id, _invoice.c.sha256).order_by(_invoice.c.id)
     ).all()
     own = [row for row in every if tenant_id is None or row.tenant_id == tenant_id]
-    found = [*_numbers(every), *_unbilled(connection, tenant_id)]
+    found = [*_numbers(every), *_without_invoice(connection, tenant_id)]
     previous = {after.id: before.sha256 for before, after in pairwise(every)}
     for row in own:
         found += _verify(connection, row.id, previous.get(row.id))
@@ -59,12 +60,20 @@ def verify(connection: Connection, tenant_id: int | None) -> dict[str, Any]:
 def made_anew(connection: Connection, cycle_id: int) -> bytes:
     """The body of a cycle's invoice as the ledger makes it now; nothing where no entry closes it."""
     facts, entries = facts_of(connection, cycle_id), entries_of(connection, cycle_id)
-    return b"" if facts is None else _body(connection, facts, entries)
+    return b"" if facts is None else canonical(_body(connection, facts, entries))
 
 
-def _body(connection: Connection, facts: Facts, entries: list[Entry]) -> bytes:
+def _body(connection: Connection, facts: Facts, entries: list[Entry]) -> dict[str, Any]:
     prices = all_terms(connection)
-    return canonical(body_of(facts, entries, bill_of(entries, prices), prices))
+    return body_of(facts, entries, bill_of(entries, prices), prices)
+
+
+def _facts_of(connection: Connection, cycle_id: int) -> tuple[Facts | None, str]:
+    """The facts, or why there are none."""
+    try:
+        return facts_of(connection, cycle_id), _NO_CLOSE
+    except msgspec.DecodeError as error:
+        return None, f"the ledger's entry that closes its cycle cannot be read: {error}"
 
 
 def _numbers(every: Any) -> Iterator[Difference]:
@@ -74,13 +83,18 @@ def _numbers(every: Any) -> Iterator[Difference]:
             return
 
 
-def _unbilled(connection: Connection, tenant_id: int | None) -> Iterator[Difference]:
-    """Usage in a cycle that was closed without an invoice, because there was none."""
-    query = select(_cycle).where(
-        _cycle.c.closed_at.is_not(None), _cycle.c.id.not_in(select(_invoice.c.cycle_id)).self_group()
-    )
+def _without_invoice(connection: Connection, tenant_id: int | None) -> Iterator[Difference]:
+    """Cycles whose invoice was removed (of the last one no number is missing), or closed as if there were no usage."""
+    query = select(_cycle).where(_cycle.c.id.not_in(select(_invoice.c.cycle_id)).self_group())
     for row in connection.execute(query if tenant_id is None else query.where(_cycle.c.tenant_id == tenant_id)).all():
         cycle = CycleRow(*row)
+        facts, why = _facts_of(connection, cycle.id)
+        if facts is not None or why != _NO_CLOSE:
+            number = None if facts is None else facts.number
+            detail = f"the ledger closes cycle {cycle.period} by an invoice that is not there"
+            yield Difference(number, "ledger", cycle.period, "an invoice", None, detail)
+        if cycle.closed_at is None:
+            continue
         if requests := sum(each.requests for each in usage_of(connection, cycle)):
             detail = f"cycle {cycle.period} was closed without an invoice and has billable usage"
             yield Difference(None, "usage", cycle.period, 0, requests, detail)
@@ -91,18 +105,23 @@ def _verify(connection: Connection, invoice_id: int, previous: str | None) -> It
     stored = invoice.body.encode()
     if digest(stored) != invoice.sha256:
         yield Difference(invoice.number, "hash", "sha256", digest(stored), invoice.sha256, "the body has another hash")
-    facts, entries = facts_of(connection, invoice.cycle_id), entries_of(connection, invoice.cycle_id)
+    facts, why = _facts_of(connection, invoice.cycle_id)
     if facts is None:
-        yield Difference(invoice.number, "ledger", "close", "an entry", None, "no entry of the ledger closes its cycle")
+        yield Difference(invoice.number, "ledger", "close", "an entry", None, why)
         return
     if facts.previous_sha256 != previous:
         detail = "the invoice before it has another hash than this one says"
         yield Difference(invoice.number, "chain", "previous_sha256", facts.previous_sha256, previous, detail)
-    yield from _compare_bodies(invoice, _body(connection, facts, entries))
-    cycle = cycle_by_id(connection, invoice.cycle_id)
-    if cycle.closed_at is None:
-        detail = f"cycle {cycle.period} is open, and this invoice closed it"
-        yield Difference(invoice.number, "ledger", cycle.period, "closed", "open", detail)
+    cycle, entries = cycle_by_id(connection, invoice.cycle_id), entries_of(connection, invoice.cycle_id)
+    try:
+        made = _body(connection, facts, entries)
+    except (msgspec.DecodeError, KeyError) as error:
+        detail = f"no body can be made of the ledger's entries and their prices: {error!r}"
+        yield Difference(invoice.number, "ledger", "prices", "a body", None, detail)
+    else:
+        yield from _compare_bodies(invoice, canonical(made))
+        yield from _compare_columns(invoice, facts, made)
+    yield from _compare_cycle(invoice, facts, cycle)
     yield from _compare_usage(connection, invoice, cycle, [entry for entry in entries if entry.kind == "usage"])
 
 
@@ -117,6 +136,34 @@ def _compare_bodies(invoice: Row[Any], made_anew: bytes) -> Iterator[Difference]
     differing = list(_differing(msgspec.json.decode(made_anew), found, ""))
     for place, expected, value in differing or [("", digest(made_anew), digest(invoice.body.encode()))]:
         yield Difference(invoice.number, "body", place, expected, value, detail)
+
+
+def _compare_columns(invoice: Row[Any], facts: Facts, made: Mapping[str, Any]) -> Iterator[Difference]:
+    """What lists of invoices show, which is not read from bodies."""
+    columns: tuple[tuple[What, str, Any, Any], ...] = (
+        ("number", "number", facts.number, invoice.number),
+        ("body", "issued_at", facts.issued_at, invoice.issued_at),
+        ("body", "total", made["total"], invoice.total),
+    )
+    for what, name, expected, found in columns:
+        if expected != found:
+            yield Difference(invoice.number, what, name, expected, found, f"lists show another {name} than the ledger")
+
+
+def _compare_cycle(invoice: Row[Any], facts: Facts, cycle: CycleRow) -> Iterator[Difference]:
+    """Where the cycle is, whose, and that it is closed; of an open one, more records would come to it."""
+    if cycle.closed_at is None:
+        detail = f"cycle {cycle.period} is open, and this invoice closed it"
+        yield Difference(invoice.number, "ledger", cycle.period, "closed", "open", detail)
+    for name, expected, found in (
+        ("tenant_id", invoice.tenant_id, cycle.tenant_id),
+        ("period", facts.period, cycle.period),
+        ("starts_at", facts.starts_at, cycle.starts_at),
+        ("ends_at", facts.ends_at, cycle.ends_at),
+    ):
+        if expected != found:
+            detail = f"the cycle has another {name} than when it was closed"
+            yield Difference(invoice.number, "ledger", f"cycle {name}", expected, found, detail)
 
 
 def _differing(expected: Any, found: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
