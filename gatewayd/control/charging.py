@@ -3,8 +3,9 @@
 Days that are over may be on the rollups of days alone; up to `rolled_until` these are read, from there on the hours.
 
 Which key owes a base fee or a minimum for a cycle: each that worked at any time of it, which is to say that it was made
-before the cycle's end and neither revoked, expired nor disabled before its start, by the price that it has when the
-cycle is closed. They are owed whole, also for the parts of a month that `billing reset` cut.
+before the cycle's end and neither revoked, expired nor disabled before its start. It owes what its plan said at the
+cycle's end, however long after that the cycle is closed; which plan that is, or whether it has a price of its own, is
+looked at when it is closed. They are owed whole, also for the parts of a month that `billing reset` cut.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, literal, or_, select, union_all
 
+from gatewayd.control.admin.plan_prices import terms_shown
 from gatewayd.control.compile import Overrides
 from gatewayd.control.cycles import CycleRow
 from gatewayd.control.database import DEFAULT_PRICE_ID
 from gatewayd.control.history import sources
 from gatewayd.control.prices import all_terms
-from gatewayd.control.tables import Key, Plan
+from gatewayd.control.tables import Key, Plan, PlanVersion
 from gatewayd.policy.pricing import Charge, Subscription, Usage, charges
 
 # Rows are made in bites: SQLAlchemy makes all of a `fetchall` without letting another thread run.
 BITE = 1000
 
-_key, _plan = Key.__table__, Plan.__table__  # type: ignore[attr-defined]
+_key, _plan, _version = Key.__table__, Plan.__table__, PlanVersion.__table__  # type: ignore[attr-defined]
 _overrides = msgspec.json.Decoder(Overrides)
 
 
@@ -61,7 +63,7 @@ def subscriptions_of(connection: Connection, cycle: CycleRow, now: int) -> list[
     if not subscribed or now < cycle.starts_at:
         return []
     query = (
-        select(_key.c.id, _key.c.overrides, func.coalesce(_plan.c.price_id, literal(DEFAULT_PRICE_ID)))
+        select(_key.c.id, _key.c.overrides, _key.c.plan_id, func.coalesce(_plan.c.price_id, literal(DEFAULT_PRICE_ID)))
         .join_from(_key, _plan, _key.c.plan_id == _plan.c.id, isouter=True)
         .where(
             _key.c.tenant_id == cycle.tenant_id,
@@ -72,13 +74,31 @@ def subscriptions_of(connection: Connection, cycle: CycleRow, now: int) -> list[
         )
         .order_by(_key.c.id)
     )
-    owed = []
-    for key_id, overrides, price_id in in_bites(connection, query):
+    owed, former = [], _former_prices(connection, cycle)
+    for key_id, overrides, plan_id, price_id in in_bites(connection, query):
+        price_id = former.get(plan_id, price_id)
         if overrides != "{}":  # nearly all of them
             price_id = _overrides.decode(overrides).price_id or price_id
         if price_id in subscribed:
             owed.append(Subscription(key_id, price_id))
     return owed
+
+
+def _former_prices(connection: Connection, cycle: CycleRow) -> dict[int, int]:
+    """What plans cost at the end of a cycle, by plan: those that were changed since."""
+    changed = (
+        select(_version.c.plan_id)
+        .join_from(_version, _plan, _version.c.plan_id == _plan.c.id)
+        .where(_plan.c.tenant_id == cycle.tenant_id, _version.c.created_at >= cycle.ends_at)
+    )
+    query = select(_version.c.plan_id, _version.c.terms).where(
+        _version.c.plan_id.in_(changed), _version.c.created_at < cycle.ends_at
+    )
+    last = {row.plan_id: row.terms for row in connection.execute(query.order_by(_version.c.version))}
+    if not last:
+        return {}
+    ids = {terms: price_id for price_id, terms in all_terms(connection).items()}
+    return {plan_id: ids[terms] for plan_id, view in last.items() if (terms := terms_shown(view)) in ids}
 
 
 def charges_of(connection: Connection, cycle: CycleRow, now: int) -> list[Charge]:

@@ -254,6 +254,27 @@ def test_a_key_whose_last_moment_is_the_cycles_first(shop: Shop, column: str, ow
     assert [body["total"] for body in shop.invoices()] == ["1"] * (1 + owes)
 
 
+@pytest.mark.parametrize(
+    ("price", "fee"),
+    [
+        ({"base_fee": "1"}, "1"),
+        ({"base_fee": "2", "tiers": [{"up_to": 5, "price": "1"}, {"up_to": None, "price": "0.5"}]}, "2"),
+        ({"minimum": "3", "package": {"size": 10, "price": "7"}, "counts": "units", "billable": ["5xx"]}, "3"),
+    ],
+)
+def test_a_fee_is_that_of_the_plan_at_the_cycles_end(shop: Shop, price: dict[str, Any], fee: str) -> None:
+    shop.admin.patch("/v1/plans/starter", **price)
+    shop.born("2026-08-15T00:00:00Z")
+    with shop.database.write() as session:
+        open_at(session.connection(), 1, at("2026-09-20T00:00:00Z"))
+        session.connection().exec_driver_sql("UPDATE plan_version SET created_at = ?", (at("2026-09-30T23:59:59Z"),))
+    shop.admin.patch("/v1/plans/starter", base_fee="100", minimum="200")
+    assert shop.admin.get("/v1/billing", **SEPTEMBER)["total"] == fee
+    shop.tick("2026-10-01T01:00:00Z")
+    assert [body["total"] for body in shop.invoices()] == [fee]
+    assert shop.admin.get("/v1/billing")["total"] == "200"
+
+
 def test_a_month_that_has_no_cycle_owes_nothing(shop: Shop) -> None:
     shop.charge(Terms(base_nanos=10**9))
     running = shop.admin.get("/v1/billing")

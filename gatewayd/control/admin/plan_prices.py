@@ -65,6 +65,15 @@ class AskedPrice(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return bool(self.tiers or self.package) or any(isinstance(text, str) for text in named)
 
 
+class _Shown(AskedPrice, forbid_unknown_fields=False, kw_only=True):
+    """The fields of a `PlanView` that tell of its price."""
+
+
+def terms_shown(view: str) -> Terms:
+    """The price of a `PlanView` in JSON, as versions of plans are kept. Older ones have fewer fields."""
+    return changed_terms(Terms(), msgspec.json.decode(view, type=_Shown))
+
+
 def shown(terms: Terms) -> dict[str, Any]:
     """The fields of a `PlanView` that tell of its price."""
     package = {"size": terms.package_size, "price": format_nanos(terms.package_nanos)}
