@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, exists, insert, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from gatewayd.control.admin.changes import Change, now_s
@@ -125,7 +125,7 @@ async def _close_one(database: Database, cycle_id: int) -> None:
     """Whatever is wrong with one tenant's cycle, the others' are closed."""
     try:
         await in_one_go(database, ACTOR, partial(_close_or_drop, cycle_id))
-    except (GatewayError, DBAPIError):
+    except (GatewayError, OperationalError):  # locked or full: so it is for all
         raise
     except Exception:
         log.exception("cycle %d cannot be closed", cycle_id)

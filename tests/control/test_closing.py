@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from gatewayd.control import billing, closing
 from gatewayd.control.admin.changes import Change
@@ -580,8 +581,9 @@ def test_a_kill_in_the_middle_leaves_nothing(shop: Shop) -> None:
     assert shop.admin.post("/v1/billing/close")["number"] == "INV-000001"
 
 
+@pytest.mark.parametrize("error", [BrokenError(), IntegrityError("", None, sqlite3.IntegrityError("unique"))])
 def test_a_cycle_that_cannot_be_closed_does_not_keep_the_others(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     shop.use(1, "2026-08-30T00:00:00Z")
     shop.use(1, "2026-09-30T00:00:00Z")
@@ -589,7 +591,7 @@ def test_a_cycle_that_cannot_be_closed_does_not_keep_the_others(
 
     def close(made: Change, cycle: CycleRow) -> closing.Issued:
         if cycle.period == "2026-08":
-            raise BrokenError
+            raise error
         return real(made, cycle)
 
     monkeypatch.setattr(closing, "close", close)
