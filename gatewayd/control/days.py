@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 
 from gatewayd.control.batches import DAY_S
+from gatewayd.control.collector import without_collections
 from gatewayd.control.database import Database
 from gatewayd.control.history import DAYS_FROM, HOURS_FROM, ROLLED_UNTIL, progress
 from gatewayd.control.rollups import Rollups
@@ -96,7 +97,8 @@ class Days:
             return False
         self._rollups.watched_day = day
         self._rollups.touched.clear()
-        tenants = await asyncio.to_thread(self._tenants, day)
+        found = await asyncio.to_thread(self._tenants, day)
+        tenants = sorted({*found, *self._rollups.touched})  # of some the first records have come since
         while tenants:
             for tenant_id in tenants:
                 self._rollups.touched.discard(tenant_id)
@@ -104,7 +106,9 @@ class Days:
             await self._database.given_back()
             tenants = sorted(self._rollups.touched)
         with self._database.write() as session:
-            session.connection().exec_driver_sql(_SET, (ROLLED_UNTIL, day + DAY_S, day + DAY_S))
+            connection = session.connection()
+            if _next_day(connection, now) == day:  # else records of a day before the very first have come: that first
+                connection.exec_driver_sql(_SET, (ROLLED_UNTIL, day + DAY_S, day + DAY_S))
         return True
 
     def _tenants(self, day: int) -> list[int]:
@@ -120,7 +124,7 @@ class Days:
             await asyncio.sleep(0)
 
     def _summed(self, tenant_id: int, day: int) -> list[tuple[Any, ...]]:
-        with self._database.read() as session:
+        with without_collections(), self._database.read() as session:
             rows = session.connection().exec_driver_sql(_SUM, (tenant_id, day, day + DAY_S))
             return [tuple(row) for row in rows]
 
@@ -128,11 +132,7 @@ class Days:
 
     async def _tidy(self, now: int) -> None:
         today = now - now % DAY_S
-        with self._database.read() as session:
-            connection = session.connection()
-            rolled_until = progress(connection).get(ROLLED_UNTIL, 0)
-            tenants = list(connection.exec_driver_sql("SELECT id FROM tenant").scalars())
-            open_since = {id_: connection.exec_driver_sql(_OPEN_SINCE, (id_,)).scalar() for id_ in tenants}
+        rolled_until, open_since = await asyncio.to_thread(self._to_keep)
         hours_until = min(today - self._hours_days * DAY_S, month_of(now)[0], rolled_until)
         days_until = min(today - self._days_days * DAY_S, hours_until)
         for tenant_id, since in open_since.items():
@@ -140,9 +140,18 @@ class Days:
             await self._remove(_hours, HOURS_FROM, tenant_id, min(hours_until, limit))
             await self._remove(_days, DAYS_FROM, tenant_id, min(days_until, limit))
 
+    def _to_keep(self) -> tuple[int, dict[int, int | None]]:
+        """Up to where days are rolled, and by tenant since when it has an open cycle."""
+        with self._database.read() as session:
+            connection = session.connection()
+            rolled_until = progress(connection).get(ROLLED_UNTIL, 0)
+            tenants = list(connection.exec_driver_sql("SELECT id FROM tenant").scalars())
+            return rolled_until, {id_: connection.exec_driver_sql(_OPEN_SINCE, (id_,)).scalar() for id_ in tenants}
+
     async def _remove(self, table: Table, name: str, tenant_id: int, until: int) -> None:
         statement = _removing(table)
         while True:
+            await asyncio.sleep(0)  # there may be thousands of tenants with nothing to remove
             await self._database.given_back()
             with self._database.write() as session:
                 connection = session.connection()

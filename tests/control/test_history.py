@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,57 @@ def test_records_that_come_while_their_day_is_rolled_are_in_it(
     gateway.take()
     assert came == [FIRST]
     assert gateway.rows("SELECT requests FROM rollup_day") == [(2,)]
+
+
+async def roll_beside_ingest(gateway: Gateway, now: int) -> None:
+    rolling = asyncio.create_task(gateway.days.step(now))
+    while not rolling.done():
+        gateway.ingest.step()
+        await asyncio.sleep(0)
+    await rolling
+
+
+def test_the_first_records_of_a_day_may_come_while_it_is_rolled(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.add([record(FIRST + 60)])
+    gateway.take()
+    gateway.roll(FIRST + DAY_S + GRACE_S)
+    tenants = gateway.days._tenants
+
+    def found_before_they_came(day: int) -> list[int]:
+        found = tenants(day)
+        gateway.add([record(day + 61)])
+        give_up_at = time.monotonic() + 10
+        while not gateway.ingest.rollups.touched and time.monotonic() < give_up_at:
+            time.sleep(0.001)
+        return found
+
+    monkeypatch.setattr(gateway.days, "_tenants", found_before_they_came)
+    asyncio.run(roll_beside_ingest(gateway, FIRST + 2 * DAY_S + GRACE_S))
+    assert gateway.rows("SELECT day, requests FROM rollup_day") == [(FIRST, 1), (FIRST + DAY_S, 1)]
+
+
+def test_records_of_the_day_before_the_very_first_may_come_while_that_is_rolled(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.add([record(FIRST + DAY_S + 60)])
+    gateway.take()
+    summed = gateway.days._summed
+    came: list[int] = []
+
+    def sum_and_add(tenant_id: int, day: int) -> Any:
+        if not came:
+            came.append(day)
+            gateway.add([record(FIRST + 60)])
+            give_up_at = time.monotonic() + 10
+            while gateway.rows("SELECT count(*) FROM rollup") != [(2,)] and time.monotonic() < give_up_at:
+                time.sleep(0.001)
+        return summed(tenant_id, day)
+
+    monkeypatch.setattr(gateway.days, "_summed", sum_and_add)
+    asyncio.run(roll_beside_ingest(gateway, FIRST + 2 * DAY_S + GRACE_S))
+    assert gateway.rows("SELECT day, requests FROM rollup_day") == [(FIRST, 1), (FIRST + DAY_S, 1)]
 
 
 def test_what_is_old_goes_once_it_is_billed_and_not_before(gateway: Gateway) -> None:
