@@ -57,6 +57,20 @@ def verify(connection: Connection, tenant_id: int | None) -> dict[str, Any]:
     return {"invoices": len(own), "ok": not found, "differences": [each._asdict() for each in found]}
 
 
+def verify_newest(connection: Connection, count: int, most_bytes: int) -> tuple[int, list[Difference]]:
+    """The last invoices against hash, chain and, unless they are larger, the ledger; not against rollups. How many."""
+    query = select(_invoice.c.id, _invoice.c.sha256).order_by(_invoice.c.id.desc())
+    rows = connection.execute(query.limit(count + 1)).all()
+    found: list[Difference] = []
+    for place, row in enumerate(rows[:count]):
+        invoice = connection.execute(select(_invoice).where(_invoice.c.id == row.id)).one()
+        facts, why = _facts_of(connection, invoice.cycle_id)
+        found += _sealed(invoice, facts, why, rows[place + 1].sha256 if place + 1 < len(rows) else None)
+        if facts is not None and len(invoice.body) <= most_bytes:
+            found += _compare_ledger(connection, invoice, facts, entries_of(connection, invoice.cycle_id))
+    return len(rows[:count]), found
+
+
 def made_anew(connection: Connection, cycle_id: int) -> bytes:
     """The body of a cycle's invoice as the ledger makes it now; nothing where no entry closes it."""
     facts, entries = facts_of(connection, cycle_id), entries_of(connection, cycle_id)
@@ -102,27 +116,40 @@ def _without_invoice(connection: Connection, tenant_id: int | None) -> Iterator[
 
 def _verify(connection: Connection, invoice_id: int, previous: str | None) -> Iterator[Difference]:
     invoice = connection.execute(select(_invoice).where(_invoice.c.id == invoice_id)).one()
+    facts, why = _facts_of(connection, invoice.cycle_id)
+    yield from _sealed(invoice, facts, why, previous)
+    if facts is None:
+        return
+    cycle, entries = cycle_by_id(connection, invoice.cycle_id), entries_of(connection, invoice.cycle_id)
+    yield from _compare_ledger(connection, invoice, facts, entries)
+    yield from _compare_cycle(invoice, facts, cycle)
+    yield from _compare_usage(connection, invoice, cycle, [entry for entry in entries if entry.kind == "usage"])
+
+
+def _sealed(invoice: Row[Any], facts: Facts | None, why: str, previous: str | None) -> Iterator[Difference]:
+    """Hash and chain. `why` there are no facts, if there are none."""
     stored = invoice.body.encode()
     if digest(stored) != invoice.sha256:
         yield Difference(invoice.number, "hash", "sha256", digest(stored), invoice.sha256, "the body has another hash")
-    facts, why = _facts_of(connection, invoice.cycle_id)
     if facts is None:
         yield Difference(invoice.number, "ledger", "close", "an entry", None, why)
-        return
-    if facts.previous_sha256 != previous:
+    elif facts.previous_sha256 != previous:
         detail = "the invoice before it has another hash than this one says"
         yield Difference(invoice.number, "chain", "previous_sha256", facts.previous_sha256, previous, detail)
-    cycle, entries = cycle_by_id(connection, invoice.cycle_id), entries_of(connection, invoice.cycle_id)
+
+
+def _compare_ledger(
+    connection: Connection, invoice: Row[Any], facts: Facts, entries: list[Entry]
+) -> Iterator[Difference]:
+    """What the ledger's entries and their prices come to."""
     try:
         made = _body(connection, facts, entries)
     except (msgspec.DecodeError, KeyError) as error:
         detail = f"no body can be made of the ledger's entries and their prices: {error!r}"
         yield Difference(invoice.number, "ledger", "prices", "a body", None, detail)
-    else:
-        yield from _compare_bodies(invoice, canonical(made))
-        yield from _compare_columns(invoice, facts, made)
-    yield from _compare_cycle(invoice, facts, cycle)
-    yield from _compare_usage(connection, invoice, cycle, [entry for entry in entries if entry.kind == "usage"])
+        return
+    yield from _compare_bodies(invoice, canonical(made))
+    yield from _compare_columns(invoice, facts, made)
 
 
 def _compare_bodies(invoice: Row[Any], made_anew: bytes) -> Iterator[Difference]:

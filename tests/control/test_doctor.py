@@ -57,7 +57,8 @@ def test_a_gateway_that_is_well(admin: Admin) -> None:
     [
         ("journal", "failed", JOURNAL.__class__(1, 0, full=True), "no room for records"),
         ("ingest", "failed", JOURNAL.__class__(1, 0, full=False, failure="database is locked"), "database is locked"),
-        ("ingest", "warning", JOURNAL.__class__(40, 0, full=False), "40 segments"),
+        ("ingest", "ok", JOURNAL.__class__(40, 0, full=False, waiting_records=900, waiting_s=10), "900 records"),
+        ("ingest", "warning", JOURNAL.__class__(4, 0, full=False, waiting_records=9, waiting_s=11), "for 11 s"),
         ("segments", "failed", JOURNAL.__class__(1, 0, full=False, damaged=("ab-1.gwj",)), "ab-1.gwj"),
         ("records", "warning", JOURNAL.__class__(1, 3, full=False), "3 torn records"),
     ],
@@ -118,6 +119,27 @@ def test_a_cycle_that_is_over(admin: Admin) -> None:
     finding = found(admin, "cycles")
     assert finding["detail"] == "over, and without an invoice: 2020-01 of default"
     assert finding["mend"] == "gatectl billing close --period 2020-01 -t default"
+
+
+@pytest.mark.parametrize(("after_s", "state"), [(0, "warning"), (3600, "warning"), (10800, "ok"), (-1, "ok")])
+def test_a_cycle_is_over_when_the_settings_say_so(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch, after_s: int, state: str
+) -> None:
+    with admin.control.database.write() as session:
+        session.add(Cycle(tenant_id=1, period="2020-01", starts_at=1, ends_at=now_s() - 3 * 3600))
+    monkeypatch.setitem(admin.control.settings.__dict__, "invoice_after_s", after_s)
+    assert found(admin, "cycles")["state"] == state
+
+
+def test_an_invoice_that_was_altered(admin: Admin) -> None:
+    admin.post("/v1/billing/reset")
+    assert found(admin, "invoices")["detail"] == "the last 1 invoices are what the ledger makes of them"
+    with admin.control.database.write() as session:
+        connection = session.connection()
+        connection.exec_driver_sql("DROP TRIGGER invoice_no_update")
+        connection.exec_driver_sql("UPDATE invoice SET total = total, body = replace(body, 'default', 'defcult')")
+    finding = found(admin, "invoices")
+    assert (finding["state"], "INV-000001" in finding["detail"]) == ("failed", True)
 
 
 def pending(event: AlertEvent, _: Alert) -> None:

@@ -21,20 +21,21 @@ from starlette.responses import Response
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.state import ControlState, JournalView, WorkerView, control_of
+from gatewayd.control.admin.status import BEHIND_S
 from gatewayd.control.tables import Alert, AlertEvent, Cycle, Rollup, Tenant
+from gatewayd.control.verification import verify_newest
 from gatewayd.policy.amounts import format_time
-from gatewayd.records import SEGMENT_BYTES
 
 State = Literal["ok", "warning", "failed"]
 
 _GIB = 1 << 30
 _DISK_LOW_BYTES, _DISK_OUT_BYTES = 2 * _GIB, _GIB // 4
 _DISK_LOW_PART = 20  # a twentieth of the disk is left
-# A worker writes to one segment and has finished another at most, if control keeps up.
-_SEGMENTS_OF_A_WORKER = 2
 _CLOCK_STEP_S = 5  # what NTP does not slew but steps
 _AHEAD_S = 3600 + 300  # rollups are of hours, and begin at their start
-_CLOSED_WITHIN_S = 2 * 3600  # after a cycle's end, by the clock or by hand
+_CLOSED_WITHIN_S = 3600  # after a cycle is due (`invoice_after_s`): the clock looks once a minute
+# To make an invoice of 100,000 keys anew takes seconds, and to compare it with its usage more.
+_INVOICES, _INVOICE_BYTES = 3, 1 << 20
 _UNDELIVERED_S = 3600
 _GIVEN_UP_SHOWN_S = 7 * 86400
 _NAMES = 3  # of those that something is wrong with; beyond it there is a count
@@ -94,11 +95,12 @@ def usage_is_stored(patient: Patient) -> Verdict:
     if patient.journal.failure:
         mend = "see that nothing else holds the database and that its disk has room; nothing is lost meanwhile"
         return Verdict("failed", f"records cannot be stored, journals are kept: {patient.journal.failure}", mend)
-    segments, expected = patient.journal.segments, _SEGMENTS_OF_A_WORKER * max(1, len(patient.workers))
-    detail = f"{segments} segments in the journal, {_size(segments * SEGMENT_BYTES)}"
-    if segments <= expected:
-        return Verdict("ok", detail)
-    return Verdict("warning", f"{detail}: control is behind the workers", "give control more CPU, or wait for the rush")
+    journal = patient.journal
+    waiting = f"{journal.waiting_records} records wait in the journals, {_size(journal.waiting_bytes)}"
+    if journal.waiting_s <= BEHIND_S:
+        return Verdict("ok", waiting)
+    mend = "give control more CPU, or wait for the rush to end"
+    return Verdict("warning", f"{waiting}, the oldest for {journal.waiting_s} s: control is behind the workers", mend)
 
 
 def segments_are_whole(patient: Patient) -> Verdict:
@@ -154,7 +156,10 @@ def clock_is_steady(patient: Patient) -> Verdict:
 
 
 def cycles_are_closed(patient: Patient) -> Verdict:
-    due = (_cycle.c.closed_at.is_(None), _cycle.c.ends_at < patient.now_s - _CLOSED_WITHIN_S)
+    after_s = patient.control.settings.invoice_after_s
+    if after_s < 0:
+        return Verdict("ok", "cycles are closed by hand (invoice_after_s)")
+    due = (_cycle.c.closed_at.is_(None), _cycle.c.ends_at < patient.now_s - after_s - _CLOSED_WITHIN_S)
     query = select(_tenant.c.slug, _cycle.c.period).join_from(_cycle, _tenant, _cycle.c.tenant_id == _tenant.c.id)
     rows = patient.connection.execute(query.where(*due).order_by(_cycle.c.ends_at)).all()
     if not rows:
@@ -186,6 +191,15 @@ def alerts_arrive(patient: Patient) -> Verdict:
     return Verdict("ok", f"{count} alerts, nothing is late")
 
 
+def invoices_are_true(patient: Patient) -> Verdict:
+    """The newest: they are the ones that somebody may still be about to pay."""
+    count, differences = verify_newest(patient.connection, _INVOICES, _INVOICE_BYTES)
+    if not differences:
+        return Verdict("ok", f"the last {count} invoices are what the ledger makes of them" if count else "none yet")
+    names = dict.fromkeys(str(each.invoice) for each in differences)
+    return Verdict("failed", f"altered after they were issued: {_some(names)}", "gatectl billing verify names what")
+
+
 # In the order in which they hurt. To add one: a function that looks at a Patient, and its line here.
 CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
     ("workers", workers_serve),
@@ -198,6 +212,7 @@ CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
     ("clock", clock_is_steady),
     ("cycles", cycles_are_closed),
     ("alerts", alerts_arrive),
+    ("invoices", invoices_are_true),
 )
 
 
