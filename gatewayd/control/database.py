@@ -243,6 +243,7 @@ def _engine(
         URL.create("sqlite", database=str(path)),
         # isolation_level None: sqlite3 begins no transactions of its own accord, the event below does.
         connect_args={"timeout": wait_ms / 1000, "isolation_level": None},
+        hide_parameters=True,  # an error's text goes to the log, and a parameter may be the secret of a webhook
         **({"max_overflow": 64} if pooled else {"poolclass": NullPool}),
     )
 

@@ -416,7 +416,6 @@ class Ingest:
     def _tell(self, takings: list[_Taking]) -> None:
         for reader, batch, *_ in takings:
             assert reader.header is not None
-            self.on_taken(batch.data)
             # What it had recorded before Hello is not in what it said then to be on its way.
             worker_id = b"" if reader.position <= self._told_end(reader) else reader.header.worker_id
             # By hours, as on the rollups: a batch may hold the end of one month and the begin of the next.
@@ -427,6 +426,7 @@ class Ingest:
                     counts[of] = counts.get(of, 0) + group.units
             for (key_id, hour), units in counts.items():
                 self._on_recorded(worker_id, key_id, units, hour)
+            self.on_taken(batch.data)
 
 
 def _has_passed(data: bytes, damaged: int) -> bool:

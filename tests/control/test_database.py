@@ -20,7 +20,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import SQLModel, col, select
 
 from gatewayd.channel import TlsConf
@@ -372,3 +372,9 @@ def test_a_lock_that_somebody_else_holds_is_an_error_and_not_a_hang(database: Da
 def test_it_explains_itself(database: Database) -> None:
     assert repr(database) == f"<Database {database.path} schema {HEAD}>"
     assert database.size_bytes() > 4096
+
+
+def test_an_error_does_not_tell_what_was_to_be_stored(database: Database) -> None:
+    with pytest.raises(DBAPIError) as raised, database.write() as session:
+        session.connection().execute(text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "whsec_MfKQ9r8GKYq"})
+    assert "whsec" not in str(raised.value)
