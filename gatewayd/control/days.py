@@ -86,6 +86,8 @@ class Days:
                 self._tidied_day = now // DAY_S
         except (DBAPIError, GatewayError) as error:
             log.error("days cannot be rolled for the moment: %s", error)
+        except Exception:  # ended for good, nothing would be rolled any more, and nobody would know
+            log.exception("days could not be rolled")
         finally:
             self._rollups.watched_day = -1
 

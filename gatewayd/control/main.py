@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import logging
 import os
 import resource
 import socket
@@ -43,6 +44,8 @@ from gatewayd.settings import Settings
 LOCK_WAIT_S = 10.0  # for the control process before us to end
 TIDY_S = 60.0
 DRAIN_TIMEOUT_S = 5  # admin requests are short
+
+log = logging.getLogger(__name__)
 
 
 class Plane:
@@ -194,15 +197,29 @@ async def serve(
 async def tidy(broker: Broker, database: Database, plane: Plane, alerting: Alerting) -> None:
     while True:
         await asyncio.sleep(TIDY_S)
-        broker.tidy()
-        alerting.tidy()
-        await retire_quiet(database, plane)
+        with going_on("tidying"):
+            broker.tidy()
+            alerting.tidy()
+            await retire_quiet(database, plane)
 
 
 async def close_cycles(database: Database, plane: Plane, invoice_after_s: int) -> None:
     while invoice_after_s >= 0:
         await asyncio.sleep(TIDY_S)
-        await close_due(database, plane, time.time_ns() // 1_000_000_000, invoice_after_s)
+        with going_on("closing cycles"):
+            await close_due(database, plane, time.time_ns() // 1_000_000_000, invoice_after_s)
+
+
+@contextlib.contextmanager
+def going_on(what: str) -> Iterator[None]:
+    """What is raised is logged, for it is tried again: a task that ended would do nothing more, and nobody would know.
+
+    Not all that can fail is the database's: a file of the journal may be, or a time zone that the machine has lost.
+    """
+    try:
+        yield
+    except Exception:
+        log.exception("%s failed, and is tried again later", what)
 
 
 def main() -> None:

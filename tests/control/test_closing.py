@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from gatewayd.control import billing, closing
+from gatewayd.control import billing, closing, main
 from gatewayd.control.admin.changes import Change
 from gatewayd.control.closing import close_due
 from gatewayd.control.compile import find_key
@@ -598,3 +598,19 @@ def test_a_cycle_that_cannot_be_closed_does_not_keep_the_others(
     shop.tick("2026-10-01T01:00:00Z")
     assert [body["period"] for body in shop.invoices()] == ["2026-09"]
     assert "cannot be closed" in caplog.text
+
+
+def test_the_clock_goes_on_whatever_a_look_at_it_raises(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
+    looks: list[int] = []
+
+    async def close_due(*_: Any) -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            raise asyncio.CancelledError
+        raise OSError(f"look {len(looks)}")
+
+    monkeypatch.setattr(main, "TIDY_S", 0)
+    monkeypatch.setattr(main, "close_due", close_due)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(main.close_cycles(shop.database, shop.admin.plane, 3600))  # type: ignore[arg-type]
+    assert len(looks) == 3

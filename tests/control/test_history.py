@@ -174,6 +174,17 @@ def test_records_that_come_while_their_day_is_rolled_are_in_it(
     assert gateway.rows("SELECT requests FROM rollup_day") == [(2,)]
 
 
+def test_whatever_fails_days_are_rolled_later(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway.add([record(FIRST + 60)])
+    gateway.take()
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway.days, "_summed", lambda *_: 1 // 0)
+        gateway.roll(FIRST + DAY_S + GRACE_S)
+    assert gateway.rows("SELECT count(*) FROM rollup_day") == [(0,)]
+    gateway.roll(FIRST + DAY_S + GRACE_S)
+    assert gateway.rows("SELECT requests FROM rollup_day") == [(1,)]
+
+
 async def roll_beside_ingest(gateway: Gateway, now: int) -> None:
     rolling = asyncio.create_task(gateway.days.step(now))
     while not rolling.done():
