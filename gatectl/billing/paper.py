@@ -12,6 +12,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from gatectl.output import Object
+from gatectl.price_text import terms_text
 
 # What the quantity of a line is, by its kind.
 _WHAT: Mapping[str, str] = {
@@ -81,33 +82,6 @@ def local_time(moment: str, zone: str) -> str:
     except (ZoneInfoNotFoundError, ValueError):
         return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return f"{at:%Y-%m-%d %H:%M}"
-
-
-def terms_text(terms: Object) -> str:
-    """A price in words: what it is made of, then the outcomes that it charges."""
-    counted = terms["counts"]
-    said = [text.format(terms[name], counted=counted) for name, text in _TERMS.items() if terms.get(name)]
-    if terms.get("tiers"):
-        said.append(f"{_MODES[terms['mode']]} {', '.join(_tier(each) for each in terms['tiers'])}")
-    if terms["mode"] == "package":
-        said.append(f"{terms['package_price']} for each begun {terms['package_size']:,} {counted}")
-    return f"{'; '.join(said) or 'free'}; billable: {', '.join(terms['billable']) or 'nothing'}"
-
-
-# In the order in which a person asks: what is owed anyway, what is free, what each costs.
-_TERMS: Mapping[str, str] = {
-    "base_fee": "base fee {}",
-    "minimum": "at least {}",
-    "included": "{:,} {counted} included",
-    "price": "{} a request",
-    "unit_price": "{} a unit",
-    "mib_price": "{} a MiB",
-}
-_MODES: Mapping[str, str] = {"graduated": "graduated:", "volume": "by the whole volume:"}
-
-
-def _tier(tier: Object) -> str:
-    return f"{tier['price']} each beyond" if tier["up_to"] is None else f"{tier['price']} each up to {tier['up_to']:,}"
 
 
 def _head(body: Object, *, issued: bool) -> list[tuple[str, str]]:

@@ -196,22 +196,18 @@ def show_credit(entry: Entry) -> dict[str, Any]:
 
 
 def show_terms(terms: Terms) -> dict[str, Any]:
-    """A price for people: what it is not made of is left out, but for which outcomes cost."""
-    shown: dict[str, Any] = {"counts": terms.counts, "mode": terms.mode, "billable": list(terms.billable)}
-    for name, nanos in (
-        ("price", terms.request_nanos),
-        ("unit_price", terms.unit_nanos),
-        ("mib_price", terms.mib_nanos),
-        ("base_fee", terms.base_nanos),
-        ("minimum", terms.minimum_nanos),
-    ):
-        if nanos:
-            shown[name] = format_nanos(nanos)
-    if terms.included:
-        shown["included"] = terms.included
-    if terms.tiers:
-        shown["tiers"] = [{"up_to": tier.up_to, "price": format_nanos(tier.nanos)} for tier in terms.tiers]
-    if terms.mode == "package":
-        shown["package_size"] = terms.package_size
-        shown["package_price"] = format_nanos(terms.package_nanos)
-    return shown
+    """A price as people write it: in the fields that a plan has of it."""
+    package = {"size": terms.package_size, "price": format_nanos(terms.package_nanos)}
+    return {
+        "price": format_nanos(terms.request_nanos),
+        "unit_price": format_nanos(terms.unit_nanos),
+        "mib_price": format_nanos(terms.mib_nanos),
+        "base_fee": format_nanos(terms.base_nanos),
+        "minimum": format_nanos(terms.minimum_nanos),
+        "included": terms.included,
+        "tiers": [{"up_to": tier.up_to, "price": format_nanos(tier.nanos)} for tier in terms.tiers],
+        "tier_mode": terms.mode if terms.tiers else None,
+        "package": package if terms.mode == "package" else None,
+        "counts": terms.counts,
+        "billable": list(terms.billable),
+    }

@@ -106,8 +106,12 @@ def test_a_cycle_is_closed_by_an_invoice(shop: Shop) -> None:
         }
     ]  # fmt: skip
     assert body["terms"] == [
-        {"id": 1, "billable": ["2xx", "3xx"], "counts": "requests", "mode": "flat", "price": "0.001"}
-    ]
+        {
+            "id": 1, "price": "0.001", "unit_price": "0", "mib_price": "0", "base_fee": "0", "minimum": "0",
+            "included": 0, "tiers": [], "tier_mode": None, "package": None, "counts": "requests",
+            "billable": ["2xx", "3xx"],
+        }
+    ]  # fmt: skip
     assert (invoice["number"], invoice["period"], invoice["total"]) == ("INV-000001", "2026-09", "0.015")
     assert preview | {"number": "INV-000001", "issued_at": body["issued_at"]} == body
     text = shop.admin("GET", "/v1/invoices/INV-000001/body").content

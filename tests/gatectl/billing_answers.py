@@ -11,6 +11,11 @@ from tests.gatectl.problems import ProblemError
 
 AT = "2026-11-21T02:00:00Z"
 NUMBER = "INV-000001"
+# One that is free; a plan has these fields, and so has a price on an invoice.
+PRICE: dict[str, Any] = {
+    "price": "0", "unit_price": "0", "mib_price": "0", "base_fee": "0", "minimum": "0", "included": 0, "tiers": [],
+    "tier_mode": None, "package": None, "counts": "requests", "billable": ["2xx", "3xx"],
+}  # fmt: skip
 
 
 def line(service: str, key: str, name: str, kind: str, quantity: int, price: str, amount: str, **more: Any) -> Any:
@@ -39,11 +44,9 @@ def body(**more: Any) -> dict[str, Any]:
         "credits": [credit("credit", "-5", "outage of 3 October"), credit("adjustment", "1.5", "support")],
         "subtotal": "40.186", "credited": "-3.5", "total": "36.686", "carried_forward": "0",
         "terms": [
-            {"id": 1, "counts": "requests", "mode": "graduated", "billable": ["2xx", "3xx"], "mib_price": "0.01",
-             "base_fee": "25", "included": 1000,
+            {"id": 1, **PRICE, "mib_price": "0.01", "base_fee": "25", "included": 1000, "tier_mode": "graduated",
              "tiers": [{"up_to": 9000, "price": "0.001"}, {"up_to": None, "price": "0.0005"}]},
-            {"id": 2, "counts": "requests", "mode": "flat", "billable": ["2xx", "3xx", "4xx"], "price": "0.0005",
-             "minimum": "5"},
+            {"id": 2, **PRICE, "price": "0.0005", "minimum": "5", "billable": ["2xx", "3xx", "4xx"]},
         ],
         **more,
     }  # fmt: skip

@@ -16,9 +16,9 @@ import pytest
 
 from gatectl.billing import fonts
 from gatectl.billing.html import html
-from gatectl.billing.paper import Paper, local_time, paper, terms_text
+from gatectl.billing.paper import Paper, local_time, paper
 from gatectl.billing.pdf import pdf
-from tests.gatectl.billing_answers import NUMBER, body, canonical, line
+from tests.gatectl.billing_answers import NUMBER, PRICE, body, canonical, line
 from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 
@@ -185,30 +185,9 @@ def test_times_are_of_the_tenants_zone(moment: str, zone: str, said: str) -> Non
     assert local_time(moment, zone) == said
 
 
-@pytest.mark.parametrize(
-    ("terms", "said"),
-    [
-        ({}, "free; billable: 2xx"),
-        ({"price": "0.001"}, "0.001 a request; billable: 2xx"),
-        ({"counts": "units", "included": 1000, "unit_price": "1"}, "1,000 units included; 1 a unit; billable: 2xx"),
-        (
-            {"mode": "package", "package_size": 1000, "package_price": "5"},
-            "5 for each begun 1,000 requests; billable: 2xx",
-        ),
-        (
-            {"mode": "volume", "tiers": [{"up_to": 10, "price": "2"}, {"up_to": None, "price": "1"}]},
-            "by the whole volume: 2 each up to 10, 1 each beyond; billable: 2xx",
-        ),
-        ({"price": "1", "billable": []}, "1 a request; billable: nothing"),
-    ],
-)
-def test_prices_in_words(terms: dict[str, object], said: str) -> None:
-    assert terms_text({"counts": "requests", "mode": "flat", "billable": ["2xx"], **terms}) == said
-
-
 def test_prices_are_named_by_their_plans_and_never_by_all_of_them() -> None:
     lines = [line("a", f"gw_{n}", "", "request", 1, "1", "1", plan=f"p{n}" if n else None, terms=7) for n in range(9)]
-    terms = [{"id": 7, "counts": "requests", "mode": "flat", "billable": ["2xx"], "price": "1"}]
+    terms = [{"id": 7, **PRICE}]
     assert [label for label, _ in written(lines=lines, terms=terms).terms] == ["plan p1, plan p2 and 7 more"]
     assert [label for label, _ in written(lines=lines[:2], terms=terms).terms] == ["plan p1, without a plan"]
 

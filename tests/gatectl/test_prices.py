@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 
-from gatectl.price_text import price_text
+from gatectl.price_text import price_text, terms_text
+from tests.gatectl.billing_answers import PRICE
 
 TIERS = [{"up_to": 10_000, "price": "0.001"}, {"up_to": 250_000, "price": "0.0007"}, {"up_to": None, "price": "0.0005"}]
-NOTHING: dict[str, Any] = {
-    "price": "0", "unit_price": "0", "mib_price": "0", "tiers": [], "tier_mode": None, "package": None,
-    "counts": "requests",
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -35,8 +32,36 @@ NOTHING: dict[str, Any] = {
     ],
 )
 def test_a_price_in_words(price: dict[str, Any], text: str) -> None:
-    assert price_text(NOTHING | price) == text
+    assert price_text(PRICE | price) == text
 
 
 def test_a_plan_of_before_has_its_price_alone() -> None:
     assert price_text({"name": "old", "price": "0.001"}) == "0.001"
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [
+        ({}, "free; billable: 2xx, 3xx"),
+        ({"price": "0.001", "billable": ["2xx"]}, "0.001 a request; billable: 2xx"),
+        ({"price": "1", "billable": []}, "1 a request; billable: nothing"),
+        (
+            {"counts": "units", "included": 1000, "unit_price": "1", "base_fee": "20", "minimum": "30"},
+            "base fee 20; at least 30; 1,000 units included; 1 a unit; billable: 2xx, 3xx",
+        ),
+        (
+            {"package": {"size": 1000, "price": "5"}, "mib_price": "0.05"},
+            "5 per 1,000 requests + 0.05 a MiB; billable: 2xx, 3xx",
+        ),
+        (
+            {"tiers": TIERS[1:], "tier_mode": "volume"},
+            "all at 0.0007 to 250,000, else 0.0005 a request; billable: 2xx, 3xx",
+        ),
+        (
+            {"tiers": TIERS[1:], "tier_mode": "graduated", "counts": "units", "price": "2"},
+            "2 a request + 0.0007 to 250,000, then 0.0005 a unit; billable: 2xx, 3xx",
+        ),
+    ],
+)
+def test_all_of_a_price_in_words(price: dict[str, Any], text: str) -> None:
+    assert terms_text(PRICE | price) == text

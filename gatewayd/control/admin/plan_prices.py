@@ -7,7 +7,7 @@ given take its place, since every plan has one from the start.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
 from gatewayd.policy.amounts import parse_count
-from gatewayd.policy.money import format_nanos, parse_price
+from gatewayd.policy.money import parse_price
 from gatewayd.policy.pricing import DEFAULT_PRICE_NANOS, OUTCOMES, Counted, Mode, Outcome, Terms, Tier
 
 TierMode = Literal["graduated", "volume"]
@@ -72,20 +72,6 @@ class _Shown(AskedPrice, forbid_unknown_fields=False, kw_only=True):
 def terms_shown(view: str) -> Terms:
     """The price of a `PlanView` in JSON, as versions of plans are kept. Older ones have fewer fields."""
     return changed_terms(Terms(), msgspec.json.decode(view, type=_Shown))
-
-
-def shown(terms: Terms) -> dict[str, Any]:
-    """The fields of a `PlanView` that tell of its price."""
-    package = {"size": terms.package_size, "price": format_nanos(terms.package_nanos)}
-    return {
-        **{field: format_nanos(getattr(terms, of)) for field, of in _MONEY.items()},
-        "included": terms.included,
-        "tiers": [{"up_to": tier.up_to, "price": format_nanos(tier.nanos)} for tier in terms.tiers],
-        "tier_mode": terms.mode if terms.tiers else None,
-        "package": package if terms.mode == "package" else None,
-        "counts": terms.counts,
-        "billable": list(terms.billable),
-    }
 
 
 def new_terms(asked: AskedPrice) -> Terms:

@@ -38,6 +38,7 @@ from gatewayd.control.prices import price_id_of, terms_of
 from gatewayd.control.tables import Key, Plan, PlanVersion, Tenant
 from gatewayd.errors import NOT_FOUND
 from gatewayd.policy.amounts import LARGEST_COUNT, format_time, parse_quota
+from gatewayd.policy.invoicing import show_terms
 from gatewayd.policy.pricing import Counted, Outcome, Terms
 
 QuotaMode = Literal["hard", "soft"]
@@ -125,7 +126,7 @@ def show(plan: Plan, tenant: Tenant, price: Terms) -> PlanView:
         shadow=plan.shadow,
         alerts=msgspec.json.decode(plan.alerts),
         clients_limit=plan.clients_limit,
-        **plan_prices.shown(price),
+        **show_terms(price),
         created_at=format_time(plan.created_at),
     )
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control import simulate as simulation
-from gatewayd.control.admin import plan_prices, plans
+from gatewayd.control.admin import plans
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
@@ -26,6 +26,7 @@ from gatewayd.control.prices import terms_of
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.control.usage import Question
 from gatewayd.policy.amounts import format_time, parse_time
+from gatewayd.policy.invoicing import show_terms
 from gatewayd.policy.simulation import Terms
 
 _DEFAULT_RANGE_S = 30 * 86400
@@ -85,7 +86,7 @@ def _answer(control: ControlState, tenant_ref: str, ref: str, wanted: Wanted, ho
             "quota": tried.quota,
             "quota_mode": "soft" if tried.quota_soft else "hard",
             "shadow": tried.shadow,
-            **plan_prices.shown(price),
+            **show_terms(price),
         },
         **replayed,
     }
