@@ -71,11 +71,9 @@ def parse_expiry(text: str, now: datetime) -> datetime:
     return moment
 
 
-def parse_period(text: str, now: datetime) -> str:
-    """`2026-09`, `this-month` or `last-month` as the month of a bill; `2026-09.2` is its second cycle."""
-    if text in ("this-month", "last-month"):
-        return parse_moment(text, now).strftime("%Y-%m")
-    if not _CYCLE.fullmatch(text):
+def parse_period(text: str) -> str:
+    """A bill's `2026-09`, `2026-09.2` (its second cycle), or a word: which month that is, the tenant's clock says."""
+    if text not in ("this-month", "last-month") and not _CYCLE.fullmatch(text):
         raise ValueError(f"{text!r} is not a month such as 2026-09, this-month or last-month")
     return text
 

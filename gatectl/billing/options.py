@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -22,6 +21,6 @@ Reason = Annotated[
 
 
 def period_named(text: str | None, where: str = "--period") -> str | None:
-    """The period as the admin API takes it; None leaves it to the gateway."""
+    """The period as the admin API takes it, which knows what month it is where the tenant is; None: its default."""
     with argument(where):
-        return None if text is None else parse_period(text, datetime.now(UTC))
+        return None if text is None else parse_period(text)

@@ -16,7 +16,16 @@ from sqlalchemy import Connection, Select, func, insert, select, update
 from sqlmodel import Session
 
 from gatewayd.control.tables import Cycle, Progress, Tenant
-from gatewayd.policy.cycles import Period, first_of, month_after, month_at, month_before, numbered
+from gatewayd.policy.cycles import (
+    LAST_MONTH,
+    THIS_MONTH,
+    Period,
+    first_of,
+    month_after,
+    month_at,
+    month_before,
+    numbered,
+)
 
 _cycle, _tenant, _progress = Cycle.__table__, Tenant.__table__, Progress.__table__  # type: ignore[attr-defined]
 _NANOS = 1_000_000_000
@@ -108,6 +117,16 @@ def running(connection: Connection, tenant_id: int, now: int) -> CycleRow:
     if found is not None and found.closed_at is not None:
         return first(connection, _open_from(tenant_id, found.ends_at)) or _next(connection, tenant_id, now)
     return found or _next(connection, tenant_id, now)
+
+
+def period_meant(connection: Connection, tenant_id: int, text: str, now: int) -> str:
+    """The period's name, where a word stands for it: the running cycle, or the month before, where the tenant is."""
+    if text == THIS_MONTH:
+        return running(connection, tenant_id, now).period
+    if text == LAST_MONTH:
+        zone = zone_of(connection, tenant_id)
+        return month_before(month_at(now, zone).starts_at, zone).name
+    return text
 
 
 def open_for(connection: Connection, tenant_id: int, at: int) -> CycleRow:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 _PERIOD = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:\.([1-9][0-9]{0,3}))?", re.ASCII)
+THIS_MONTH, LAST_MONTH = "this-month", "last-month"
 _LAST_YEAR = 9998
 _APART_S = 2 * 86400
 
@@ -65,6 +66,12 @@ def parse_period(text: str) -> tuple[int, int, int]:
     if match is None or not 1970 <= int(match[1]) <= _LAST_YEAR:
         raise ValueError(f"{text[:40]!r} is not a billing period; write a month such as 2026-09, or 2026-09.2")
     return int(match[1]), int(match[2]), int(match[3] or 1)
+
+
+def check_period(text: str) -> None:
+    """A period, or a word for one. Raises ValueError with a sentence."""
+    if text not in (THIS_MONTH, LAST_MONTH):
+        parse_period(text)
 
 
 def first_of(text: str) -> str:

@@ -618,3 +618,36 @@ def test_the_clock_goes_on_whatever_a_look_at_it_raises(monkeypatch: pytest.Monk
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main.close_cycles(shop.database, shop.admin.plane, 3600))  # type: ignore[arg-type]
     assert len(looks) == 3
+
+
+def test_words_for_a_period_are_the_tenants_months(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At this time it is October in Auckland, and still September in UTC."""
+    monkeypatch.setattr("gatewayd.control.admin.billing.now_s", lambda: at("2026-09-30T15:00:00Z"))
+    monkeypatch.setattr("gatewayd.control.admin.ledger.now_s", lambda: at("2026-09-30T15:00:00Z"))
+    shop.admin.patch("/v1/tenants/default", time_zone="Pacific/Auckland")
+    shop.use(10, "2026-09-30T09:00:00Z")
+    shop.use(5, "2026-09-30T12:00:00Z")
+    for path in ("/v1/billing", "/v1/billing/keys", "/v1/billing/preview"):
+        periods = [shop.admin.get(path, period=word)["period"] for word in ("this-month", "last-month")]
+        assert periods == ["2026-10", "2026-09"]
+    assert shop.admin.get("/v1/billing", period="last-month")["total"] == "0.01"
+    assert shop.admin.get("/v1/ledger", period="last-month")["items"] == []
+    shop.admin.refused("invalid", "GET", "/v1/billing", params={"period": "next-month"})
+
+
+def test_this_month_is_the_running_cycle_after_a_reset_too(shop: Shop) -> None:
+    shop.use(10, datetime.now().astimezone().isoformat(timespec="seconds"))
+    closed = shop.admin.post("/v1/billing/reset")["period"]
+    shop.admin.refused("conflict", "POST", "/v1/billing/close", json={"period": "this-month"})
+    assert shop.admin.get("/v1/billing", period="this-month")["period"] == f"{closed}.2"
+
+
+def test_a_months_second_cycle_has_a_bill_when_it_was_begun(shop: Shop) -> None:
+    """It had one before: the base fees of a cycle that nobody had opened."""
+    shop.charge(Terms(base_nanos=25 * 10**9))
+    shop.use(10, datetime.now().astimezone().isoformat(timespec="seconds"))
+    period = shop.admin.get("/v1/billing")["period"]
+    for path in ("/v1/billing", "/v1/billing/keys", "/v1/billing/preview"):
+        shop.admin.refused("not_found", "GET", path, params={"period": f"{period}.2"})
+    shop.admin.post("/v1/billing/reset")
+    assert shop.admin.get("/v1/billing", period=f"{period}.2")["period"] == f"{period}.2"

@@ -19,14 +19,14 @@ from gatewayd.control.admin.changes import Change, now_s
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.peer import actor_of
-from gatewayd.control.admin.problems import conflict, not_found
+from gatewayd.control.admin.problems import AdminError, conflict, not_found
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.collector import without_collections
-from gatewayd.control.cycles import CycleRow, cycle_named, oldest_due
+from gatewayd.control.cycles import CycleRow, cycle_named, oldest_due, period_meant, running
 from gatewayd.control.tables import Cycle, Invoice
 from gatewayd.policy.amounts import format_time
-from gatewayd.policy.cycles import parse_period
+from gatewayd.policy.cycles import check_period, first_of
 from gatewayd.policy.money import format_nanos
 
 _MOST_NAMES = 1000
@@ -84,7 +84,29 @@ async def _answer(request: Request, bill: Bill) -> Response:
     asked, control, now = read_query(request, Asked), control_of(request), now_s()
     _check_period(asked.period)
     await control.plane.catch_up()
-    return answer(await run_in_threadpool(_read, control, asked.tenant, bill, asked.period, now))
+    return answer(await run_in_threadpool(_bill, control, asked, bill, now))
+
+
+def _bill(control: ControlState, asked: Asked, bill: Bill, now: int) -> dict[str, Any]:
+    with without_collections(), control.database.read() as session:
+        connection, tenant = session.connection(), tenant_by(session, asked.tenant, gone_too=True)
+        assert tenant.id is not None
+        period = None if asked.period is None else period_meant(connection, tenant.id, asked.period, now)
+        if period is not None and _is_made_up(connection, tenant.id, period, now):
+            raise _no_cycle(session, tenant.id, period)
+        return bill(connection, tenant.id, period, now)
+
+
+def _is_made_up(connection: Connection, tenant_id: int, period: str, now: int) -> bool:
+    """Every month has a bill, if an empty one. Its second cycle has one when it was begun."""
+    if period == first_of(period) or period == running(connection, tenant_id, now).period:
+        return False
+    return cycle_named(connection, tenant_id, period) is None
+
+
+def _no_cycle(session: Session, tenant_id: int, period: str) -> AdminError:
+    names = session.exec(select(Cycle.period).where(Cycle.tenant_id == tenant_id).limit(_MOST_NAMES))
+    return not_found("billing cycle", period, names)
 
 
 def _read(control: ControlState, ref: str, read: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -159,10 +181,10 @@ def _close_due(ref: str, period: str | None, made: Change) -> dict[str, Any]:
         if cycle is None:
             raise conflict(f"no cycle of tenant {tenant.slug!r} is over and open; a reset ends the running one")
     else:
+        period = period_meant(connection, tenant.id, period, made.at)
         cycle = cycle_named(connection, tenant.id, period)
-    if cycle is None:
-        names = made.session.exec(select(Cycle.period).where(Cycle.tenant_id == tenant.id).limit(_MOST_NAMES))
-        raise not_found("billing cycle", period or "", names)
+        if cycle is None:
+            raise _no_cycle(made.session, tenant.id, period)
     if cycle.closed_at is not None:
         raise conflict(f"cycle {cycle.period} of tenant {tenant.slug!r} is closed already")
     if cycle.ends_at > made.at:
@@ -195,4 +217,4 @@ def _verify(control: ControlState, ref: str | None) -> dict[str, Any]:
 
 def _check_period(period: str | None) -> None:
     if period is not None:
-        checked("period", parse_period, period)
+        checked("period", check_period, period)

@@ -12,18 +12,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer, created
-from gatewayd.control.admin.changes import change
+from gatewayd.control.admin.changes import change, now_s
 from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import control_of
-from gatewayd.control.cycles import open_for
+from gatewayd.control.cycles import open_for, period_meant
 from gatewayd.control.ledger import entries_of
 from gatewayd.control.tables import Cycle, LedgerEntry
 from gatewayd.control.usage import key_names, name_of, service_names
 from gatewayd.policy.amounts import format_time
-from gatewayd.policy.cycles import parse_period
+from gatewayd.policy.cycles import check_period
 from gatewayd.policy.invoicing import CREDITS
 from gatewayd.policy.money import NANOS, format_nanos, parse_amount
 
@@ -102,8 +102,10 @@ def list_(request: Request) -> Response:
         tenant = tenant_by(session, asked.tenant, gone_too=True)
         query = select(LedgerEntry).where(LedgerEntry.tenant_id == tenant.id)
         if asked.period is not None:
-            checked("period", parse_period, asked.period)
-            own = select(Cycle.id).where(Cycle.tenant_id == tenant.id, Cycle.period == asked.period)
+            checked("period", check_period, asked.period)
+            assert tenant.id is not None
+            period = period_meant(session.connection(), tenant.id, asked.period, now_s())
+            own = select(Cycle.id).where(Cycle.tenant_id == tenant.id, Cycle.period == period)
             query = query.where(col(LedgerEntry.cycle_id).in_(own))
         query = query.options(defer(LedgerEntry.facts))  # type: ignore[arg-type]
         return answer(page(session, query, col(LedgerEntry.id), asked, lambda found: _show_all(session, found)))
