@@ -7,6 +7,8 @@ or 1 and one line; leaves no process and no file behind, on Ctrl-C neither.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import re
 import sys
@@ -19,11 +21,17 @@ import httpx
 from gatectl.errors import REFUSED
 from tests import traffic
 from tests.daemons import DaemonError, Gateway, ends_on_signals, example, gateway
+from tests.receiver import Receiver, receiver
 from tests.terminal import Terminal
 from tests.traffic import Caller
 
+_SECRET = re.compile(r"\bwhsec_[0-9A-Za-z+/=]+")
 _KEY = re.compile(r"\bgw_[a-z0-9]{8}_[0-9A-Za-z]{28}\b")
-_PRICES = {"starter": Decimal("0.001"), "pro": Decimal("0.0004")}
+_STARTER_PRICE = Decimal("0.001")
+_PRO_BASE, _PRO_INCLUDED, _PRO_TIER, _PRO_PRICES = Decimal(9), 500, 1000, (Decimal("0.0004"), Decimal("0.0002"))
+_CREDIT = Decimal("1.5")
+_REFUSALS = 50  # of the 200 of hobby nearly all are, in one minute or in two
+_INVOICE = "INV-000001"
 _PLANS = {"hobby": "starter", "shop": "pro", "partner": "pro"}
 _STARTER_BURST = 20  # and 60 a minute
 _REVOKE_AFTER = 300
@@ -36,11 +44,13 @@ class WrongError(Exception):
 class Demo:
     """The play: each method is a scene, and `perform` their order."""
 
-    def __init__(self, gateway: Gateway, apis: dict[str, str], terminal: Terminal) -> None:
+    def __init__(self, gateway: Gateway, apis: dict[str, str], hooks: Receiver, terminal: Terminal) -> None:
         self._gateway = gateway
+        self._hooks = hooks
         self._apis = apis
         self._terminal = terminal
         self._callers: dict[str, Caller] = {}
+        self._secret = ""
         self._seconds = 0.0
 
     def perform(self) -> None:
@@ -49,6 +59,7 @@ class Demo:
         self._try()
         self._serve()
         self._read()
+        self._bill_them()
         self._check()
 
     def _gatectl(self, *arguments: str, code: int = 0) -> str:
@@ -61,17 +72,26 @@ class Demo:
         for name, url in self._apis.items():
             self._gatectl("service", "add", name, url)
         self._gatectl("service", "list")
-        starter, pro = (str(price) for price in _PRICES.values())
         self._gatectl(
-            "plan", "add", "starter", "--rate", "60/min", "--burst", "20", "--quota", "10000/month", "--price", starter
-        )
-        self._gatectl("plan", "add", "pro", "--rate", "2000/s", "--quota", "1M/month", "--price", pro)
+            "plan", "add", "starter", "--rate", "60/min", "--burst", "20", "--quota", "10000/month",
+            "--price", str(_STARTER_PRICE),
+        )  # fmt: skip
+        first, rest = _PRO_PRICES
+        self._gatectl(
+            "plan", "add", "pro", "--rate", "2000/s", "--quota", "1M/month", "--base-fee", str(_PRO_BASE),
+            "--included", str(_PRO_INCLUDED), "--tier", f"{_PRO_TIER}={first}", "--tier", f"rest={rest}",
+        )  # fmt: skip
         self._gatectl("plan", "list")
         self._gatectl(
             "route", "add", "--path", "/v1/orders/{id}", "--method", "GET", "--to", "orders", "--name", "read"
         )
         self._gatectl("route", "list")
         self._gatectl("route", "test", "GET", "/v1/orders/42")
+        added = self._gatectl("alert", "add", "--refusals", f"{_REFUSALS}/min", "--url", self._hooks.url)
+        secret = _SECRET.search(added)
+        if secret is None:
+            raise WrongError("alert add shows no secret")
+        self._secret = secret[0]
 
     def _mint(self) -> None:
         self._terminal.heading("2. Three customers get keys; a key is shown this once")
@@ -129,14 +149,38 @@ class Demo:
         self._gatectl("key", "revoke", self._callers["partner"].key[:11], "--yes")
 
     def _read(self) -> None:
-        self._terminal.heading("5. Usage, bill, and who changed what")
-        self._shows("usage", "show", "--plot", "--interval", "hour")
-        self._shows("usage", "show", "--by", "key")
+        self._terminal.heading("5. Usage, who was told of it, and who changed what")
+        self._shows("usage", "show", "--by", "key", "--plot")
+        self._gatectl("usage", "top", "--by", "key", "--of", "refused")
         self._shows("billing", "show")
         self._gatectl("billing", "keys")
+        self._tell_of_hook()
         self._gatectl("key", "list")
         self._gatectl("audit", "list")
         self._gatectl("status")
+
+    def _tell_of_hook(self) -> None:
+        try:
+            delivery = self._hooks.wait_for(1)[0]
+        except AssertionError:
+            raise WrongError("no webhook tells of the requests that were refused") from None
+        event = delivery.verified(self._secret)
+        if event["type"] != "refusals.spike" or event["data"]["refused"] < _REFUSALS:
+            raise WrongError(f"the webhook tells of {event}")
+        self._terminal.line(f"\nPOST {self._hooks.url}, its signature verified:")
+        self._terminal.note(f"    {json.dumps(event)}")
+
+    def _bill_them(self) -> None:
+        self._terminal.heading("6. The bill becomes an invoice, with a credit, and the next billing cycle begins")
+        self._gatectl("billing", "credit", "add", str(_CREDIT), "--reason", "sorry for /slow")
+        self._gatectl("billing", "preview")
+        self._gatectl("billing", "reset", "--yes", "-q")
+        self._gatectl("billing", "cycles")
+        self._gatectl("billing", "invoice", "show", _INVOICE)
+        self._gatectl("billing", "replay", _INVOICE)
+        self._gatectl("billing", "verify")
+        self._gatectl("usage", "verify")
+        self._gatectl("doctor")
 
     def _shows(self, *arguments: str) -> None:
         """Show it; every whole number that the callers know of must be on the screen."""
@@ -151,11 +195,11 @@ class Demo:
         return sum(caller.admitted for caller in self._callers.values())
 
     def _bill(self) -> Decimal:
-        costs = (caller.billable * _PRICES[_PLANS[name]] for name, caller in self._callers.items())
+        costs = (_cost(_PLANS[name], caller.billable) for name, caller in self._callers.items())
         return sum(costs, Decimal()).normalize()
 
     def _check(self) -> None:
-        self._terminal.heading("6. Is all of that true?")
+        self._terminal.heading("7. Is all of that true?")
         terminal, gatectl = self._terminal, self._gateway.gatectl
         served = {
             name: httpx.get(f"{url}/_count", trust_env=False).json()["requests"] for name, url in self._apis.items()
@@ -171,9 +215,14 @@ class Demo:
                 f"usage show counts for {caller.name}", by_key[caller.key[:11]], "it was let through", caller.admitted
             )
         terminal.done("and as many of each key as its holder was let through")
-        total = Decimal(gatectl.json("billing", "show")["total"])
-        _equal("billing show says", total, "the answers 2xx and 3xx cost", self._bill())
-        terminal.done(f"the bill says {total}: every answer 2xx and 3xx at its plan's price, no more")
+        invoice = gatectl.json("billing", "invoice", "show", _INVOICE)
+        owed = Decimal(invoice["body"]["subtotal"])
+        _equal("the invoice says", owed, "base fees and the answers 2xx and 3xx cost", self._bill())
+        _equal("its total is", Decimal(invoice["total"]), "less the credit it is", owed - _CREDIT)
+        terminal.done(f"the invoice says {owed}: every answer 2xx and 3xx at its plan's price, no more; {_CREDIT} off")
+        written = gatectl.do("billing", "invoice", "export", _INVOICE, "--format", "json")
+        _equal("the SHA-256 of its file is", hashlib.sha256(written.encode()).hexdigest(), "it says", invoice["sha256"])
+        terminal.done("and the SHA-256 of its JSON is the one that stands on it")
         self._check_limit()
         self._check_revoked()
 
@@ -193,6 +242,15 @@ class Demo:
         )
 
 
+def _cost(plan: str, billable: int) -> Decimal:
+    """The arithmetic of the plans, once more and by hand."""
+    if plan == "starter":
+        return billable * _STARTER_PRICE
+    beyond = max(0, billable - _PRO_INCLUDED)
+    first, rest = _PRO_PRICES
+    return _PRO_BASE + min(beyond, _PRO_TIER) * first + max(0, beyond - _PRO_TIER) * rest
+
+
 def _equal(what: str, value: object, other: str, expected: object) -> None:
     if value != expected:
         raise WrongError(f"{what} {value}, but {other} {expected}")
@@ -200,14 +258,14 @@ def _equal(what: str, value: object, other: str, expected: object) -> None:
 
 def _perform(folder: Path, terminal: Terminal) -> list[int]:
     """The whole demo. Returns the pids of the gateway, which has ended by then."""
-    with example("orders", folder) as orders, example("products", folder) as products:
+    with example("orders", folder) as orders, example("products", folder) as products, receiver() as hooks:
         terminal.note(f"orders API on {orders}, products API on {products}")
         terminal.note(
             f"gatewayd --listen 127.0.0.1:0 --state-dir {folder}/state --admin-socket {folder}/admin.sock --workers 2"
         )
         with gateway(folder) as running:
             pids = running.pids()
-            Demo(running, {"orders": orders, "products": products}, terminal).perform()
+            Demo(running, {"orders": orders, "products": products}, hooks, terminal).perform()
             code = running.daemon.end()
         if code:
             raise WrongError(f"gatewayd ended with exit code {code}")
