@@ -27,8 +27,8 @@ from tests.terminal import Terminal
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 ADMIN_PROBLEMS_FROM = 100
-# What differs from one run to the next: ids, times, counts and amounts of both, and the padding that follows from them.
-_VARYING = re.compile(r"\b(?:gw|key|pln|rte|svc)_\w+|\d[\d,.:TZ-]*")
+# What differs from one run to the next: ids, hashes, times, counts, amounts, and the padding that follows from them.
+_VARYING = re.compile(r"\b(?:gw|key|pln|rte|svc)_\w+|\b[0-9a-f]{64}\b|\d[\d,.:TZ-]*")
 
 
 def transcript() -> list[tuple[str, list[str]]]:
