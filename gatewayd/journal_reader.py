@@ -121,6 +121,8 @@ def read_records(descriptor: int, found: Found) -> Iterator[tuple[int, Record | 
             if ended:
                 found.strange_bytes += len(slot) if any(slot) else 0
             elif is_empty(slot):
+                if found.is_in_use:  # what stands behind it in the next step has been stored meanwhile
+                    return
                 ended = True
                 found.strange_bytes += len(slot) if any(slot) else 0
             else:

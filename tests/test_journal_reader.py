@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.errors import EXPIRED_KEY
-from gatewayd.journal_reader import Found, open_segment, print_segments, read_records
+from gatewayd.journal_reader import _STEP_SLOTS, Found, open_segment, print_segments, read_records
 from gatewayd.proxy.journal import Journal
 from gatewayd.records import (
     ADMITTED,
@@ -113,6 +113,22 @@ def test_a_segment_in_use_and_the_record_that_is_being_stored(
     assert (status, lines[-1]) == (1, "3 records, 1 torn slot, 0 bytes not understood"), "it was not the last one"
     journal.close()
     assert print_segments([path], as_json=False) == 1
+
+
+def test_a_segment_that_is_written_to_while_it_is_read_is_not_damaged(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, WORKER, NOON_NS)
+    for _ in range(_STEP_SLOTS - 1):
+        journal.append(pack_record(*RECORDS[0]))
+    (path,) = tmp_path.iterdir()
+    descriptor, found = open_segment(path)
+    reading = read_records(descriptor, found)
+    next(reading)  # the first step has been read: its last slot was empty
+    for _ in range(3):
+        journal.append(pack_record(*RECORDS[0]))
+    assert len(list(reading)) == _STEP_SLOTS - 2
+    os.close(descriptor)
+    journal.close()
+    assert (found.records, found.is_damaged) == (_STEP_SLOTS - 1, False)
 
 
 def test_several_files_and_what_is_no_segment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
