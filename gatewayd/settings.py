@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from gatewayd.errors import StartupError
-from gatewayd.records import SEGMENT_BYTES
+from gatewayd.records import SEGMENT_BYTES, SLOTS_PER_SEGMENT
 
 # sockaddr_un.sun_path holds 108 bytes with the closing NUL (unix(7)).
 MAX_SOCKET_PATH_BYTES = 107
@@ -115,7 +115,9 @@ class Settings(BaseSettings):
     connections_limit: int = Field(
         16384, ge=1, le=1 << 20, description="Client connections of each worker at once (503 beyond)."
     )
-    in_flight_limit: int = Field(8192, ge=1, le=1 << 20, description="Requests of each worker at once (503 beyond).")
+    in_flight_limit: int = Field(  # no more than a spare segment has slots: each of them has one, whatever happens
+        8192, ge=1, le=SLOTS_PER_SEGMENT, description="Requests of each worker at once (503 beyond)."
+    )
     upstream_age_s: int = Field(
         3600, ge=1, le=86400, description="Age from which on an upstream connection serves no further request."
     )
