@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, func
@@ -70,6 +71,9 @@ class Counts(NamedTuple):
     billable_bytes: int = 0
 
 
+_Rows = dict[Dimensions, tuple[list[Counts], list[list[int]]]]
+
+
 def total_of(counts: list[Counts]) -> Counts:
     """Of at least one."""
     return counts[0] if len(counts) == 1 else Counts(*map(sum, zip(*counts, strict=True)))
@@ -101,7 +105,7 @@ class Rollups:
 
     def _add(self, session: Session, groups: Iterable[Group]) -> Counts:
         self._cycles.begin(session)
-        rows: dict[Dimensions, tuple[list[Counts], list[int]]] = {}
+        rows: _Rows = {}
         tallies: dict[tuple[int, int], list[Counts]] = {}
         for group in groups:
             cycle_id = self._cycles.of(session, group.tenant, group.first_ns)
@@ -110,10 +114,10 @@ class Rollups:
             dimensions = _dimensions(group, cycle_id)
             found = rows.get(dimensions)
             if found is None:
-                rows[dimensions] = [counts], micros
+                rows[dimensions] = [counts], [micros]  # lists of groups stay whole: others read them later
             else:
                 found[0].append(counts)
-                found[1].extend(micros)
+                found[1].append(micros)
             day = cycle_id, group.hour - group.hour % DAY_S
             if day in tallies:
                 tallies[day].append(counts)
@@ -151,7 +155,7 @@ class Rollups:
     def _store(
         self,
         session: Session,
-        rows: dict[Dimensions, tuple[list[Counts], list[int]]],
+        rows: _Rows,
         tallies: dict[tuple[int, int], Counts],
     ) -> None:
         # In the order of the table, so that neighbours are on the same page.
@@ -191,7 +195,8 @@ def counts_of(group: Group, price: Terms | None) -> Counts:
     return Counts(count, count, errors, 0, units, bytes_in, bytes_out, units, bytes_in + bytes_out)
 
 
-def _row(dimensions: Dimensions, every: list[Counts], micros: list[int]) -> tuple[Any, ...]:
+def _row(dimensions: Dimensions, every: list[Counts], lists: list[list[int]]) -> tuple[Any, ...]:
     """In the order of the table's columns."""
     counts = total_of(every)
+    micros = lists[0] if len(lists) == 1 else list(chain.from_iterable(lists))
     return (*dimensions, *counts[:7], pack_values(micros) if micros else b"", *counts[7:])

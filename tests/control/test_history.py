@@ -300,6 +300,20 @@ def test_bills_and_quotas_are_found_by_an_index(gateway: Gateway) -> None:
         assert steps
 
 
+def test_a_batch_that_is_stored_again_counts_as_it_did(database: Database) -> None:
+    """Two groups of one row: storing failed once. Nothing of what others read of the batch may have changed."""
+    batch = batch_of(record(FIRST, status=200) + record(FIRST, status=201) + record(FIRST, status=200))
+    rollups = Rollups()
+    counted = []
+    for _ in range(2):
+        with database.write() as session:
+            counted.append(rollups.add_batch(session, batch))
+            session.rollback()
+        rollups.forget()
+    assert counted[0].requests == counted[1].requests == 3
+    assert [len(group.micros) for group in batch.groups] == [2, 1]
+
+
 records = st.builds(
     Record,
     flags=st.sampled_from([0, ADMITTED, MORE_BYTES]),
