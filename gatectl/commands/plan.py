@@ -265,6 +265,9 @@ def simulate(
     with named_as_typed(_OPTIONS):
         answer = call.gateway.post(f"{path_of('plans', whose)}/simulate", body, call.in_tenant)
     printer = call.printer
+    if answer["missing_before"]:
+        kept = hour_text(answer["missing_before"])
+        printer.warn(f"hours before {kept} are gone: of quotas and of what prices include, the month counts from there")
     if printer.whole(answer):
         return
     tried = f"{_rates_text(answer['terms'])} at {_cost_text(answer['terms'], answer['currency'])}"

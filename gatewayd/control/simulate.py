@@ -1,7 +1,7 @@
 """Recorded usage of keys, replayed against the terms of a plan. Reads only.
 
 The replay begins with the month in which the range begins: what was used before the range is missing from the quota,
-and from what its price includes.
+and from what its price includes. Hours that are no longer kept are not replayed: whoever asks must see to that.
 """
 
 from __future__ import annotations

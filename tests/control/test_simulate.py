@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatewayd.control.rollups import Rollups
-from gatewayd.control.tables import QuotaGrant
+from gatewayd.control.tables import Progress, QuotaGrant
 from gatewayd.policy.amounts import parse_time
 from gatewayd.policy.buckets import month_of
 from gatewayd.records import ADMITTED, Record
@@ -154,6 +154,17 @@ def test_what_cannot_be_tried_is_refused(admin: Admin) -> None:
         assert admin.refused("invalid", "POST", "/v1/plans/starter/simulate", body)["field"] == field
     for body in ({"like": "nope"}, {"keys": ["nope"]}):
         admin.refused("not_found", "POST", "/v1/plans/starter/simulate", body)
+
+
+@pytest.mark.usefixtures("usage")
+def test_hours_that_are_gone_are_not_taken_for_no_usage(admin: Admin) -> None:
+    assert admin.post("/v1/plans/starter/simulate", **RANGE)["missing_before"] is None
+    with admin.control.database.write() as session:
+        session.add(Progress(name="hours_from", value=parse_time("2026-09-20")))
+    assert admin.post("/v1/plans/starter/simulate", **RANGE)["missing_before"] == "2026-09-20T00:00:00Z"
+    since = {"since": "2026-09-19T23:00:00Z"}
+    problem = admin.refused("invalid", "POST", "/v1/plans/starter/simulate", json=RANGE | since)
+    assert "hours are kept since 2026-09-20T00:00:00Z" in problem["detail"]
 
 
 @pytest.mark.usefixtures("usage")

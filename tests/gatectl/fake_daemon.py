@@ -247,7 +247,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             first = {**item, "version": 1, "price": "0.0005", "since": "2026-10-01T00:00:00Z"}
             return 200, _page([{**item, "since": CREATED}, first], {})
         if rest == ["simulate"]:
-            return 200, _simulation(item)
+            return 200, _simulation(item, body["since"])
         if rest == ["rotate"]:
             before, now = GENERATIONS[1], GENERATIONS[0]
             return 200, {**item, "key": SECRET, "generation": 2, "generations": [now, before]}
@@ -360,7 +360,7 @@ def _count(text: str | int) -> int:
     return int(str(text).replace("k", "000"))
 
 
-def _simulation(plan: Any) -> Any:
+def _simulation(plan: Any, since: str) -> Any:
     def line(requests: int, refused: int, earned: str, would_earn: str, **names: str) -> dict[str, Any]:
         return {**names, "requests": requests, "units": requests, "would_refuse": refused, "earned": earned,
                 "would_earn": would_earn}  # fmt: skip
@@ -373,7 +373,8 @@ def _simulation(plan: Any) -> Any:
     ]
     return {"plan": plan["name"], "tenant": "default", "currency": "EUR", "since": "2026-10-22T02:00:00Z",
             "until": "2026-11-21T03:00:00Z", "terms": terms | {"price": "0.002"}, "items": items,
-            "total": line(13023, 345, "13.023", "25.356")}  # fmt: skip
+            "total": line(13023, 345, "13.023", "25.356"),
+            "missing_before": "2025-01-10T00:00:00Z" if since == "2025-01-10T00:00:00Z" else None}  # fmt: skip
 
 
 _GUARDS = ("tenant", "room", "body", "key", "validity", "scope", "place", "limits")

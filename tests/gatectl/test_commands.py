@@ -486,3 +486,10 @@ def test_a_route_test_tells_whose_request_it_is(gatectl: Gatectl, daemon: FakeDa
     at_terminal = gatectl.at_terminal("route", "test", "GET", "/v1/users/7").plain
     assert "another host" in at_terminal
     assert "another path" not in at_terminal
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_simulation_of_a_month_without_all_its_hours_says_so(gatectl: Gatectl) -> None:
+    simulate = ("plan", "simulate", "starter", "--price", "0.002", "-o", "json")
+    assert gatectl(*simulate).err == ""
+    assert "hours before 2025-01-10 00:00Z are gone" in gatectl(*simulate, "--since", "2025-01-10").err

@@ -22,6 +22,7 @@ from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import key_by, plan_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.admin.terms import decode_rates, show_rates
+from gatewayd.control.history import hours_from
 from gatewayd.control.prices import terms_of
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.control.usage import Question
@@ -74,6 +75,9 @@ def _answer(control: ControlState, tenant_ref: str, ref: str, wanted: Wanted, ho
             shadow=tried.shadow,
             zone=ZoneInfo(tenant.time_zone),
         )
+        kept_from = hours_from(session.connection())
+        if trial.since < kept_from:  # by the day nobody can tell what a window would have refused
+            raise invalid("since", f"hours are kept since {format_time(kept_from)}, and it is hours that are replayed")
         replayed = simulation.replay(session.connection(), _keys(session, tenant, plan, wanted), trial)
     return {
         "plan": plan.name,
@@ -81,6 +85,8 @@ def _answer(control: ControlState, tenant_ref: str, ref: str, wanted: Wanted, ho
         "currency": tenant.currency,
         "since": format_time(hours.starts_at),
         "until": format_time(hours.ends_at),
+        # What came before in the month counts towards quota and price; hours before this are gone.
+        "missing_before": format_time(kept_from) if trial.replayed_from < kept_from else None,
         "terms": {
             "rates": show_rates(trial.terms.rates),
             "quota": tried.quota,
