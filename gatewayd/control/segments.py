@@ -98,8 +98,11 @@ class TakenSegments:
         return f"<TakenSegments {self.folder}, up to {self._keep_bytes} bytes>"
 
     def take(self, reader: Reader) -> None:
-        """Put a segment away, without its empty slots, and close it. Raises OSError, and then it is still open."""
-        if not self._keep_bytes or not self._keep(reader):
+        """Put a segment away, without its empty slots, and close it. One that has no record goes at once.
+
+        Raises OSError, and then it is still open.
+        """
+        if not self._keep_bytes or reader.position == SLOT_BYTES or not self._keep(reader):
             reader.path.unlink(missing_ok=True)
         reader.close()
 

@@ -154,17 +154,26 @@ def test_a_finished_segment_is_deleted_and_its_worker_reported(database: Databas
     assert database.lookup.exec_driver_sql("SELECT count(*) FROM segment").scalar() == 0
 
 
-def test_the_spare_segment_of_a_worker_that_was_killed_goes_and_the_worker_is_reported(
-    database: Database, folder: Path
-) -> None:
+@pytest.mark.parametrize("records", [0, 3])
+def test_segments_without_a_record_go_with_their_worker(database: Database, folder: Path, records: int) -> None:
+    """The first one of a worker that served nothing, and the spare one of a worker that was killed."""
     heard = Heard()
-    (folder / "00000000000000000001-77777777-000000.gwj").write_bytes(pack_header(1, WORKER) + record())
-    spare = folder / "00000000000000000001-77777777-000001.gwj"
-    spare.write_bytes(pack_header(1, WORKER).ljust(SEGMENT_BYTES, b"\0"))
-    ingest = ingest_of(database, folder, heard)
+    ingest = Ingest(database, folder, heard.recorded, heard.writer_gone, keep_bytes=SEGMENT_BYTES)
+    journal = Journal(folder, WORKER, 1)
+    journal.prepare()
+    for _ in range(records):
+        journal.append(record())
+    ingest.step()
+    spare, journal.spare = journal.spare, None
+    assert spare is not None
+    spare.close()  # and not removed, as it is when a worker ends in order
+    journal.close()
     for _ in range(3):
         ingest.step()
-    assert (list(folder.iterdir()), heard.gone) == ([], [WORKER])
+    assert list(folder.glob("*.gwj")) == []
+    assert heard.gone == [WORKER]
+    assert len(list(folder.glob("taken/*"))) == (records > 0), "what has no record is of no use to anybody"
+    assert totals(database)[0] == records
 
 
 @pytest.mark.parametrize("kept", [0, 1, 5, *range(8, 90, 9)])  # what lies beyond is zero anyway

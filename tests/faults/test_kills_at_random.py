@@ -98,4 +98,6 @@ def test_whoever_is_killed_whenever(new_house: NewHouse, rounds: int) -> None:
     assert totals[kill_nobody].is_equal
     assert totals[kill_nobody].served > 0
     books.assert_proven()
+    # What those who were killed had begun to fill is gone: of each worker that lives, one is filled and one is spare.
+    wait_until(lambda: len(list((house.state_dir / "journal").glob("*.gwj"))) == 2 * house.workers)
     assert house.stop() == 0
