@@ -44,6 +44,18 @@ NOUNS = (
 
 _BY_NAME = {noun.name: noun for noun in NOUNS}
 _PLURALS = {"statuses": "status", "usages": "usage", "audits": "audit", "bill": "billing", "bills": "billing"}
+# What is looked for by itself, and where it is.
+_HOMES = {
+    "invoice": "billing invoice",
+    "credit": "billing credit",
+    "ledger": "billing ledger",
+    "cycle": "billing cycles",
+    "webhook": "alert",
+    "top": "usage top",
+    "tail": "usage tail",
+    "log": "usage tail",
+    "export": "usage export",
+}
 
 
 class Nouns(NounGroup):
@@ -59,7 +71,7 @@ class Nouns(NounGroup):
         return _PLURALS.get(name) or (name[:-1] if name[:-1] in _BY_NAME else name)
 
     def habit(self, name: str) -> str | None:
-        return None
+        return _HOMES.get(name) or _HOMES.get(name.removesuffix("s"))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         noun = _BY_NAME.get(cmd_name)

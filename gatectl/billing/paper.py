@@ -142,7 +142,9 @@ def _credit(item: Object, zone: str) -> Credit:
 def _sums(body: Object) -> list[tuple[str, str]]:
     sums = [("total", f"{body['total']} {body['currency']}")]
     if body["credits"]:
-        sums = [("subtotal", body["subtotal"]), ("credited", body["credited"]), *sums]
+        credited = body["credited"]  # adjustments too, so that it may be more than 0
+        label = "credited" if credited == "0" or credited.startswith("-") else "adjusted"
+        sums = [("subtotal", body["subtotal"]), (label, credited), *sums]
     if body.get("carried_forward") not in (None, "0"):
         sums.insert(-1, ("carried over", body["carried_forward"]))
     return sums

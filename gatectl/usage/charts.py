@@ -44,17 +44,17 @@ def drawn(
     if form == "heat":
         return "requests per hour, UTC\n" + _maps(groups, since, until, width, ink)
     assert interval is not None
-    moments = _moments({time for group in groups.values() for time in group}, interval)
+    moments = _moments(since, until, interval)
     courses = [(name, [group.get(moment, 0) for moment in moments]) for name, group in groups.items()]
     ends = hour_text(moments[0]), hour_text(moments[-1])
     return f"requests per {interval}\n" + plots.courses(courses, *ends, width, ink)
 
 
-def _moments(used: set[str], interval: str) -> list[str]:
-    """From the first to the last, also those in which nothing was: a course over time has no gaps."""
-    step = timedelta(**{f"{interval}s": 1})
-    first, last = (datetime.fromisoformat(moment) for moment in (min(used), max(used)))
-    return [rfc3339(first + step * number) for number in range((last - first) // step + 1)]
+def _moments(since: datetime, until: datetime, interval: str) -> list[str]:
+    """All of the range, also where nothing was: that requests have ceased is what a person has to see."""
+    step = _DAY if interval == "day" else _HOUR
+    first = since.replace(hour=0) if interval == "day" else since
+    return [rfc3339(first + step * number) for number in range(-((first - until) // step))]
 
 
 def _maps(

@@ -24,7 +24,10 @@ def verify(call: Call) -> None:
     if not printer.whole(answer) and (printer.asked or not printer.quiet):
         if found or not printer.terminal:
             printer.many([found], COLUMNS)
-        counted = ", ".join(f"{number:,} {name}" for name, number in answer["checked"].items())
+        counted = ", ".join(
+            f"{number:,} {name.removesuffix('s') if number == 1 else name}"
+            for name, number in answer["checked"].items()
+        )
         end = "they agree" if answer["ok"] else f"{len(found):,} differ"
         printer.note(("\n" if found else "") + f"Compared {counted}: {end}.")
     if not answer["ok"]:

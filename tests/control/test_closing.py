@@ -200,6 +200,7 @@ def test_credits_come_off_and_the_rest_is_carried_forward(shop: Shop) -> None:
     ("json", "field"),
     [
         ({"amount": "0", "reason": "x"}, "amount"),
+        ({"amount": "0", "reason": "x", "kind": "adjustment"}, "amount"),
         ({"amount": "-1", "reason": "x"}, "amount"),
         ({"amount": "1.0000000001", "reason": "x"}, "amount"),
         ({"amount": "99999999", "reason": "x"}, "amount"),

@@ -195,3 +195,8 @@ def test_prices_are_named_by_their_plans_and_never_by_all_of_them() -> None:
 def test_the_hash_on_paper_is_that_of_the_file() -> None:
     told = paper(body(), sha256(canonical(body())).hexdigest())
     assert told.foot == [("sha256", sha256(canonical(body())).hexdigest())]
+
+
+@pytest.mark.parametrize(("amount", "label"), [("-3.5", "credited"), ("13.3", "adjusted"), ("0", "credited")])
+def test_what_is_put_onto_a_bill_is_no_credit(amount: str, label: str) -> None:
+    assert dict(written(credited=amount).sums)[label] == amount

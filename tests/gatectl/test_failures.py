@@ -33,6 +33,8 @@ def assert_one_line(ended: Ended, code: int, *parts: str) -> None:
 
 MISUSE = (
     ("servce list", "no noun 'servce'", "did you mean 'service'?"),
+    ("invoices list", "no noun 'invoices'", "did you mean 'billing invoice'?"),
+    ("tail", "no noun 'tail'", "did you mean 'usage tail'?"),
     ("zzz", "no noun 'zzz'", "status, doctor, explain, service, route"),
     ("service lsit", "no verb 'lsit'", "did you mean 'list'?"),
     ("service delete orders", "did you mean 'remove'?"),

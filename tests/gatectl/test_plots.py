@@ -136,3 +136,13 @@ def test_hours_of_several_days_are_a_heat_map_for_each_group() -> None:
     assert drawn_usage(a_day, ["service"], "hour", None, 80, BLOCKS).startswith("requests per hour\n")
     assert drawn_usage(answer, ["service"], "hour", "line", 80, BLOCKS).startswith("requests per hour\n")
     assert drawn_usage(answer, ["service"], "hour", "bars", 80, BLOCKS).startswith("requests\n")
+
+
+def test_a_course_shows_that_requests_have_ceased() -> None:
+    items = [{"service": "orders", "time": "2026-11-20T05:00:00Z", "requests": 7}]
+    answer = {"since": "2026-11-20T03:00:00Z", "until": "2026-11-20T09:00:00Z", "items": items}
+    _, course, axis = drawn_usage(answer, ["service"], "hour", "line", 80, BLOCKS).splitlines()
+    assert course == f"orders  {' ' * 6}███{' ' * 9}  peak 7"
+    assert axis.split() == ["2026-11-20", "03:00Z", "2026-11-20", "08:00Z"]
+    by_day = answer | {"since": "2026-11-18T22:00:00Z", "items": [items[0] | {"time": "2026-11-20T00:00:00Z"}]}
+    assert "orders        ███  peak 7" in drawn_usage(by_day, ["service"], "day", None, 80, BLOCKS)

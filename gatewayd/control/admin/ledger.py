@@ -68,6 +68,8 @@ async def add_credit(request: Request) -> Response:
     asked, new = read_query(request, Trying), await read_body(request, NewCredit)
     amount = checked("amount", parse_amount, new.amount)
     reason = checked("reason", check_display_name, new.reason)
+    if not amount and new.kind == "adjustment":
+        raise invalid("amount", f"{new.amount!r} changes no bill; write one such as 12.50 or -12.50")
     if not amount or (amount < 0 and new.kind == "credit"):
         raise invalid("amount", f"{new.amount!r} is nothing that comes off a bill; write one such as 12.50")
     if not reason:
