@@ -162,7 +162,7 @@ def test_a_reset_ends_the_running_cycle(shop: Shop) -> None:
     assert (running["period"], running["starts_at"]) == (f"{now['period']}.2", invoice["ends_at"])
     assert running["ends_at"] == now["ends_at"]
     shop.admin.refused("conflict", "POST", "/v1/billing/reset")
-    states = [(item["period"], item["state"]) for item in shop.admin.get("/v1/billing/cycles")["items"]]
+    states = [(item["id"], item["state"]) for item in shop.admin.get("/v1/billing/cycles")["items"]]
     assert states == [(f"{now['period']}.2", "open"), (now["period"], "closed")]
 
 

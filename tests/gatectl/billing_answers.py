@@ -139,8 +139,8 @@ def _forecast(state: State, query: Query, content: Any) -> Answer:
 
 def _cycles(state: State, query: Query, content: Any) -> Answer:
     def cycle(period: str, begins: str, ends: str, how: str, number: str | None, total: str) -> dict[str, Any]:
-        return {"period": period, "starts_at": f"{begins}:00:00Z", "ends_at": f"{ends}:00:00Z", "state": how,
-                "invoice": number, "total": total}  # fmt: skip
+        return {"id": period, "period": period, "starts_at": f"{begins}:00:00Z", "ends_at": f"{ends}:00:00Z",
+                "state": how, "invoice": number, "total": total}  # fmt: skip
 
     return 200, {"next": None, "items": [
         cycle("2026-11", "2026-10-31T23", "2026-11-30T23", "open", None, "7.6795"),

@@ -52,8 +52,12 @@ class Closing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CycleView(msgspec.Struct):
-    """`total`: of the invoice, or what it comes to so far. A cycle with nothing to bill closes without an invoice."""
+    """`id` is the period. `total`: of the invoice, or what it comes to so far.
 
+    A cycle with nothing to bill closes without an invoice.
+    """
+
+    id: str
     period: str
     starts_at: str
     ends_at: str
@@ -142,6 +146,7 @@ def _show_cycles(session: Session, now: int, found: Sequence[Cycle]) -> list[Cyc
             total = format_nanos(billing.total_of(session.connection(), row, now))
         views.append(
             CycleView(
+                id=cycle.period,
                 period=cycle.period,
                 starts_at=format_time(cycle.starts_at),
                 ends_at=format_time(cycle.ends_at),
