@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,16 @@ class Response:
         return json.loads(self.body)
 
 
+def port_to_come_back_to() -> int:
+    """A port that is free, and below those that the system hands out to connections of the tests beside this one."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, lowest - 12_000), lowest)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+
+
 class House:
     """A gateway that can be stopped, killed and started again on the same state, port and socket."""
 
@@ -101,7 +112,7 @@ class House:
         self.upstreams = ExitStack()
         upstream = self.upstreams.enter_context(_starting(folder, "counting"))
         self._running = ExitStack()
-        self._port = 0
+        self._port = port_to_come_back_to()
         try:
             self.start()
             self.counting = _ready(upstream)
