@@ -133,7 +133,7 @@ def test_a_cycle_is_over_when_the_settings_say_so(
 
 def test_an_invoice_that_was_altered(admin: Admin) -> None:
     admin.post("/v1/billing/reset")
-    assert found(admin, "invoices")["detail"] == "the last 1 invoices are what the ledger makes of them"
+    assert found(admin, "invoices")["detail"] == "what the ledger makes of them; looked at the last 1"
     with admin.control.database.write() as session:
         connection = session.connection()
         connection.exec_driver_sql("DROP TRIGGER invoice_no_update")
@@ -169,12 +169,12 @@ def removed(_: AlertEvent, alert: Alert) -> None:
 @pytest.mark.parametrize(
     ("become", "age_s", "state", "says"),
     [
-        (pending, 600, "ok", "1 alerts, nothing is late"),
+        (pending, 600, "ok", "1 alert, nothing is late"),
         (pending, 7200, "warning", "events wait: alr_1"),
         (given_up, DAY_S, "failed", "events were given up: alr_1"),
-        (given_up, 8 * DAY_S, "ok", "1 alerts"),
-        (delivered, DAY_S, "ok", "1 alerts"),
-        (tried_out, DAY_S, "ok", "1 alerts"),
+        (given_up, 8 * DAY_S, "ok", "1 alert,"),
+        (delivered, DAY_S, "ok", "1 alert,"),
+        (tried_out, DAY_S, "ok", "1 alert,"),
         (disabled, 60, "failed", "disabled, since the receiver answered 410: alr_1"),
         (removed, DAY_S, "ok", "0 alerts"),
     ],

@@ -188,14 +188,14 @@ def alerts_arrive(patient: Patient) -> Verdict:
             mend = f"gatectl alert show {found[0]} tells why; mend the receiver, then gatectl alert test {found[0]}"
             return Verdict(state, f"{what}: {_some(found)}", mend)  # type: ignore[arg-type]
     count = len(patient.connection.execute(live).all())
-    return Verdict("ok", f"{count} alerts, nothing is late")
+    return Verdict("ok", f"{count} alert{'s' * (count != 1)}, nothing is late")
 
 
 def invoices_are_true(patient: Patient) -> Verdict:
     """The newest: they are the ones that somebody may still be about to pay."""
     count, differences = verify_newest(patient.connection, _INVOICES, _INVOICE_BYTES)
     if not differences:
-        return Verdict("ok", f"the last {count} invoices are what the ledger makes of them" if count else "none yet")
+        return Verdict("ok", f"what the ledger makes of them; looked at the last {count}" if count else "none yet")
     names = dict.fromkeys(str(each.invoice) for each in differences)
     return Verdict("failed", f"altered after they were issued: {_some(names)}", "gatectl billing verify names what")
 
