@@ -44,7 +44,8 @@ class _Lines:
             return
         self._step, self._said_at = doing, monotonic()
         part = f" {100 * done // of} %" if of else ""
-        sys.stderr.write(f"gatectl: {doing}{part}, {rows:,} rows\n")
+        so_far = f", {rows:,} rows" if rows else ""
+        sys.stderr.write(f"gatectl: {doing}{part}{so_far}\n")
         sys.stderr.flush()
 
 

@@ -87,8 +87,10 @@ class _Pages:
         self.rows = 0
 
     def __iter__(self) -> Iterator[Sequence[Object]]:
+        self._shown.show("exporting", 0, None, 0)
         for block in self._blocks:
             page = [json.loads(line) for line in block.splitlines()]
             self.rows += len(page)
             self._shown.show("exporting", 0, None, self.rows)
             yield page
+        self._shown.show("exported", 0, None, self.rows)

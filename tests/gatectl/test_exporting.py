@@ -17,7 +17,7 @@ from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.test_failures import TAILED, answering, assert_one_line
 
-NOTHING = "gatectl: exporting, 3 rows\n"
+WHOLE = "gatectl: exporting\ngatectl: exported, 3 rows\n"
 
 
 @pytest.mark.usefixtures("daemon")
@@ -26,7 +26,7 @@ def test_csv(gatectl: Gatectl, tmp_path: Path, options: str) -> None:
     file = tmp_path / "usage.csv"
     file.write_text("what was there before")
     ended = gatectl("usage", "export", "--out", str(file), *options.split())
-    assert (ended.code, ended.out, ended.err) == (0, "", NOTHING)
+    assert (ended.code, ended.out, ended.err) == (0, "", WHOLE)
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["requests"] for row in rows] == ["1202", "1203", "0"]
     assert (rows[2]["route"], rows[2]["p50_ms"], rows[2]["price"]) == ('a,"b"', "", "")
