@@ -87,6 +87,8 @@ NOT_PERMITTED = Problem(105, "not_permitted", 403, "Not permitted")
 METHOD_NOT_ALLOWED = Problem(106, "method_not_allowed", 405, "Method not allowed")
 UNAVAILABLE = Problem(107, "unavailable", 503, "Unavailable for the moment")
 INTERNAL = Problem(108, "internal", 500, "Internal error")
+UNAUTHENTICATED = Problem(109, "unauthenticated", 401, "Not authenticated")
+PRECONDITION_FAILED = Problem(110, "precondition_failed", 412, "It has changed meanwhile")
 
 PROBLEMS: tuple[Problem, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Problem))
 BY_NUMBER: Mapping[int, Problem] = {problem.number: problem for problem in PROBLEMS}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.control.admin.app import ROUTES
+from gatewayd.control.admin.operations import OPERATIONS
 from tests.control.conftest import Admin
 
 # What is made in the tenant acme, by the noun of its address: body, then the names that find it there.
@@ -26,11 +26,9 @@ NOT_IN_TENANTS = {"tenants"}
 
 ADDRESSES = sorted(
     {
-        (method, route.path)
-        for route in ROUTES
-        if "{ref}" in route.path and route.path.split("/")[2] not in NOT_IN_TENANTS
-        for method in route.methods or ()
-        if method != "HEAD"
+        (each.method, each.path)
+        for each in OPERATIONS
+        if "{ref}" in each.path and each.path.split("/")[2] not in NOT_IN_TENANTS
     }
 )
 
@@ -74,7 +72,7 @@ def test_what_is_another_tenants_is_not_found(
 
 @pytest.mark.usefixtures("acme")
 def test_lists_show_ones_own(admin: Admin) -> None:
-    lists = {route.path for route in ROUTES if "GET" in (route.methods or ()) and "{" not in route.path}
+    lists = {each.path for each in OPERATIONS if each.method == "GET" and "{" not in each.path}
     for noun in (MADE.keys() | SAME.keys()) & {path.removeprefix("/v1/") for path in lists}:
         assert admin.get(f"/v1/{noun}", tenant="default")["items"] == []
         assert len(admin.get(f"/v1/{noun}", tenant="acme")["items"]) == 1
@@ -111,7 +109,7 @@ def test_what_is_another_tenants_cannot_be_referred_to(admin: Admin, method: str
 @pytest.mark.usefixtures("acme")
 def test_a_name_of_another_tenant_is_free(admin: Admin) -> None:
     for noun, (path, body, _) in MADE.items():
-        if f"/v1/{noun}" in {route.path for route in ROUTES}:
+        if f"/v1/{noun}" in {each.path for each in OPERATIONS}:
             elsewhere = {"path": "/theirs"} if noun == "routes" else {}  # addresses are everybody's, names are not
             made(admin, f"/v1/{path}", body | elsewhere)
             assert len(admin.get(f"/v1/{path}")["items"]) == 1

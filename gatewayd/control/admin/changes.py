@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 from starlette.requests import Request
 
 from gatewayd.control.admin.peer import actor_of
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.tables import Audit
+from gatewayd.policy.audit_chain import GENESIS, Line, link
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +28,11 @@ class Change:
 
     def note(self, action: str, tenant: str, subject: str, before: Any = None, after: Any = None) -> None:
         """The audit line. `before` and `after` are what the API showed and will show of the subject."""
-        self.session.add(
-            Audit(
-                at=self.at,
-                actor=self.actor,
-                action=action,
-                tenant=tenant,
-                subject=subject,
-                before=_json(before),
-                after=_json(after),
-            )
-        )
+        line = Line(self.at, self.actor, action, tenant, subject, _json(before), _json(after))
+        newest = select(Audit.sha256).order_by(col(Audit.id).desc()).limit(1)
+        previous = self.session.exec(newest).first() or GENESIS
+        self.session.add(Audit(**line._asdict(), sha256=link(previous, line)))
+        self.session.flush()  # or the next line of this change would not see it
 
 
 @contextmanager

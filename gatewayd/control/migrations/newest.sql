@@ -44,7 +44,7 @@ CREATE TABLE audit (
 	subject VARCHAR NOT NULL, 
 	"before" TEXT, 
 	"after" TEXT
-);
+, sha256 VARCHAR DEFAULT '' NOT NULL);
 CREATE TABLE client (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	public_id VARCHAR NOT NULL, 
@@ -57,6 +57,18 @@ CREATE TABLE client (
 	UNIQUE (public_id), 
 	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
 	FOREIGN KEY(key_id) REFERENCES "key" (id)
+);
+CREATE TABLE config_revision (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	at INTEGER NOT NULL, 
+	actor VARCHAR NOT NULL, 
+	kind VARCHAR NOT NULL, 
+	message VARCHAR NOT NULL, 
+	restored INTEGER, 
+	added INTEGER NOT NULL, 
+	changed INTEGER NOT NULL, 
+	removed INTEGER NOT NULL, 
+	document BLOB NOT NULL
 );
 CREATE TABLE cycle (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
@@ -331,6 +343,22 @@ CREATE TABLE tenant (
 	removed_at INTEGER, contact VARCHAR DEFAULT '' NOT NULL, time_zone VARCHAR DEFAULT 'UTC' NOT NULL, default_plan_id INTEGER, rates VARCHAR DEFAULT '[]' NOT NULL, allow VARCHAR DEFAULT '[]' NOT NULL, imported_keys BOOLEAN DEFAULT FALSE NOT NULL, 
 	UNIQUE (public_id)
 );
+CREATE TABLE token (
+	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
+	public_id VARCHAR NOT NULL, 
+	digest BLOB NOT NULL, 
+	name VARCHAR NOT NULL, 
+	role VARCHAR NOT NULL, 
+	tenant_id INTEGER, 
+	created_at INTEGER NOT NULL, 
+	created_by VARCHAR NOT NULL, 
+	expires_at INTEGER, 
+	last_used_at INTEGER, 
+	revoked_at INTEGER, 
+	UNIQUE (public_id), 
+	UNIQUE (digest), 
+	FOREIGN KEY(tenant_id) REFERENCES tenant (id)
+);
 CREATE INDEX alert_by_tenant ON alert (tenant_id, id);
 CREATE INDEX alert_event_by_age ON alert_event (created_at);
 CREATE INDEX alert_event_due ON alert_event (alert_id, next_at);
@@ -353,6 +381,8 @@ CREATE INDEX rollup_day_by_key ON rollup_day (key_id, day);
 CREATE INDEX route_by_tenant ON route (tenant_id, id);
 CREATE UNIQUE INDEX service_slug_live ON service (tenant_id, slug) WHERE removed_at IS NULL;
 CREATE UNIQUE INDEX tenant_slug_live ON tenant (slug) WHERE removed_at IS NULL;
+CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
+CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
 CREATE TRIGGER invoice_day_no_delete BEFORE DELETE ON invoice_day BEGIN SELECT RAISE(ABORT, 'invoice_day is append-only'); END;
 CREATE TRIGGER invoice_day_no_update BEFORE UPDATE ON invoice_day BEGIN SELECT RAISE(ABORT, 'invoice_day is append-only'); END;
 CREATE TRIGGER invoice_no_delete BEFORE DELETE ON invoice BEGIN SELECT RAISE(ABORT, 'invoice is append-only'); END;
@@ -361,6 +391,6 @@ CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'ledger is append-only'); END;
 CREATE TRIGGER price_no_delete BEFORE DELETE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
 CREATE TRIGGER price_no_update BEFORE UPDATE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
-INSERT INTO "alembic_version" (version_num) VALUES ('0004');
+INSERT INTO "alembic_version" (version_num) VALUES ('0005');
 INSERT INTO "price" (id, terms) VALUES (1, '{"request_nanos":1000000}');
 INSERT INTO "tenant" (id, public_id, slug, name, currency, suspended, created_at, removed_at, contact, time_zone, default_plan_id, rates, allow, imported_keys) VALUES (1, 'ten_' || :public_id, 'default', '', 'USD', 0, :now, NULL, '', 'UTC', NULL, '[]', '[]', 0);
