@@ -61,6 +61,12 @@ class Gateway:
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
+        self._date = b""  # of the last answer
+
+    @property
+    def clock(self) -> int | None:
+        """Seconds since 1970 on the gateway's clock when it last answered; None before, or where it did not say."""
+        return _seconds_of(self._date)
 
     def __repr__(self) -> str:
         return f"<Gateway {self.socket_path}>"
@@ -102,6 +108,7 @@ class Gateway:
             connection.sendall(_request("GET", path, query, None))
             while not reply.headed:
                 self._take(connection, parser)
+            self._date = reply.date
             if parser.get_status_code() >= 400:
                 while not reply.complete:
                     self._take(connection, parser)
@@ -188,7 +195,7 @@ class Gateway:
         except OSError:
             hint = "see what it says on stderr; a change may or may not have been made"
             raise UnreachableError("the gateway closed the connection before it had answered", hint) from None
-        reply.status = parser.get_status_code()
+        reply.status, self._date = parser.get_status_code(), reply.date
         return reply
 
     def _silent(self) -> UnreachableError:
@@ -225,8 +232,13 @@ class _Reply:
     def __init__(self) -> None:
         self.status = 0
         self.body = bytearray()  # an invoice of 100,000 keys is 30 MB: not copied for each part
+        self.date = b""
         self.headed = False
         self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"date":
+            self.date = value
 
     def on_headers_complete(self) -> None:
         self.headed = True
@@ -241,6 +253,25 @@ class _Reply:
         """What came of the body up to the last line's end, and take it out."""
         lines, newline, self.body = self.body.rpartition(b"\n")
         return bytes(lines + newline)
+
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def _seconds_of(date: bytes) -> int | None:
+    """RFC 9110 section 5.6.7, the one form that is sent: `Sat, 21 Nov 2026 02:00:00 GMT`.
+
+    `email.utils`, which knows it too, costs another `python -c pass` to import.
+    """
+    from datetime import UTC, datetime  # only for who asks
+
+    try:
+        _, day, month, year, clock, zone = date.decode("ascii").split()
+        hour, minute, second = map(int, clock.split(":"))
+        moment = datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, min(second, 59), tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(moment.timestamp()) if zone == "GMT" else None
 
 
 def _upload_head(path: str, query: Mapping[str, Any], content_type: str) -> bytes:

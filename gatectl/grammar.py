@@ -40,6 +40,7 @@ class Shared:
         self.no_header = False
         self.quiet = False
         self.socket: str | None = None
+        self.gateway: Gateway | None = None  # one for the whole invocation: it knows what clock it was told last
 
 
 class HelpText(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
@@ -62,7 +63,10 @@ class Call(typer.Context):
 
     @property
     def gateway(self) -> Gateway:
-        return Gateway(self.shared.socket or os.environ.get("GATECTL_SOCKET") or default_socket())
+        if self.shared.gateway is None:
+            path = self.shared.socket or os.environ.get("GATECTL_SOCKET") or default_socket()
+            self.shared.gateway = Gateway(path)
+        return self.shared.gateway
 
     @property
     def tenant(self) -> str | None:

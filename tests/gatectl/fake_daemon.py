@@ -20,6 +20,7 @@ from tests.gatectl import billing_answers, fake_alerts
 from tests.gatectl.problems import ProblemError
 
 CREATED = "2026-11-21T02:00:00Z"
+DATE = "Sat, 21 Nov 2026 03:00:00 GMT"  # what this gateway's clock says, always
 SECRET = "gw_nw22pq33_5Zt0kq8m2Y7nWb1RfXc9sd3JgHxVq4"
 FIELDS = {
     "tenants": {
@@ -624,6 +625,9 @@ class _Handler(BaseHTTPRequestHandler):
         return content
 
     do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 (http.server's names)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return DATE
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (http.server's word)
         pass
