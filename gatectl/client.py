@@ -1,44 +1,35 @@
-"""HTTP over the admin socket.
+"""Asking a gateway: each method one request, each answer decoded JSON or a GatectlError.
 
 A blocking client of our own, because start-up is what a terminal waits for: in units of `python -c pass` (CPU),
-importing httpx costs 12, http.client 3.7, this file's `socket` and httptools 1.1 on top of typer; the bar for all of
-`gatectl service list` is 12. There is little to write: one request a connection (a connect to a Unix socket takes
-50 µs, and a connection kept while a person thinks about a confirmation would have been closed by the other side),
-never a redirect, never a proxy; httptools knows how an answer ends.
+importing httpx costs 12, http.client 3.7, `socket` and httptools 1.1 on top of typer; the bar for all of
+`gatectl service list` is 12. There is little to write: never a redirect, never a proxy. A connection that is dear, with
+its TLS handshake or its login, is kept from one request to the next.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from select import select
 from time import monotonic
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import httptools
 
-from gatectl.errors import GatectlError, MisuseError, NotPermittedError, UnreachableError, from_problem
+from gatectl.errors import GatectlError, MisuseError, UnreachableError, from_problem
+from gatectl.transports import Connection, Transport
+from gatectl.transports.unix import UnixSocket
+from gatectl.wire import Manner, Reply, framed, seconds_of
 
 # Longer than control may take to catch up with the journals of a busy gateway, shorter than a person's patience.
 ANSWER_TIMEOUT_S = 30.0
 _READ_BYTES = 65536
-
-
-def default_socket() -> str:
-    """/run/gatewayd/admin.sock for root, else below $XDG_RUNTIME_DIR, else in the default state folder.
-
-    gatewayd's `settings.default_admin_socket` says the same; a test compares the two.
-    """
-    if os.geteuid() == 0:
-        return "/run/gatewayd/admin.sock"
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return f"{runtime}/gatewayd/admin.sock"
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return f"{given.split(':')[0]}/admin.sock"
-    state_home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 (a str is all)
-    return f"{state_home}/gatewayd/admin.sock"
+# A connection that has rested longer is not trusted with a change: the other side may be closing it just now (uvicorn
+# does after 5 s), and whether the change was made would be unknown.
+_FRESH_S = 2.0
+# POST for its body's sake: nothing changes.
+_ONLY_ASKED = ("/v1/explain", "/v1/keys/verify", "/v1/config/diff", "/v1/backup")
 
 
 def path_of(*parts: str) -> str:
@@ -57,27 +48,30 @@ def without_secret(reference: str) -> str:
 
 
 class Gateway:
-    """The gateway behind a socket: each method one request, each answer decoded JSON or a GatectlError."""
+    """A gateway, by the way to it; a path is that of its socket. `before_change` is called before the first of them."""
 
-    def __init__(self, socket_path: str) -> None:
-        self.socket_path = socket_path
+    def __init__(self, way: Transport | str, token: str = "", before_change: Callable[[], None] | None = None) -> None:
+        self.transport = UnixSocket(way) if isinstance(way, str) else way
+        self._manner = Manner(self.transport.host, self.transport.base, token, self.transport.kept)
+        self._before_change = before_change
+        self._kept: list[tuple[Connection, float]] = []  # and since when they rest
         self._date = b""  # of the last answer
 
     @property
     def clock(self) -> int | None:
         """Seconds since 1970 on the gateway's clock when it last answered; None before, or where it did not say."""
-        return _seconds_of(self._date)
+        return seconds_of(self._date)
 
     def __repr__(self) -> str:
-        return f"<Gateway {self.socket_path}>"
+        return f"<Gateway {self.transport.place}>"
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         return self._ask("GET", path, query)
 
     def fetch(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
         """GET whose answer is wanted byte for byte."""
-        reply = self._exchange(_request("GET", path, query, None), (), ANSWER_TIMEOUT_S)
-        if reply.status >= 400:
+        reply = self._exchange(self._manner.request("GET", path, query, None), (), ANSWER_TIMEOUT_S, again=True)
+        if reply.status >= 300:
             self._answer(reply)
         return bytes(reply.body)
 
@@ -94,22 +88,27 @@ class Gateway:
         self, path: str, chunks: Iterable[bytes], content_type: str, query: Mapping[str, Any], timeout_s: float
     ) -> Any:
         """POST what comes, in chunks, and wait that long for the answer."""
-        return self._answer(self._exchange(_upload_head(path, query, content_type), _framed(chunks), timeout_s))
+        self._warn_of_change("POST", path, query)
+        head = self._manner.upload(path, query, content_type)
+        return self._answer(self._exchange(head, framed(chunks), timeout_s))
 
-    def blocks(self, path: str, query: Mapping[str, Any], patience_s: float | None) -> Iterator[bytes]:
-        """GET an answer that goes on: whole lines, as they come, until its end. A refusal is raised at once.
+    def blocks(
+        self, path: str, query: Mapping[str, Any], patience_s: float | None, method: str = "GET"
+    ) -> Iterator[bytes]:
+        """An answer that goes on: whole lines, as they come, until its end. A refusal is raised at once.
 
         `patience_s`: how long nothing may come once it has begun; None: for ever. An answer that breaks off is an
         UnreachableError.
         """
-        connection, reply = self._connect(), _Reply()
+        connection, _ = self._connected(changes=True)
+        reply = Reply()
         parser = httptools.HttpResponseParser(reply)
         try:
-            connection.sendall(_request("GET", path, query, None))
+            self._sent(connection, self._manner.request(method, path, query, None))
             while not reply.headed:
                 self._take(connection, parser)
             self._date = reply.date
-            if parser.get_status_code() >= 400:
+            if parser.get_status_code() >= 300:
                 while not reply.complete:
                     self._take(connection, parser)
                 reply.status = parser.get_status_code()
@@ -120,16 +119,18 @@ class Gateway:
         connection.settimeout(patience_s)
         return self._rest(connection, reply, parser)
 
-    def _rest(self, connection: socket.socket, reply: _Reply, parser: httptools.HttpResponseParser) -> Iterator[bytes]:
-        with connection:
+    def _rest(self, connection: Connection, reply: Reply, parser: httptools.HttpResponseParser) -> Iterator[bytes]:
+        try:
             while not reply.complete:
                 if lines := reply.whole_lines():
                     yield lines
                 self._take(connection, parser)
+        finally:
+            connection.close()
         if reply.body:
             yield bytes(reply.body)
 
-    def _take(self, connection: socket.socket, parser: httptools.HttpResponseParser) -> None:
+    def _take(self, connection: Connection, parser: httptools.HttpResponseParser) -> None:
         try:
             self._feed(parser, connection.recv(_READ_BYTES))
         except TimeoutError:
@@ -143,49 +144,98 @@ class Gateway:
         try:
             parser.feed_data(received)
         except httptools.HttpParserError:
-            raise UnreachableError(f"what listens at {self.socket_path} is no gateway", _NAME_SOCKET) from None
+            what = f"what listens at {self.transport.place} is no gateway"
+            raise UnreachableError(what, self.transport.mend) from None
 
     def _ask(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any = None) -> Any:
-        return self._answer(self._exchange(_request(method, path, query, body), (), ANSWER_TIMEOUT_S))
+        self._warn_of_change(method, path, query)
+        request = self._manner.request(method, path, query, body)
+        return self._answer(self._exchange(request, (), ANSWER_TIMEOUT_S, again=method == "GET"))
 
-    def _answer(self, reply: _Reply) -> Any:
+    def _warn_of_change(self, method: str, path: str, query: Mapping[str, Any] | None) -> None:
+        asks = path in _ONLY_ASKED or path.endswith("/simulate") or (query or {}).get("dry_run") in ("true", True)
+        if self._before_change is not None and method != "GET" and not asks:
+            self._before_change()
+
+    def _answer(self, reply: Reply) -> Any:
         try:
             answer = json.loads(reply.body) if reply.body else None
         except ValueError:
             answer = None
-        if reply.status >= 400:
-            raise from_problem(reply.status, answer)
+        if reply.status >= 300:
+            raise self._refused(reply, answer)
         if answer is None and reply.status != 204:
-            raise GatectlError(f"what answers at {self.socket_path} does not speak the admin API")
+            raise GatectlError(f"what answers at {self.transport.place} does not speak the admin API")
         return answer
 
-    def _exchange(self, request: bytes, more: Iterable[bytes], timeout_s: float) -> _Reply:
+    def _refused(self, reply: Reply, answer: Any) -> GatectlError:
+        place, status = self.transport.place, reply.status
+        if isinstance(answer, dict) and "code" in answer:
+            error = from_problem(status, answer)
+            error.hint = self.transport.refused.get(error.code, error.hint)
+            return error
+        if reply.location:
+            where = reply.location.decode("utf-8", "replace")
+            return GatectlError(f"{place} answered {status} and sends one on to {where}", "name the gateway itself")
+        if status in (502, 503, 504) and self.transport.kept:
+            hint = "a proxy stands before it: is the gateway behind that up?"
+            return UnreachableError(f"{place} answered {status}, and not as a gateway does", hint)
+        return from_problem(status, answer)
+
+    def _exchange(self, request: bytes, more: Iterable[bytes], timeout_s: float, again: bool = False) -> Reply:
+        """One request and its answer. `again`: it may be sent twice, where a kept connection turns out to be closed."""
         deadline = monotonic() + timeout_s
-        with self._connect() as connection:
-            connection.settimeout(timeout_s)
-            try:
-                connection.sendall(request)
-                for part in more:
-                    connection.sendall(part)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it may have answered before it read everything: a refusal is worth reading
-            except TimeoutError:
-                raise self._silent() from None
-            return self._read(connection, deadline)
-
-    def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(ANSWER_TIMEOUT_S)
-        try:
-            connection.connect(self.socket_path)
-        except (OSError, ValueError) as error:
-            connection.close()
-            raise self._unconnected(error) from None
-        return connection
-
-    def _read(self, connection: socket.socket, deadline: float) -> _Reply:
-        reply = _Reply()
+        connection, new = self._connected(changes=not again)
+        reply = Reply()
         parser = httptools.HttpResponseParser(reply)
+        try:
+            connection.settimeout(timeout_s)
+            self._send(connection, request, more)
+            self._read(connection, parser, reply, deadline)
+        except _ClosedError:
+            connection.close()
+            if again and not new and not reply.begun:
+                return self._exchange(request, more, timeout_s, again)
+            hint = "see what it says on stderr; a change may or may not have been made"
+            raise UnreachableError("the gateway closed the connection before it had answered", hint) from None
+        except BaseException:
+            connection.close()
+            raise
+        reply.status, self._date = parser.get_status_code(), reply.date
+        if self._manner.kept and parser.should_keep_alive():
+            self._kept.append((connection, monotonic()))
+        else:
+            connection.close()
+        return reply
+
+    def _connected(self, changes: bool) -> tuple[Connection, bool]:
+        """A connection, and whether it is new."""
+        while self._kept:
+            connection, since = self._kept.pop()
+            ended, _, _ = select([connection], [], [], 0)  # nobody says anything unasked but that it closes
+            if not ended and not (changes and monotonic() - since > _FRESH_S):
+                return connection, False
+            connection.close()
+        return self.transport.connect(ANSWER_TIMEOUT_S), True
+
+    def _send(self, connection: Connection, request: bytes, more: Iterable[bytes]) -> None:
+        if self._sent(connection, request):
+            for part in more:
+                if not self._sent(connection, part):
+                    return
+
+    def _sent(self, connection: Connection, part: bytes) -> bool:
+        try:
+            connection.sendall(part)
+        except TimeoutError:
+            raise self._silent() from None
+        except OSError:
+            return False  # it may have answered before it read everything: a refusal is worth reading
+        return True
+
+    def _read(
+        self, connection: Connection, parser: httptools.HttpResponseParser, reply: Reply, deadline: float
+    ) -> None:
         try:
             while not reply.complete:
                 connection.settimeout(max(deadline - monotonic(), 0.001))
@@ -193,10 +243,7 @@ class Gateway:
         except TimeoutError:
             raise self._silent() from None
         except OSError:
-            hint = "see what it says on stderr; a change may or may not have been made"
-            raise UnreachableError("the gateway closed the connection before it had answered", hint) from None
-        reply.status, self._date = parser.get_status_code(), reply.date
-        return reply
+            raise _ClosedError from None
 
     def _silent(self) -> UnreachableError:
         return UnreachableError(
@@ -204,103 +251,9 @@ class Gateway:
             "is it stopped or overloaded? a change may or may not have been made",
         )
 
-    def _unconnected(self, error: OSError | ValueError) -> GatectlError:
-        path = self.socket_path
-        match error:
-            case FileNotFoundError() | NotADirectoryError():
-                return UnreachableError(f"no gateway at {path}", f"start gatewayd or {_NAME_SOCKET}")
-            case ConnectionRefusedError():
-                return UnreachableError(f"nothing listens at {path}", f"start gatewayd or {_NAME_SOCKET}")
-            case PermissionError():
-                hint = "run it as root, as the user of gatewayd, or as a member of the socket's group"
-                return NotPermittedError(f"no permission to use {path}", hint)
-            case TimeoutError() | BlockingIOError():
-                return UnreachableError(f"the gateway at {path} takes no connections", "try again in a moment")
-            case OSError(strerror=str(reason)):
-                return UnreachableError(f"cannot connect to {path}: {reason}", _NAME_SOCKET)
-        # Too long, or with a NUL: the interpreter refuses before the system is asked.
-        return MisuseError(f"{path!r} cannot be the path of a socket: {error}", _NAME_SOCKET)
+
+class _ClosedError(Exception):
+    """The other side closed the connection before its answer was whole."""
 
 
 _WENT = "'gatectl status' tells whether it is back"
-_NAME_SOCKET = "name its socket with --socket or GATECTL_SOCKET"
-
-
-class _Reply:
-    """Collects an answer; httptools calls it."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.body = bytearray()  # an invoice of 100,000 keys is 30 MB: not copied for each part
-        self.date = b""
-        self.headed = False
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"date":
-            self.date = value
-
-    def on_headers_complete(self) -> None:
-        self.headed = True
-
-    def on_body(self, part: bytes) -> None:
-        self.body += part
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-    def whole_lines(self) -> bytes:
-        """What came of the body up to the last line's end, and take it out."""
-        lines, newline, self.body = self.body.rpartition(b"\n")
-        return bytes(lines + newline)
-
-
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-
-def _seconds_of(date: bytes) -> int | None:
-    """RFC 9110 section 5.6.7, the one form that is sent: `Sat, 21 Nov 2026 02:00:00 GMT`.
-
-    `email.utils`, which knows it too, costs another `python -c pass` to import.
-    """
-    from datetime import UTC, datetime  # only for who asks
-
-    try:
-        _, day, month, year, clock, zone = date.decode("ascii").split()
-        hour, minute, second = map(int, clock.split(":"))
-        moment = datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, min(second, 59), tzinfo=UTC)
-    except ValueError:
-        return None
-    return int(moment.timestamp()) if zone == "GMT" else None
-
-
-def _upload_head(path: str, query: Mapping[str, Any], content_type: str) -> bytes:
-    head = [f"POST {_target(path, query)} HTTP/1.1", "Host: gatewayd", "Accept: application/json", "Connection: close",
-            f"Content-Type: {content_type}", "Transfer-Encoding: chunked"]  # fmt: skip
-    return ("\r\n".join(head) + "\r\n\r\n").encode("ascii")
-
-
-def _framed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """RFC 9112 section 7.1."""
-    for chunk in chunks:
-        if chunk:
-            yield b"%x\r\n%b\r\n" % (len(chunk), chunk)
-    yield b"0\r\n\r\n"
-
-
-def _target(path: str, query: Mapping[str, Any] | None) -> str:
-    given = {name: value for name, value in (query or {}).items() if value is not None}
-    return f"{path}?{urlencode(given, errors='surrogateescape')}" if given else path
-
-
-def _request(method: str, path: str, query: Mapping[str, Any] | None, body: Any) -> bytes:
-    content = b"" if body is None else json.dumps(body).encode()
-    head = [
-        f"{method} {_target(path, query)} HTTP/1.1",
-        "Host: gatewayd",
-        "Accept: application/json",
-        "Connection: close",
-    ]
-    if body is not None:
-        head += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
-    return ("\r\n".join(head) + "\r\n\r\n").encode("ascii") + content

@@ -19,9 +19,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 
 
 def ask(deed: str, *, name: str | None = None) -> None:
-    """Ask at the terminal whether to do it, or to type a name; any other answer, or no terminal, ends the call."""
+    """Ask at the terminal whether to do it, or to type a name; any other answer, or no terminal, ends the call.
+
+    Where it would be done elsewhere than here, the question says where.
+    """
+    call = Call.following
+    where = None if call is None else call.spoken_with
+    if where is not None:
+        deed = f"{deed} on {where.name or where.transport.place}"
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         raise MisuseError(f"there is nobody to ask whether to {deed}", "add --yes, or look first with --dry-run")
+    if call is not None and where is not None:
+        call.name_gateway()
     prompt = "[y/N]" if name is None else f"Type {name!r} to go on:"
     sys.stderr.write(f"{deed[0].upper()}{deed[1:]}? {prompt} ")
     sys.stderr.flush()

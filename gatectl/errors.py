@@ -70,6 +70,7 @@ PROBLEMS: Mapping[str, type[GatectlError]] = {
     "invalid": RejectedError,
     "malformed": RejectedError,
     "not_permitted": NotPermittedError,
+    "unauthenticated": NotPermittedError,
 }
 
 # By the word that a sentence has for it: what lists such things.

@@ -14,20 +14,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
-from gatectl.client import Gateway, default_socket
+from gatectl.client import Gateway
 from gatectl.errors import MisuseError, NotFoundError, RejectedError
 from gatectl.output import FORMS, Printer
+
+if TYPE_CHECKING:
+    from gatectl.destination import Destination
 
 VERB_ALIASES = {"ls": "list", "rm": "remove"}
 # What people type out of habit, where a near name would not be found by spelling.
 VERB_HABITS = {"create": "add", "new": "add", "delete": "remove", "del": "remove", "get": "show", "describe": "show",
-               "update": "set", "edit": "set"}  # fmt: skip
+               "inspect": "show", "update": "set", "edit": "set"}  # fmt: skip
 
 
 class Shared:
@@ -39,7 +42,13 @@ class Shared:
         self.columns: str | None = None
         self.no_header = False
         self.quiet = False
+        self.url: str | None = None
+        self.context: str | None = None
         self.socket: str | None = None
+        self.token_file: str | None = None
+        self.ca: str | None = None
+        self.destination: Destination | None = None
+        self.named = False  # where it goes to was told, where that is not the local gateway
         self.gateway: Gateway | None = None  # one for the whole invocation: it knows what clock it was told last
 
 
@@ -55,6 +64,7 @@ class Call(typer.Context):
     """One invocation: what was given, the gateway to ask, the printer to answer with."""
 
     formatter_class = HelpText
+    following: ClassVar[Call | None] = None  # what is being done, for who asks a person without being handed it
 
     def __init__(self, *args: Any, **more: Any) -> None:
         more.setdefault("help_option_names", ["-h", "--help"])
@@ -63,10 +73,32 @@ class Call(typer.Context):
 
     @property
     def gateway(self) -> Gateway:
+        """The one to ask. Where it is not the local one, a line says so before the first change."""
         if self.shared.gateway is None:
-            path = self.shared.socket or os.environ.get("GATECTL_SOCKET") or default_socket()
-            self.shared.gateway = Gateway(path)
+            where = self.destination
+            self.shared.gateway = Gateway(where.transport, where.token, None if where.local else self.name_gateway)
         return self.shared.gateway
+
+    @property
+    def destination(self) -> Destination:
+        """Which gateway was meant, of all the ways to say so."""
+        if self.shared.destination is None:
+            from gatectl import destination  # help needs none
+
+            self.shared.destination = destination.choose(self.shared, os.environ)
+        return self.shared.destination
+
+    @property
+    def spoken_with(self) -> Destination | None:
+        """Where the gateway is that was asked something already, if that is not the local one."""
+        where = self.shared.destination
+        return None if self.shared.gateway is None or where is None or where.local else where
+
+    def name_gateway(self) -> None:
+        """Say once, on stderr, which gateway is about to be changed."""
+        if not self.shared.named:
+            self.shared.named = True
+            self.printer.warn(f"on {self.destination.shown}")
 
     @property
     def tenant(self) -> str | None:
@@ -90,17 +122,24 @@ class Call(typer.Context):
 
     @property
     def elsewhere(self) -> str:
-        """What a command to type needs beside, to be about the same tenant."""
-        return f" -t {self.tenant}" if self.tenant else ""
+        """What a command to type needs beside, to be about the same tenant of the same gateway."""
+        context = f" --context {self.shared.context}" if self.shared.context else ""
+        return (f" -t {self.tenant}" if self.tenant else "") + context
 
 
 def _remember(ctx: typer.Context, param: Any, value: Any) -> Any:
     if isinstance(ctx, Call) and value not in (None, False):
-        if param.name == "output" and value not in FORMS:
+        name = param.name.removeprefix(_SHARED)
+        if name == "output" and value not in FORMS:
             raise MisuseError(f"there is no output form {value!r}", f"take one of {', '.join(FORMS)}")
+        if name == "token":
+            raise MisuseError(
+                "a token is never an argument: 'ps' and the shell's history would show it",
+                "take --token-file FILE, GATECTL_TOKEN or a context, and revoke this one",
+            )
         if value == "":
             raise MisuseError(f"{param.opts[0]} is empty", f"see '{ctx.command_path} --help'")
-        setattr(ctx.shared, param.name, value)
+        setattr(ctx.shared, name, value)
     return value
 
 
@@ -113,11 +152,18 @@ Verbs = Mapping[str, "tuple[Callable[..., None], Sequence[str]] | NounGroup"]
 _NEGATIVE = re.compile(r"-\.?\d.*", re.ASCII)
 
 SHARED_PANEL = "Options of every command"
+_SHARED = "shared_"  # before their names: a verb may have an argument that is called `url` or `context`
 
 
 def _shared_option(*names: str, help: str, **more: Any) -> TyperOption:  # noqa: A002 (typer's word)
+    name = _SHARED + names[0].removeprefix("--").replace("-", "_")
     return TyperOption(
-        param_decls=list(names), help=help, callback=_remember, expose_value=False, rich_help_panel=SHARED_PANEL, **more
+        param_decls=[*names, name],
+        help=help,
+        callback=_remember,
+        expose_value=False,
+        rich_help_panel=SHARED_PANEL,
+        **more,
     )
 
 
@@ -127,7 +173,12 @@ SHARED_OPTIONS = (
     _shared_option("--columns", metavar="A,B", help="Only these columns, in this order."),
     _shared_option("--no-header", is_flag=True, help="No line with the columns' names."),
     _shared_option("--quiet", "-q", is_flag=True, help="Only ids, one a line; no notes."),
-    _shared_option("--socket", metavar="PATH", help="Admin socket of the gateway; or GATECTL_SOCKET."),
+    _shared_option("--context", metavar="NAME", help="The gateway of that name; see 'gatectl context'."),
+    _shared_option("--url", metavar="URL", help="The gateway there: https://..., ssh://...; or GATECTL_URL."),
+    _shared_option("--token-file", metavar="FILE", help="Its token, - for stdin; or GATECTL_TOKEN holds it."),
+    _shared_option("--ca", metavar="FILE", help="Authorities that may sign its certificate; or GATECTL_CA."),
+    _shared_option("--socket", metavar="PATH", help="The gateway at this admin socket; or GATECTL_SOCKET."),
+    _shared_option("--token", hidden=True, help="Refused, and said why."),
 )
 
 
@@ -167,7 +218,9 @@ class VerbCommand(_Helpful, TyperCommand):
     def __init__(self, name: str | None, **more: Any) -> None:
         more["rich_markup_mode"] = None
         super().__init__(name, **more)
-        self.params.extend(SHARED_OPTIONS)
+        own = {option for param in self.params for option in param.opts}
+        # `alert add --url` is where the webhook goes; the gateway is then named before the noun.
+        self.params.extend(option for option in SHARED_OPTIONS if option.opts[0] not in own)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         arguments = [param for param in self.params if param.param_type_name == "argument"]
@@ -193,6 +246,7 @@ class VerbCommand(_Helpful, TyperCommand):
         return [*options, "--", *arguments, *left]
 
     def invoke(self, ctx: Any) -> Any:
+        Call.following = ctx
         try:
             return super().invoke(ctx)
         except NotFoundError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatectl import client
+from gatectl import wire
 from gatectl.client import Gateway
 from tests.gatectl.fake_daemon import FakeDaemon
 
@@ -21,4 +21,4 @@ def test_the_gateways_clock_is_that_of_its_last_answer(daemon: FakeDaemon) -> No
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Sat, 21 Nov 2026 03:00:00 CET", "Sat, 41 Nov 2026 03:00:00 GMT"])
 def test_a_date_that_is_none_is_no_clock(date: str) -> None:
-    assert client._seconds_of(date.encode()) is None
+    assert wire.seconds_of(date.encode()) is None

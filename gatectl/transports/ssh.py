@@ -1,0 +1,135 @@
+"""A gateway's admin socket through ssh: `gatectl relay` on the far side, its input and output are the connection.
+
+Who may log in there is sshd's to say, and what they may do the socket's, so there is no token. ssh asks for a password
+itself, at the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+from collections.abc import Mapping
+from time import monotonic
+
+from gatectl.errors import EXIT_CODES, GatectlError, MisuseError, UnreachableError
+from gatectl.relay import GREETING
+
+# For who types a password and looks for a second factor.
+_LOGIN_TIMEOUT_S = 120.0
+_CONNECT_TIMEOUT_S = 15  # ssh waits two minutes for a machine that is off; what GATECTL_SSH says comes first and wins
+_NOISE_LIMIT_BYTES = 65536  # of what a far shell says before the relay does
+_BY_CODE = {code: kind for kind, code in EXIT_CODES.items()}
+
+
+class Ssh:
+    """A machine that one can log in to. `socket_path`: of its admin socket; "" leaves it to its gatectl."""
+
+    host = "gatewayd"
+    base = ""
+    kept = True  # each costs a login
+    mend = "is the gatectl there the same version?"
+
+    def __init__(self, user: str, host: str, port: int | None, socket_path: str) -> None:
+        for part in (user, host):
+            if part.startswith("-"):  # it would be an option of ssh, and those run programs
+                raise MisuseError(f"{part!r} cannot be a name of ssh")
+        self._login = f"{user}@{host}" if user else host
+        self._port = port
+        self._socket_path = socket_path
+        shown = f"[{host}]" if ":" in host else host
+        self.place = f"ssh://{user + '@' if user else ''}{shown}{f':{port}' if port else ''}{socket_path}"
+        self.refused: Mapping[str, str] = {
+            "not_permitted": f"log in as another user, or let {self._login} into the group of the socket there"
+        }
+
+    def __repr__(self) -> str:
+        return f"<Ssh {self.place}>"
+
+    def argv(self) -> list[str]:
+        """What is run here; its last word is a line for the far shell."""
+        program = shlex.split(os.environ.get("GATECTL_SSH") or "ssh")
+        port = ["-p", str(self._port)] if self._port else []
+        far = "gatectl relay" + (f" {shlex.quote(self._socket_path)}" if self._socket_path else "")
+        return [*program, "-T", "-o", f"ConnectTimeout={_CONNECT_TIMEOUT_S}", *port, self._login, far]
+
+    def connect(self, timeout_s: float) -> Login:
+        """Raises what the far side says, or where to look: ssh's own words go to stderr as they are."""
+        ours, its = socket.socketpair()
+        argv = self.argv()
+        try:
+            process = subprocess.Popen(argv, stdin=its.fileno(), stdout=its.fileno())
+        except OSError as error:
+            ours.close()
+            hint = "install the client of OpenSSH, or name another program with GATECTL_SSH"
+            raise UnreachableError(f"cannot run {argv[0]}: {error.strerror}", hint) from None
+        finally:
+            its.close()
+        login = Login(ours, process)
+        try:
+            self._await_relay(login)
+        except BaseException:
+            login.close()
+            raise
+        login.settimeout(timeout_s)
+        return login
+
+    def _await_relay(self, login: Login) -> None:
+        """Read up to the relay's first line. A far shell may have said something before."""
+        deadline, heard = monotonic() + _LOGIN_TIMEOUT_S, b""
+        while True:
+            start = heard.find(GREETING)
+            if start >= 0 and (end := heard.find(b"\n", start)) >= 0:
+                return self._greeted(heard[start + len(GREETING) : end].decode("utf-8", "replace"))
+            login.settimeout(max(deadline - monotonic(), 0.001))
+            try:
+                received = login.recv(4096)
+            except TimeoutError:
+                raise UnreachableError(f"{self._login} did not answer within {_LOGIN_TIMEOUT_S:g} s") from None
+            except OSError:
+                received = b""
+            if not received:
+                raise self._ended(login.ended())
+            heard += received
+            if len(heard) > _NOISE_LIMIT_BYTES:
+                raise UnreachableError(f"what answers at {self.place} is no gatectl", self.mend)
+
+    def _greeted(self, told: str) -> None:
+        code, _, what = told.partition(" ")
+        if code != "0":
+            kind = _BY_CODE.get(int(code) if code.isdecimal() else 1, GatectlError)
+            raise kind(f"on {self._login}: {what}")
+
+    def _ended(self, code: int) -> GatectlError:
+        if code == 127:
+            hint = "install it there, on the PATH that a command by ssh has"
+            return UnreachableError(f"{self._login} has no gatectl", hint)
+        if code == 255:
+            hint = f"what ssh said is above; '{shlex.join(['ssh', self._login, 'true'])}' has to work first"
+            return UnreachableError(f"no ssh connection to {self._login}", hint)
+        return UnreachableError(f"gatectl on {self._login} ended with {code} before it began", self.mend)
+
+
+class Login:
+    """A running ssh and our end of its input and output."""
+
+    def __init__(self, ours: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        self._socket = ours
+        self._process = process
+        self.sendall, self.recv = ours.sendall, ours.recv
+        self.settimeout, self.fileno = ours.settimeout, ours.fileno
+
+    def ended(self) -> int:
+        """Wait for ssh, whose output has ended, and say how it did."""
+        try:
+            return self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            return -1
+
+    def close(self) -> None:
+        """ssh sees the end of its input, and so does the relay; but nobody here waits two more round trips for that."""
+        self._socket.close()
+        if self._process.poll() is None:
+            self._process.terminate()
+            self.ended()
