@@ -20,7 +20,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,6 +123,7 @@ class Ingest:
         self._told: dict[bytes, int] = {}  # how many records a worker had made when it said Hello
         self._finished: list[str] = []  # rows whose file is gone
         self._unopened: list[str] = []  # segments
+        self._holders = 0
         self._unstored = ""  # why the database takes nothing for the moment
         self._unread = ""  # which segment cannot be read, or put away, and why
         self._logged = ""  # the last of these
@@ -164,6 +166,15 @@ class Ingest:
                 made_ns = reader.next_time_ns()
                 oldest_ns = min(oldest_ns, made_ns) if oldest_ns else made_ns
         return Lag(records, oldest_ns)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Records are taken as ever, but no segment is put away: somebody copies them one after another."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
 
     async def run(self) -> None:
         """Keep up until cancelled."""
@@ -235,7 +246,7 @@ class Ingest:
         torn = self._torn_after(reader, len(batch.data), data)
         if batch.data or torn:
             return _Taking(reader, batch, torn, len(batch.data) == len(data) or torn > 0)
-        if reader.stored == reader.position and self._is_finished(reader):
+        if not self._holders and reader.stored == reader.position and self._is_finished(reader):
             self._finish(reader)
         return None
 

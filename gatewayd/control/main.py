@@ -28,6 +28,7 @@ from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import PeerProtocol
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
 from gatewayd.control.alerting import Alerting
+from gatewayd.control.backup import remove_unfinished
 from gatewayd.control.broker import Broker
 from gatewayd.control.closing import close_due
 from gatewayd.control.compile import snapshot
@@ -79,6 +80,9 @@ class Plane:
 
     async def recall(self, request_id: str) -> Told | None:
         return await self._broker.recall(request_id)
+
+    def journals_held(self) -> contextlib.AbstractContextManager[None]:
+        return self._ingest.held()
 
     def workers(self) -> list[WorkerView]:
         return self._broker.workers()
@@ -140,6 +144,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     database = Database.open(settings.state_dir, durable=settings.journal_sync != "process")
     journals = settings.state_dir / "journal"
+    remove_unfinished(settings.state_dir)
     try:
         levels = LevelFile(settings.state_dir, time.monotonic_ns(), boot_id())
     except OSError as error:

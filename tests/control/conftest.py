@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ class FakePlane:
     async def recall(self, request_id: str) -> Told | None:
         self.told.append(request_id)
         return self.tells
+
+    def journals_held(self) -> AbstractContextManager[None]:
+        self.told.append("held")
+        return nullcontext()
 
     def workers(self) -> list[WorkerView]:
         return [WorkerView(0, 4242, self.state, 7, 1, 2, 3, journal_full=False)]

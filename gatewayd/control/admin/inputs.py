@@ -25,6 +25,10 @@ V = TypeVar("V")
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The query of what takes none."""
+
+
 class InTenant(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The query of everything that lives in a tenant."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from gatewayd.control.admin import (
     alerts,
     audit,
+    backups,
     billing,
     clients,
     doctor,
@@ -127,6 +128,7 @@ OPERATIONS = (
     Operation("DELETE", "/v1/alerts/{ref}", alerts.remove, "operator"),
     Operation("POST", "/v1/alerts/{ref}/test", alerts.test, "operator"),
     Operation("GET", "/v1/alerts/{ref}/events", alerts.events, "viewer"),
+    Operation("POST", "/v1/backup", backups.make, "admin", "gateway"),
     Operation("GET", "/v1/audit", audit.list_, "viewer"),
     Operation("POST", "/v1/explain", explain.what_if, "viewer", "gateway"),
     Operation("GET", "/v1/explain/{request_id:path}", explain.recall, "viewer", "gateway"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -90,6 +91,9 @@ class Plane(Protocol):
     async def recall(self, request_id: str) -> Told | None:
         """What became of this request. None: no worker remembers it."""
 
+    def journals_held(self) -> AbstractContextManager[None]:
+        """While it is open, no segment of the journals is put away."""
+
     def workers(self) -> list[WorkerView]: ...
 
     def journal(self) -> JournalView: ...
@@ -118,6 +122,13 @@ class Exports:
         self.running -= 1
 
 
+@dataclass(slots=True)
+class Backups:
+    """Whether a backup is under way: one at a time, since each copies the whole database."""
+
+    running: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class ControlState:
     """Set as `app.state.control`."""
@@ -129,6 +140,7 @@ class ControlState:
     started_at: int
     imports: Imports = field(default_factory=Imports)
     exports: Exports = field(default_factory=Exports)
+    backups: Backups = field(default_factory=Backups)
     tails: Tails = field(default_factory=Tails)
 
     @property

@@ -1,10 +1,10 @@
-"""Answers that go on: lines of JSON, as they come, until their end or until the client goes."""
+"""Answers that go on, block by block as they come, until their end or until the client goes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -14,15 +14,19 @@ _log = logging.getLogger(__name__)
 NDJSON = "application/x-ndjson"
 
 
-class LineStream(Response):
-    """Sends `blocks` of whole lines. The next is asked for when the client has taken the one before (or its socket
+class BlockStream(Response):
+    """Sends `blocks`. The next is asked for when the client has taken the one before (or its socket
     has); one who takes nothing for `patience_s` is cut off. `on_end` is called however it ends.
     """
 
     def __init__(
-        self, blocks: AsyncGenerator[bytes, None], on_end: Callable[[], None], patience_s: float | None = None
+        self,
+        blocks: AsyncGenerator[bytes, None],
+        on_end: Callable[[], None],
+        patience_s: float | None = None,
+        media_type: str = NDJSON,
     ) -> None:
-        super().__init__(media_type=NDJSON)
+        super().__init__(media_type=media_type)
         del self.headers["content-length"]
         self._blocks = blocks
         self._on_end = on_end
@@ -59,3 +63,21 @@ class LineStream(Response):
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def threaded(blocks: Iterator[bytes], close: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+    """Each block is made in a thread, and never by two at once: also who gives up waits until its block is made.
+
+    `close` ends `blocks`, in a thread too.
+    """
+    making: asyncio.Future[bytes | None] | None = None
+    try:
+        while True:
+            making = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+            if (block := await asyncio.shield(making)) is None:
+                return
+            yield block
+    finally:
+        if making is not None:
+            await asyncio.wait((making,))
+        await asyncio.to_thread(close)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 
 import msgspec
 from starlette.requests import Request
@@ -15,7 +14,7 @@ from gatewayd.control.admin.inputs import InTenant, checked, read_query
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
-from gatewayd.control.admin.streams import LineStream
+from gatewayd.control.admin.streams import BlockStream, threaded
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.policy.amounts import parse_time
 
@@ -46,26 +45,8 @@ async def export(request: Request) -> Response:
     if control.exports.running >= EXPORTS:
         raise GatewayError(UNAVAILABLE, f"{EXPORTS} exports are under way, which is the most; wait for one to end")
     control.exports.running += 1
-    blocks = _blocks(control, tenant.id, since - since % step, until + -until % step, asked.granularity)
-    return LineStream(blocks, control.exports.ended, PATIENCE_S)
-
-
-async def _blocks(
-    control: ControlState, tenant_id: int, since: int, until: int, granularity: exporting.Granularity
-) -> AsyncGenerator[bytes, None]:
-    """Each page is made in a thread, and never by two at once: also who gives up waits until its page is made."""
-    encoded = _encoded(control, tenant_id, since, until, granularity)
-    making: asyncio.Future[bytes] | None = None
-    try:
-        while True:
-            making = asyncio.ensure_future(asyncio.to_thread(next, encoded, b""))
-            if not (block := await asyncio.shield(making)):
-                return
-            yield block
-    finally:
-        if making is not None:
-            await asyncio.wait((making,))
-        await asyncio.to_thread(encoded.close)
+    encoded = _encoded(control, tenant.id, since - since % step, until + -until % step, asked.granularity)
+    return BlockStream(threaded(encoded, encoded.close), control.exports.ended, PATIENCE_S)
 
 
 def _encoded(

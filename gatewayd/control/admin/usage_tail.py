@@ -14,7 +14,7 @@ from starlette.responses import Response
 from gatewayd.control.admin.inputs import checked, read_query
 from gatewayd.control.admin.refs import key_by, service_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
-from gatewayd.control.admin.streams import LineStream
+from gatewayd.control.admin.streams import BlockStream
 from gatewayd.control.tailing import REMEMBERED, Describer, Listener, Wanted
 from gatewayd.policy.addresses import DEFAULT_TENANT
 from gatewayd.records import Record
@@ -44,7 +44,7 @@ async def tail(request: Request) -> Response:
     asked, control = read_query(request, Asked), control_of(request)
     listener, recent = control.tails.listen(_wanted(control, asked))
     lines = _lines(control, listener, recent, asked)
-    return LineStream(lines, lambda: control.tails.leave(listener))
+    return BlockStream(lines, lambda: control.tails.leave(listener))
 
 
 def _wanted(control: ControlState, asked: Asked) -> Wanted:
