@@ -40,6 +40,8 @@ NOUNS = (
     Noun("alert", "Webhooks that are told of quotas, spending and refusals."),
     Noun("tenant", "Organisations that own services, plans and keys."),
     Noun("audit", "Who changed what, and when."),
+    Noun("backup", "A copy of everything, while the gateway goes on."),
+    Noun("restore", "A backup back into a state folder."),
 )
 
 _BY_NAME = {noun.name: noun for noun in NOUNS}

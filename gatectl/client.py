@@ -93,18 +93,26 @@ class Gateway:
         return self._answer(self._exchange(head, framed(chunks), timeout_s))
 
     def blocks(
-        self, path: str, query: Mapping[str, Any], patience_s: float | None, method: str = "GET"
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        patience_s: float | None,
+        *,
+        method: str = "GET",
+        begins_s: float = ANSWER_TIMEOUT_S,
+        lines: bool = True,
     ) -> Iterator[bytes]:
-        """An answer that goes on: whole lines, as they come, until its end. A refusal is raised at once.
+        """An answer that goes on: whole lines, or any bytes, as they come, until its end. A refusal is raised at once.
 
-        `patience_s`: how long nothing may come once it has begun; None: for ever. An answer that breaks off is an
-        UnreachableError.
+        `begins_s`: how long its head may take. `patience_s`: how long nothing may come once it has begun; None: for
+        ever. An answer that breaks off is an UnreachableError.
         """
         connection, _ = self._connected(changes=True)
         reply = Reply()
         parser = httptools.HttpResponseParser(reply)
         try:
             self._sent(connection, self._manner.request(method, path, query, None))
+            connection.settimeout(begins_s)
             while not reply.headed:
                 self._take(connection, parser)
             self._date = reply.date
@@ -117,13 +125,15 @@ class Gateway:
             connection.close()
             raise
         connection.settimeout(patience_s)
-        return self._rest(connection, reply, parser)
+        return self._rest(connection, reply, parser, lines)
 
-    def _rest(self, connection: Connection, reply: Reply, parser: httptools.HttpResponseParser) -> Iterator[bytes]:
+    def _rest(
+        self, connection: Connection, reply: Reply, parser: httptools.HttpResponseParser, lines: bool
+    ) -> Iterator[bytes]:
         try:
             while not reply.complete:
-                if lines := reply.whole_lines():
-                    yield lines
+                if block := reply.whole_lines() if lines else reply.taken():
+                    yield block
                 self._take(connection, parser)
         finally:
             connection.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Protocol
@@ -12,8 +12,8 @@ _BETWEEN_LINES_S = 5.0
 
 
 class Progress(Protocol):
-    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
-        """`of`: None where nobody knows how much there is."""
+    def show(self, doing: str, done: int, of: int | None, rows: int, unit: str = "rows") -> None:
+        """`of`: None where nobody knows how much there is. `rows` are what people count, in this unit."""
 
 
 @contextmanager
@@ -27,8 +27,15 @@ def progress(quiet: bool) -> Iterator[Progress]:
         yield _Lines()
 
 
+@contextmanager
+def bytes_shown(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
+    """The same for bytes: what is being done, how many so far, and of how many."""
+    with progress(quiet) as shown:
+        yield lambda doing, done, of: shown.show(doing, done, of, done >> 20, "MiB")
+
+
 class _Silence:
-    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
+    def show(self, doing: str, done: int, of: int | None, rows: int, unit: str = "rows") -> None:
         pass
 
 
@@ -39,12 +46,12 @@ class _Lines:
         self._step = ""
         self._said_at = 0.0
 
-    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
+    def show(self, doing: str, done: int, of: int | None, rows: int, unit: str = "rows") -> None:
         if doing == self._step and monotonic() - self._said_at < _BETWEEN_LINES_S:
             return
         self._step, self._said_at = doing, monotonic()
-        part = f" {100 * done // of} %" if of else ""
-        so_far = f", {rows:,} rows" if rows else ""
+        part = f" {100 * done // of} %" if of and rows else ""
+        so_far = f", {rows:,} {unit}" if rows else ""
         sys.stderr.write(f"gatectl: {doing}{part}{so_far}\n")
         sys.stderr.flush()
 
@@ -52,11 +59,11 @@ class _Lines:
 class _Bar:
     def __init__(self, bars: Any) -> None:
         self._bars = bars
-        self._task = bars.add_task("reading", total=None, rows=0)
+        self._task = bars.add_task("waiting", total=None, rows=0, unit="rows")
 
-    def show(self, doing: str, done: int, of: int | None, rows: int) -> None:
+    def show(self, doing: str, done: int, of: int | None, rows: int, unit: str = "rows") -> None:
         self._bars.tasks[self._task].total = of  # `update` takes None for "as before"
-        self._bars.update(self._task, description=doing, completed=done, rows=rows)
+        self._bars.update(self._task, description=doing, completed=done, rows=rows, unit=unit)
 
 
 @contextmanager
@@ -65,8 +72,8 @@ def _bar() -> Iterator[_Bar]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]:,} rows"),
-        TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+        TextColumn("{task.fields[rows]:,} {task.fields[unit]}"), TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         yield _Bar(bars)

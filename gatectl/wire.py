@@ -76,6 +76,11 @@ class Reply:
     def on_message_complete(self) -> None:
         self.complete = True
 
+    def taken(self) -> bytes:
+        """What came of the body, and take it out."""
+        body, self.body = bytes(self.body), bytearray()
+        return body
+
     def whole_lines(self) -> bytes:
         """What came of the body up to the last line's end, and take it out."""
         lines, newline, self.body = self.body.rpartition(b"\n")

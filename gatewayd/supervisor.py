@@ -39,6 +39,7 @@ KILL_AFTER_S = 10.0  # beyond the drain timeout; control's own is half of it, an
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # by how often it died within STABLE_S
 STABLE_S = 10.0
 SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
+RESTORE_UNDER_WAY = "restore-under-way"  # also in gatectl's backups.restoring
 CHANNEL_NAME = "workers.sock"  # also in proxy.link
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Supervisor:
         prepare_folders(self._settings)
         with contextlib.ExitStack() as held:
             held.callback(os.close, lock_state(self._settings.state_dir))
+            refuse_half_restored(self._settings.state_dir)
             self._listeners = bind_listeners(self._settings)
             channel = held.enter_context(bind_channel(self._settings.state_dir))
             held.callback((self._settings.state_dir / CHANNEL_NAME).unlink, missing_ok=True)
@@ -310,6 +312,12 @@ def lock_state(state_dir: Path) -> int:
             f"another gatewayd is using {state_dir}; stop it, or choose another with --state-dir"
         ) from None
     return descriptor
+
+
+def refuse_half_restored(state_dir: Path) -> None:
+    """Raise StartupError where a restore was broken off: of an old database and new journals comes a wrong bill."""
+    if (state_dir / RESTORE_UNDER_WAY).exists():
+        raise StartupError(f"a restore into {state_dir} was broken off in the middle; run 'gatectl restore' again")
 
 
 def bind_listeners(settings: Settings) -> list[socket.socket]:

@@ -44,6 +44,7 @@ class Gatectl:
             for name, value in os.environ.items()
             if name not in ("NO_COLOR", "COLUMNS", "LINES", "XDG_RUNTIME_DIR", "STATE_DIRECTORY")
         }
+        self.cwd: Path | None = None
         self.environment |= {"GATECTL_SOCKET": str(socket), "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
 
     def argv(self, *arguments: str) -> list[str]:
@@ -54,6 +55,7 @@ class Gatectl:
         done = subprocess.run(
             self.argv(*arguments),
             env=self.environment | environment,
+            cwd=self.cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -68,6 +70,7 @@ class Gatectl:
         process = subprocess.Popen(
             self.argv(*arguments),
             env=self.environment,
+            cwd=self.cwd,
             stdin=its,
             stdout=its,
             stderr=its,

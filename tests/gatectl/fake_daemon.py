@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.gatectl import billing_answers, fake_alerts
+from tests.gatectl import billing_answers, fake_alerts, fake_backup
 from tests.gatectl.problems import ProblemError
 
 CREATED = "2026-11-21T02:00:00Z"
@@ -183,12 +183,17 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state = fresh_state()
+        self.backup = fake_backup.backup()
+        self.failing: ProblemError | None = None  # what a backup is refused with
+        self.breaks_off_after = self.waits_after = 1 << 30  # bytes of one
+        self.closing = threading.Event()
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         super().__init__(str(path), _Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
     def close(self) -> None:
+        self.closing.set()
         self.shutdown()
         self._thread.join()
         self.server_close()
@@ -592,7 +597,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, url.path, query, body))
         try:
             if url.path in STREAMS:
-                self._stream(STREAMS[url.path](query))
+                text = "".join(json.dumps(line) + "\n" for line in STREAMS[url.path](query)).encode()
+                self._stream(text, "application/x-ndjson")
+                return
+            if url.path == "/v1/backup":
+                if self.server.failing is not None:
+                    raise self.server.failing
+                self._stream(self.server.backup, "application/x-tar")
                 return
             status, answer = self.server.answer(self.command, url.path, query, body)
         except ProblemError as problem:
@@ -604,16 +615,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def _stream(self, lines: list[dict[str, Any]]) -> None:
+    def _stream(self, text: bytes, media_type: str) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Content-Type", media_type)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
         # In pieces that end in the middle of lines, as those of a real answer may.
-        for part in (text[:100], text[100:1000], text[1000:]):
+        sent = 0
+        for part in (text[:100], text[100:1000], text[1000:4000], text[4000:]):
+            if sent > self.server.breaks_off_after:
+                self.close_connection = True
+                return
+            if sent > self.server.waits_after:
+                self.server.closing.wait(30)
             if part:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                sent += len(part)
         self.wfile.write(b"0\r\n\r\n")
 
     def _chunks(self) -> bytes:

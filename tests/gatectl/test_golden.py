@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.gatectl import fake_backup
 from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 
@@ -71,11 +72,19 @@ COMMANDS = (
     "alert add --quota 80 --url https://ops.example.com/hooks",
     "alert test alr_spnd2222",
     "audit list",
+    "backup --out backup.tar",
+    "restore backup.tar --state-dir state --dry-run",
     "explain --key ci GET /orders/42",
     "explain ff42db4e2b8f4688",
 )
 EXIT_CODES = {"explain ff42db4e2b8f4688": 8, "doctor": 9, "usage verify -t acme": 7}  # of all others 0
+PROGRESS = {  # on stderr
+    "backup --out backup.tar": "gatectl: receiving\ngatectl: checking\n",
+    "restore backup.tar --state-dir state --dry-run": "gatectl: unpacking\n",
+}
 TERMINAL_ONLY = (
+    "backup --help",
+    "restore --help",
     "--help",
     "service --help",
     "service add --help",
@@ -105,6 +114,13 @@ TERMINAL_ONLY = (
 )
 
 
+@pytest.fixture(autouse=True)
+def cwd(gatectl: Gatectl, tmp_path: Path) -> None:
+    """A folder of the test's own, with a backup in it."""
+    (tmp_path / "backup.tar").write_bytes(fake_backup.backup())
+    gatectl.cwd = tmp_path
+
+
 def check(name: str, text: str) -> None:
     path = GOLDEN / name
     if os.environ.get("GOLDEN_UPDATE"):
@@ -122,7 +138,7 @@ def file_name(command: str, form: str) -> str:
 @pytest.mark.usefixtures("daemon")
 def test_piped(gatectl: Gatectl, command: str) -> None:
     ended = gatectl(*shlex.split(command))
-    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), "")
+    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), PROGRESS.get(command, ""))
     check(file_name(command, "piped"), ended.out)
 
 
@@ -130,7 +146,7 @@ def test_piped(gatectl: Gatectl, command: str) -> None:
 @pytest.mark.usefixtures("daemon")
 def test_json(gatectl: Gatectl, command: str) -> None:
     ended = gatectl(*shlex.split(command), "-o", "json")
-    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), "")
+    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), PROGRESS.get(command, ""))
     check(file_name(command, "json"), ended.out)
 
 
@@ -139,6 +155,8 @@ def test_json(gatectl: Gatectl, command: str) -> None:
 def test_terminal(gatectl: Gatectl, command: str) -> None:
     ended = gatectl.at_terminal(*shlex.split(command))
     assert ended.code == EXIT_CODES.get(command, 0)
+    if command in PROGRESS:  # the bar is wiped off at the end
+        ended = ended._replace(out=ended.out.rpartition("\x1b[2K")[2])
     check(file_name(command, "terminal"), ended.plain)
 
 
