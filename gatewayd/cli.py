@@ -80,9 +80,19 @@ def run(
 
 @app.command()
 def check(context: typer.Context) -> None:
-    """Validate the settings and show what they come to. Starts nothing."""
+    """Validate the settings, show what they come to, and say what would keep a start from going well. Starts nothing.
+
+    Exit status 1: there is something. Ports are not tried where a gateway is running already.
+    """
     flags, config = context.obj
     _end_with(_check, flags, config)
+
+
+@app.command()
+def unit(context: typer.Context) -> None:
+    """Print a systemd unit for these settings; `gatewayd unit > /etc/systemd/system/gatewayd.service` installs it."""
+    flags, config = context.obj
+    _end_with(lambda settings: _unit(settings, flags, config), flags, config)
 
 
 @app.command()
@@ -112,11 +122,23 @@ def _serve(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> int:
-    from gatewayd.supervisor import check_files
+    from gatewayd.preflight import problems
 
-    check_files(settings)
     for name, value in settings.model_dump(mode="json").items():
         typer.echo(f"{name} = {_as_written(value)}")
+    found = problems(settings)
+    for line in found:
+        typer.echo(f"gatewayd: {line}", err=True)
+    return 1 if found else 0
+
+
+def _unit(settings: Settings, flags: dict[str, Any], config: Path | None) -> int:
+    from gatewayd.unit import unit as unit_of
+    from gatewayd.unit import warnings
+
+    typer.echo(unit_of(settings, flags, config), nl=False)
+    for line in warnings(settings):
+        typer.echo(f"gatewayd: warning: {line}", err=True)
     return 0
 
 

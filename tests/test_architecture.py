@@ -17,7 +17,7 @@ FLOORS = (
     {"gatewayd.proxy"},
     {"gatewayd.control"},
     {"gatewayd.supervisor"},
-    {"gatewayd.cli", "gatewayd.journal_reader"},
+    {"gatewayd.cli", "gatewayd.journal_reader", "gatewayd.preflight", "gatewayd.unit"},
     {"gatewayd.__main__"},
 )
 BESIDE = {("gatewayd.control", "gatewayd.proxy")}

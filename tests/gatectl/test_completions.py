@@ -25,7 +25,10 @@ def test_no_script_is_left_over() -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("gatectl ", "status doctor explain service route plan key client quota usage billing alert tenant audit backup restore"),
+        (
+            "gatectl ",
+            "status doctor explain service route plan key client quota usage billing alert tenant audit backup restore",
+        ),
         ("gatectl se", "service"),
         ("gatectl key ", "create list show set rotate disable enable revoke verify import"),
         ("gatectl keys re", "revoke"),
