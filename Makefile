@@ -63,8 +63,8 @@ bench: $(STAMP) $(if $(shell command -v cc),compiled) ## Measure against nginx (
 bench-history: $(STAMP) ## Make 100 million requests of history and time views of it (ARGS="--requests 1000000")
 	@exec $(BIN)/python -m tests.bench.history $(ARGS)
 
-completions: $(STAMP) ## Write completions/ for bash, zsh and fish anew
-	$(BIN)/python -m gatectl.completion completions
+completions: $(STAMP) ## Write anew what follows from gatectl's grammar: completions, man pages, the reference
+	$(BIN)/python -m tests.reference
 
 clean: ## Remove what make built: .venv, .demo, caches
 	rm -rf $(VENV) .demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.main import get_command
 
-from gatectl import COMPLETE_VARIABLE, __version__
+from gatectl import __version__
 from gatectl.errors import BROKEN_PIPE, EXIT_CODES, FAILED, INTERRUPTED, OK, GatectlError, MisuseError
 from gatectl.grammar import NounGroup
 
@@ -111,10 +111,6 @@ app = typer.Typer(
 def run(arguments: Sequence[str]) -> int:
     """Follow a command line; the exit code. Everything that goes wrong below ends here, as one line on stderr."""
     root: Any = get_command(app)
-    if question := os.environ.get(COMPLETE_VARIABLE):
-        from gatectl import completion  # a terminal waits for every import
-
-        return completion.answer(root, question)
     try:
         if sys.stdout is None:
             raise GatectlError("standard output is closed")

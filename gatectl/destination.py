@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from gatectl.errors import GatectlError, MisuseError
+from gatectl.places import default_socket
 from gatectl.transports import Transport
-from gatectl.transports.unix import UnixSocket, default_socket
+from gatectl.transports.unix import UnixSocket
 
 _LONGEST_TOKEN = 4096  # what is longer is no token, but a file of another kind
 

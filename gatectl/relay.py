@@ -14,7 +14,8 @@ import threading
 from collections.abc import Sequence
 
 from gatectl.errors import EXIT_CODES, FAILED, GatectlError
-from gatectl.transports.unix import UnixSocket, default_socket
+from gatectl.places import default_socket
+from gatectl.transports.unix import UnixSocket
 
 GREETING = b"gatectl relay 1 "  # 1: of this protocol
 _READ_BYTES = 65536

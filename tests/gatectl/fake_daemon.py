@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.gatectl import billing_answers, fake_alerts, fake_backup
+from tests.gatectl import billing_answers, fake_alerts, fake_backup, fake_names
 from tests.gatectl.problems import ProblemError
 
 CREATED = "2026-11-21T02:00:00Z"
@@ -204,6 +204,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         noun, *rest = path.removeprefix("/v1/").split("/")
         if path == "/v1/targets/drain":
             return 200, _drain(body)
+        if noun == "names":
+            return 200, fake_names.answer(self.state, query)
         if noun == "explain":
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
         if told := billing_answers.answer(self.state["ledger"], method, path, query, body):

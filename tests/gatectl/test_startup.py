@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import gatectl as package
-from gatectl.transports.unix import default_socket
+from gatectl.places import default_socket
 from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 
