@@ -55,7 +55,7 @@ class Database:
         self._readers = _engine(path, _READER_WAIT_MS, begin="BEGIN", read_only=True)
         self._lookups = _engine(path, _WRITER_WAIT_MS, read_only=True)
         self._writer = self._engine.connect()
-        self.is_lent = False
+        self._lenders = 0
         self.lookup = self._lookups.connect()
 
     def __repr__(self) -> str:
@@ -85,11 +85,15 @@ class Database:
 
         To wait for the lock would stop the loop, and with it every look-up and lease.
         """
-        self.is_lent = True
+        self._lenders += 1
         try:
             yield
         finally:
-            self.is_lent = False
+            self._lenders -= 1
+
+    @property
+    def is_lent(self) -> bool:
+        return self._lenders > 0
 
     @contextmanager
     def write_elsewhere(self) -> Iterator[Session]:

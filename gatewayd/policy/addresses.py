@@ -9,7 +9,6 @@ service of the default tenant of one name: `/acme/orders` would be either's. So 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -59,16 +58,6 @@ def built_in_addresses(tenant: str, slug: str) -> tuple[str, ...]:
     """Where a service answers without being told to."""
     own = f"/{tenant}/{slug}"
     return (own, f"/{slug}") if tenant == DEFAULT_TENANT else (own,)
-
-
-def claimed_already(new: Claim, others: Iterable[Claim]) -> str | None:
-    """Why `new` cannot be, in a sentence; None when it can. `others`: live services of all tenants but this one."""
-    mine = set(new.addresses())
-    for other in others:
-        for address in other.addresses():
-            if address in mine:
-                return f"the address {address} is already that of service {other}"
-    return None
 
 
 def check_slug(slug: str) -> str:

@@ -1,6 +1,7 @@
 """How people write rates, quotas, durations and times. Each parser raises ValueError with a sentence.
 
-rate      N/s N/sec N/second, N/min N/minute, N/h N/hour, N/d N/day, N/90s, N/15m; N may be 100k or 1M
+rate      N/s N/sec N/second, N/min N/minute, N/h N/hour, N/d N/day, N/90s, N/15m; N may be 100k or 1M;
+          with ` burst N` behind it, what may be used at once
 quota     N or N/month: admitted requests per calendar month, UTC
 duration  30s 15m 24h 90d 4w
 time      2026-09-01, 2026-09-01T12:00:00Z, or with an offset, or seconds since 1970
@@ -32,17 +33,27 @@ _UNITS = {
     "w": 7 * 86400, "week": 7 * 86400,
 }  # fmt: skip
 _WINDOW_NAMES = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+_SHORT_SPANS = {1: "s", 60: "min", 3600: "h", 86400: "d"}
 
 
 def parse_rate(text: str, burst: int | None = None) -> RateConf:
-    """`"60/min"` as a window; without a burst it may be used up at once."""
-    count, slash, span = text.strip().partition("/")
+    """`"60/min"` as a window; without a burst it may be used up at once. One in the text, `60/min burst 10`, goes
+    before the argument, which is for all the windows that say nothing of it."""
+    rate, own, written = text.strip().partition(" burst ")
+    burst = parse_count(written) if own else burst
+    count, slash, span = rate.partition("/")
     if not slash:
         raise ValueError(f"{_short(text)} is not a rate; write one such as 60/min or 10/s")
     limit, window_s = parse_count(count), _parse_span(span, text)
     if not 1 <= window_s <= _LONGEST_WINDOW_S:
         raise ValueError(f"{_short(text)} has a window that is not between one second and 31 days")
     return RateConf(window_name(window_s), limit, window_s, limit if burst is None else burst)
+
+
+def format_rate(rate: RateConf) -> str:
+    """As `parse_rate` reads it."""
+    text = f"{rate.limit}/{_SHORT_SPANS.get(rate.window_s) or window_name(rate.window_s)}"
+    return text if rate.burst == rate.limit else f"{text} burst {rate.burst}"
 
 
 def parse_quota(value: str | int) -> int:

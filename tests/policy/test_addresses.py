@@ -15,8 +15,9 @@ from gatewayd.policy.addresses import (
     check_server_name,
     check_slug,
     check_target,
-    claimed_already,
 )
+from gatewayd.policy.claims import ClaimedRoute, Claims
+from gatewayd.policy.routing import Match
 
 
 @pytest.mark.parametrize("slug", ["orders", "a", "0", "a-b", "x" * 63])
@@ -213,11 +214,44 @@ ORDERS = Claim("default", "orders", ("/v1/orders",))
     ],
 )
 def test_who_claims_what(new: Claim, address: str | None) -> None:
-    reason = claimed_already(new, [ORDERS])
+    claims = Claims()
+    claims.add_service("orders", ORDERS)
+    reason = claims.against_service("new", new)
     assert (reason is None) == (address is None)
     if address is not None:
         assert reason == f"the address {address} is already that of service orders"
+    assert claims.against_service("orders", new) is None  # in its own way nobody is
 
 
 def test_a_service_may_name_its_own_built_in_address() -> None:
-    assert claimed_already(Claim("default", "orders", ("/orders",)), []) is None
+    assert Claims().against_service("new", Claim("default", "orders", ("/orders",))) is None
+
+
+ANYBODYS = Match("/orders/{id}")
+
+
+@pytest.mark.parametrize(
+    ("tenant", "match", "says"),
+    [
+        ("default", Match("/orders/{name}"), "would tie with route there (/orders/{id}) of tenant default"),
+        ("default", Match("/orders/{id}", methods=("GET",)), None),
+        ("default", Match("/orders"), "the address /orders is already that of service orders"),
+        ("default", Match("/orders", exact=True), None),
+        ("default", Match("/v1/orders/special"), None),
+        ("acme", Match("/orders", exact=True), "/orders lies below /orders, which is an address of service orders"),
+        ("acme", Match("/v1/orders/{id}/x"), "lies below /v1/orders, which is an address of service orders"),
+        ("acme", Match("/v1/{any}/x"), None),
+        ("acme", Match("/orders/x", host="acme.example.com"), None),
+    ],
+)
+def test_where_a_route_may_be(tenant: str, match: Match, says: str | None) -> None:
+    claims = Claims()
+    claims.add_service("orders", ORDERS)
+    claims.add_route("there", ClaimedRoute("default", "there", ANYBODYS))
+    reason = claims.against_route("new", ClaimedRoute(tenant, "new", match))
+    assert (reason is None) if says is None else says in str(reason)
+    if says is None or "lies below" in says:
+        # Whichever of the two comes first: the other is refused, or neither.
+        claims = Claims()
+        claims.add_route("new", ClaimedRoute(tenant, "new", match))
+        assert (claims.against_service("orders", ORDERS) is None) == (says is None)

@@ -136,3 +136,19 @@ def test_no_text_makes_a_parser_fail_otherwise(text: str) -> None:
             parse(text)
         except ValueError as error:
             assert len(str(error)) < 250
+
+
+@given(
+    st.integers(1, amounts.LARGEST_COUNT), st.integers(1, 31 * 86400), st.none() | st.integers(1, amounts.LARGEST_COUNT)
+)
+def test_a_rate_is_read_as_it_was_written(limit: int, window_s: int, burst: int | None) -> None:
+    rate = amounts.parse_rate(f"{limit}/{window_s}s", burst)
+    assert amounts.parse_rate(amounts.format_rate(rate)) == rate
+    assert amounts.parse_rate(amounts.format_rate(rate), 7).burst in (7, rate.burst)
+
+
+def test_a_burst_of_its_own_goes_before_that_of_all() -> None:
+    assert amounts.parse_rate("60/min burst 1k", 10) == RateConf("minute", 60, 60, 1000)
+    assert amounts.format_rate(RateConf("minute", 60, 60, 1000)) == "60/min burst 1000"
+    with pytest.raises(ValueError, match="not a number"):
+        amounts.parse_rate("60/min burst ")

@@ -60,15 +60,28 @@ def set_terms(session: Session, tenant: Tenant, key: Key, wanted: KeyTerms, now:
         key.plan_id = None if wanted.plan is None else plan_by(session, tenant, wanted.plan).id
     if wanted.services is not UNSET:
         key.service_ids = scope_of(session, tenant, wanted.services)
+    for name, value in columns_of(wanted, now).items():
+        setattr(key, name, value)
+    overrides = changed_overrides(_overrides.decode(key.overrides), wanted)
+    if wanted.price is not UNSET:
+        terms = price_of(wanted)
+        price_id = None if terms is None else price_id_of(session, terms)
+        overrides = msgspec.structs.replace(overrides, price_id=price_id)
+    key.overrides = _json(overrides)
+
+
+def columns_of(wanted: KeyTerms, now: int) -> dict[str, Any]:
+    """What the row holds of what was given, checked: all that is neither another row nor in place of the plan's."""
+    columns: dict[str, Any] = {}
     if wanted.expires is not UNSET:
-        key.expires_at = expiry_of(wanted.expires, now)
+        columns["expires_at"] = expiry_of(wanted.expires, now)
     if wanted.allow is not UNSET:
-        key.allow = _json([checked("allow", check_allow, rule) for rule in wanted.allow or ()])
+        columns["allow"] = _json([checked("allow", check_allow, rule) for rule in wanted.allow or ()])
     if wanted.networks is not UNSET:
-        key.networks = _json([checked("networks", check_network, network) for network in wanted.networks or ()])
+        columns["networks"] = _json([checked("networks", check_network, network) for network in wanted.networks or ()])
     if wanted.labels is not UNSET:
-        key.labels = _json(check_labels(wanted.labels or {}))
-    key.overrides = _json(_changed_overrides(session, _overrides.decode(key.overrides), wanted))
+        columns["labels"] = _json(check_labels(wanted.labels or {}))
+    return columns
 
 
 def scope_of(session: Session, tenant: Tenant, refs: Sequence[str] | None) -> str | None:
@@ -91,7 +104,15 @@ def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def _changed_overrides(session: Session, before: Overrides, wanted: KeyTerms) -> Overrides:
+def price_of(wanted: KeyTerms) -> Terms | None:
+    """The key's own price, where one is given."""
+    if wanted.price is UNSET or wanted.price is None:
+        return None
+    return Terms(request_nanos=checked("price", parse_price, wanted.price))
+
+
+def changed_overrides(before: Overrides, wanted: KeyTerms) -> Overrides:
+    """What the key has in place of its plan's, but for a price."""
     changes: dict[str, Any] = {}
     if wanted.rates is not UNSET or wanted.burst is not UNSET:
         changes["rates"] = _rates(before.rates, wanted)
@@ -99,9 +120,6 @@ def _changed_overrides(session: Session, before: Overrides, wanted: KeyTerms) ->
         changes["quota"] = None if wanted.quota is None else checked("quota", parse_quota, wanted.quota)
     if wanted.in_flight_limit is not UNSET:
         changes["in_flight_limit"] = wanted.in_flight_limit
-    if wanted.price is not UNSET:
-        nanos = None if wanted.price is None else checked("price", parse_price, wanted.price)
-        changes["price_id"] = None if nanos is None else price_id_of(session, Terms(request_nanos=nanos))
     return msgspec.structs.replace(before, **changes)
 
 

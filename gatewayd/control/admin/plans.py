@@ -178,32 +178,38 @@ def show_version(version: PlanVersion) -> dict[str, Any]:
 async def add(request: Request) -> Response:
     asked = read_query(request, InTenant)
     new = await read_body(request, NewPlan)
-    name = checked("name", _check_name, new.name)
-    rates, quota = windows_and_quota(new.rates, new.burst, new.quota)
-    price = plan_prices.new_terms(new)
+    columns, price = columns_of(new), plan_prices.new_terms(new)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
-        _refuse_taken(made.session, tenant, name)
+        _refuse_taken(made.session, tenant, new.name)
         assert tenant.id is not None
         plan = Plan(
             public_id=new_public_id(made.session, Plan, "pln_"),
             tenant_id=tenant.id,
-            name=name,
-            rates=encode_rates(rates),
-            quota=quota,
-            quota_soft=new.quota_mode == "soft",
-            in_flight_limit=new.in_flight_limit,
-            shadow=new.shadow,
-            alerts=_alerts(new.alerts),
-            clients_limit=new.clients_limit,
             price_id=price_id_of(made.session, price),
             version=1,
             created_at=made.at,
+            **columns,
         )
         shown = show(plan, tenant, price)
         _keep_version(made, plan, shown)
         made.note("plan.add", tenant.slug, plan.public_id, after=shown)
     return created(shown)
+
+
+def columns_of(new: NewPlan) -> dict[str, Any]:
+    """What the row of such a plan holds, checked, but for its price. Raises AdminError."""
+    rates, quota = windows_and_quota(new.rates, new.burst, new.quota)
+    return {
+        "name": checked("name", _check_name, new.name),
+        "rates": encode_rates(rates),
+        "quota": quota,
+        "quota_soft": new.quota_mode == "soft",
+        "in_flight_limit": new.in_flight_limit,
+        "shadow": new.shadow,
+        "alerts": _alerts(new.alerts),
+        "clients_limit": new.clients_limit,
+    }
 
 
 async def set_(request: Request) -> Response:

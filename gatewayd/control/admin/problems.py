@@ -33,7 +33,7 @@ _LONGEST_REF = 100  # shown, and compared with names
 class AdminError(GatewayError):
     """A GatewayError with members of its own: `field` of what is invalid, `did_you_mean` for what is not found."""
 
-    def __init__(self, problem: Problem, detail: str, **members: str) -> None:
+    def __init__(self, problem: Problem, detail: str, **members: Any) -> None:
         super().__init__(problem, detail)
         self.members = members
 

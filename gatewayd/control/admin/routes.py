@@ -80,6 +80,7 @@ class ChangedRoute(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(NewRoute))
+_PLAIN = ("exact", "auth", "weight", "timeout_s", "first_byte_timeout_s", "body_limit_bytes")
 
 
 class RouteView(msgspec.Struct):
@@ -339,30 +340,41 @@ def _set(session: Session, tenant: Tenant, route: Route, given: dict[str, Any]) 
     if "service" in given:
         ref = given["service"]
         route.service_id = None if ref is None else service_by(session, tenant, ref).id
+    columns = columns_of(given)
+    if "name" in columns:
+        _refuse_taken(session, tenant, route, columns["name"])
+    for name, value in columns.items():
+        setattr(route, name, value)
+    check_auth(route.auth, serves_itself=route.service_id is not None)
+    refuse_clash(session, tenant.slug, match_of(route), route.id)
+
+
+def columns_of(given: dict[str, Any]) -> dict[str, Any]:
+    """What the row holds of these fields, checked; its service is another row. Raises AdminError."""
+    columns = {name: given[name] for name in _PLAIN if name in given}
     if "name" in given:
-        name = checked("name", check_display_name, given["name"])
-        _refuse_taken(session, tenant, route, name)
-        route.name = name
+        columns["name"] = checked("name", check_display_name, given["name"])
     if "path" in given:
-        route.path = checked("path", check_pattern, given["path"])
+        columns["path"] = checked("path", check_pattern, given["path"])
     if "host" in given:
-        route.host = None if given["host"] is None else checked("host", check_match_host, given["host"])
+        columns["host"] = None if given["host"] is None else checked("host", check_match_host, given["host"])
     if "methods" in given:
         methods = checked("methods", check_methods, ",".join(given["methods"])) if given["methods"] else None
-        route.methods = None if methods is None else _json(methods)
+        columns["methods"] = None if methods is None else _json(methods)
     if "prefix" in given:
-        route.prefix = checked("prefix", _check_prefix, given["prefix"])
+        columns["prefix"] = checked("prefix", _check_prefix, given["prefix"])
     if "rates" in given:
-        route.rates = _json(_read_rates(given["rates"]))
+        columns["rates"] = _json(_read_rates(given["rates"]))
     if "networks" in given:
         networks = [checked("networks", check_network, network) for network in given["networks"]]
-        route.networks = _json(tuple(dict.fromkeys(networks)))
-    for field in ("exact", "auth", "weight", "timeout_s", "first_byte_timeout_s", "body_limit_bytes"):
-        if field in given:
-            setattr(route, field, given[field])
-    if route.service_id is None and route.auth == "none":
+        columns["networks"] = _json(tuple(dict.fromkeys(networks)))
+    return columns
+
+
+def check_auth(auth: str | None, *, serves_itself: bool) -> None:
+    """Who has no key chooses no service. `serves_itself`: the route names one."""
+    if auth == "none" and not serves_itself:
         raise invalid("auth", "auth must be key where the key's own service answers")
-    refuse_clash(session, tenant.slug, match_of(route), route.id)
 
 
 def _refuse_taken(session: Session, tenant: Tenant, route: Route, name: str) -> None:

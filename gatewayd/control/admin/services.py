@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -119,7 +119,7 @@ _PLAIN = (
     "tunnel_lifetime_s", "body_limit_bytes", "in_flight_limit", "tls_verify", "balance",
 )  # fmt: skip
 MOST_NAMED = 10  # in an error
-_TLS_FILES = ("tls_ca_file", "tls_cert_file", "tls_key_file")
+TLS_FILES = ("tls_ca_file", "tls_cert_file", "tls_key_file")
 
 
 class ForcibleRemoval(Removal, frozen=True, kw_only=True):
@@ -179,7 +179,7 @@ def show(service: Service, tenant: Tenant, targets: Sequence[Target], origin: st
         tls_server_name=service.tls_server_name,
         url=f"{origin}{paths[0] if paths else built_in}",
         created_at=format_time(service.created_at),
-        **{name: getattr(service, name) for name in (*_PLAIN, *_TLS_FILES)},
+        **{name: getattr(service, name) for name in (*_PLAIN, *TLS_FILES)},
     )
 
 
@@ -207,35 +207,37 @@ def get(request: Request) -> Response:
 async def add(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewService)
-    slug = checked("slug", check_slug, new.slug)
-    urls, paths = check_targets(new.targets, control), _check_paths(new.paths)
-    key_header = checked("key_header", check_key_header, new.key_header)
+    columns, urls = columns_of(new), check_targets(new.targets, control)
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
-        _refuse_taken(made.session, tenant, slug)
-        refuse_claimed(made.session, Claim(tenant.slug, slug, paths), None)
+        _refuse_taken(made.session, tenant, new.slug)
+        refuse_claimed(made.session, Claim(tenant.slug, new.slug, _paths.decode(columns["paths"])), None)
         assert tenant.id is not None
-        service = Service(
-            public_id=new_public_id(made.session, Service, "svc_"),
-            tenant_id=tenant.id,
-            slug=slug,
-            paths=_json(paths),
-            key_header=key_header,
-            tls_server_name=_server_name(new.tls_server_name),
-            created_at=made.at,
-            hash_on=checked("hash_on", check_hash_on, new.hash_on),
-            health=changed_health("{}", new.health),
-            breaker=changed_breaker("{}", new.breaker),
-            header_rules=checked_rules(new.request_headers, new.response_headers, key_header),
-            **{name: getattr(new, name) for name in (*_PLAIN, *_TLS_FILES)},
-        )
-        _check_tls_files(service)
+        public_id = new_public_id(made.session, Service, "svc_")
+        service = Service(public_id=public_id, tenant_id=tenant.id, created_at=made.at, **columns)
+        check_tls_files(service)
         made.session.add(service)
         targets = replace_targets(made.session, service, (), urls, new.weights)
         shown = show(service, tenant, targets, control.url)
         made.note("service.add", tenant.slug, service.public_id, after=shown)
     await control.plane.publish_snapshot()
     return created(shown)
+
+
+def columns_of(new: NewService) -> dict[str, Any]:
+    """What the row of such a service holds, checked; its targets lie in a table of their own. Raises AdminError."""
+    key_header = checked("key_header", check_key_header, new.key_header)
+    return {
+        "slug": checked("slug", check_slug, new.slug),
+        "paths": _json(_check_paths(new.paths)),
+        "key_header": key_header,
+        "tls_server_name": _server_name(new.tls_server_name),
+        "hash_on": checked("hash_on", check_hash_on, new.hash_on),
+        "health": changed_health("{}", new.health),
+        "breaker": changed_breaker("{}", new.breaker),
+        "header_rules": checked_rules(new.request_headers, new.response_headers, key_header),
+        **{name: getattr(new, name) for name in (*_PLAIN, *TLS_FILES)},
+    }
 
 
 async def set_(request: Request) -> Response:
@@ -262,11 +264,11 @@ async def set_(request: Request) -> Response:
         )
         if wanted.tls_server_name is not UNSET:
             service.tls_server_name = _server_name(wanted.tls_server_name)
-        if any(getattr(wanted, name) is not UNSET for name in _TLS_FILES):
-            for name in _TLS_FILES:
+        if any(getattr(wanted, name) is not UNSET for name in TLS_FILES):
+            for name in TLS_FILES:
                 if (value := getattr(wanted, name)) is not UNSET:
                     setattr(service, name, value)
-            _check_tls_files(service)
+            check_tls_files(service)
         if wanted.paths is not UNSET:
             paths = _check_paths(wanted.paths)
             refuse_claimed(made.session, Claim(tenant.slug, service.slug, paths), service.id)
@@ -300,7 +302,7 @@ def _server_name(name: str | None) -> str | None:
     return None if name is None else checked("tls_server_name", check_server_name, name)
 
 
-def _check_tls_files(service: Service) -> None:
+def check_tls_files(service: Any) -> None:
     """They are tried out now: what cannot be loaded would be found out by the service's callers."""
     try:
         check_files(tls_conf(service))

@@ -68,10 +68,7 @@ def replace_targets(
     session: Session, service: Service, before: Sequence[Target], urls: Sequence[str], weights: Mapping[str, int]
 ) -> list[Target]:
     """Targets that stay keep their weight, unless they are given another, and stay drained."""
-    weights = {checked("weights", check_target, url): weight for url, weight in weights.items()}
-    for url in weights:
-        if url not in urls:
-            raise invalid("weights", f"{url} is not a target of this service")
+    weights = check_weights(urls, weights)
     kept = {target.url: (target.weight, target.drained) for target in before}
     session.flush()
     assert service.id is not None
@@ -83,6 +80,14 @@ def replace_targets(
         targets.append(Target(service_id=service.id, position=position, url=url, weight=weight, drained=drained))
     session.add_all(targets)
     return targets
+
+
+def check_weights(urls: Sequence[str], weights: Mapping[str, int]) -> dict[str, int]:
+    weights = {checked("weights", check_target, url): weight for url, weight in weights.items()}
+    for url in weights:
+        if url not in urls:
+            raise invalid("weights", f"{url} is not a target of this service")
+    return weights
 
 
 class OfService(InTenant, frozen=True):

@@ -28,6 +28,7 @@ from gatewayd.control.tables import Client, Cycle, Key, Plan, Route, Service, Te
 from gatewayd.policy.addresses import check_slug
 from gatewayd.policy.allowing import check_allow
 from gatewayd.policy.amounts import format_time
+from gatewayd.policy.claims import ambiguous
 from gatewayd.policy.money import format_nanos
 
 Allow = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
@@ -119,17 +120,7 @@ def get(request: Request) -> Response:
 
 async def add(request: Request) -> Response:
     new = await read_body(request, NewTenant)
-    tenant = Tenant(
-        public_id="",
-        slug=checked("slug", check_slug, new.slug),
-        name=checked("name", check_display_name, new.name),
-        currency=checked("currency", _check_currency, new.currency),
-        time_zone=checked("time_zone", _check_time_zone, new.time_zone),
-        contact=checked("contact", check_display_name, new.contact),
-        allow=_allow(new.allow),
-        rates=encode_rates(windows(new.rates, new.burst)),
-        created_at=0,
-    )
+    tenant = Tenant(public_id="", created_at=0, **columns_of(new))
     with change(request) as made:
         _refuse_taken(made.session, tenant.slug)
         tenant.public_id = new_public_id(made.session, Tenant, "ten_")
@@ -141,6 +132,19 @@ async def add(request: Request) -> Response:
     return created(shown)
 
 
+def columns_of(new: NewTenant) -> dict[str, Any]:
+    """What the row of such a tenant holds, checked. Raises AdminError."""
+    return {
+        "slug": checked("slug", check_slug, new.slug),
+        "name": checked("name", check_display_name, new.name),
+        "currency": checked("currency", _check_currency, new.currency),
+        "time_zone": checked("time_zone", _check_time_zone, new.time_zone),
+        "contact": checked("contact", check_display_name, new.contact),
+        "allow": _allow(new.allow),
+        "rates": encode_rates(windows(new.rates, new.burst)),
+    }
+
+
 async def set_(request: Request) -> Response:
     wanted = await read_body(request, ChangedTenant)
     if wanted.currency is not UNSET:
@@ -150,7 +154,7 @@ async def set_(request: Request) -> Response:
         before = show(made.session, tenant)
         if wanted.currency is not UNSET and wanted.currency != tenant.currency:
             currency = checked("currency", _check_currency, wanted.currency)
-            _refuse_billed(made.session, tenant)
+            refuse_billed(made.session, tenant)
             tenant.currency = currency
         _change(made.session, tenant, wanted)
         made.session.add(tenant)
@@ -229,14 +233,14 @@ def _check_time_zone(name: str) -> str:
 def _refuse_taken(session: Session, slug: str) -> None:
     if session.exec(select(Tenant.id).where(Tenant.slug == slug, col(Tenant.removed_at).is_(None))).first():
         raise conflict(f"tenant {slug!r} exists already")
-    ambiguous = select(Service.id).where(
+    service = select(Service.id).where(
         Service.tenant_id == DEFAULT_TENANT_ID, Service.slug == slug, col(Service.removed_at).is_(None)
     )
-    if session.exec(ambiguous).first():
-        raise conflict(f"{slug!r} is a service of the tenant default, so /{slug}/ would be ambiguous")
+    if session.exec(service).first():
+        raise conflict(ambiguous(slug))
 
 
-def _refuse_billed(session: Session, tenant: Tenant) -> None:
+def refuse_billed(session: Session, tenant: Any) -> None:
     """Amounts are numbers of the tenant's currency: another one would turn 5 EUR of a bill into 5 JPY."""
     if session.exec(select(Cycle.id).where(Cycle.tenant_id == tenant.id)).first():
         raise conflict(f"tenant {tenant.slug!r} has bills in {tenant.currency}; add a tenant for another currency")

@@ -55,6 +55,11 @@ def windows(texts: Sequence[str], burst: int | None) -> tuple[RateConf, ...]:
 
 
 def with_bursts_kept(rates: tuple[RateConf, ...], before: tuple[RateConf, ...]) -> tuple[RateConf, ...]:
-    """A window that stays keeps the burst that was set for it; one that had the limit for its burst still does."""
+    """A window that stays keeps the burst that was set for it; one that had the limit for its burst still does.
+
+    One that says its own burst has that."""
     bursts = {rate.window_s: rate.burst for rate in before if rate.burst != rate.limit}
-    return tuple(msgspec.structs.replace(rate, burst=bursts.get(rate.window_s, rate.burst)) for rate in rates)
+    return tuple(
+        msgspec.structs.replace(rate, burst=bursts.get(rate.window_s, rate.burst)) if rate.burst == rate.limit else rate
+        for rate in rates
+    )
