@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from gatectl import __version__
-from gatectl.errors import BROKEN_PIPE, EXIT_CODES, FAILED, INTERRUPTED, OK, GatectlError, MisuseError
+from gatectl.errors import BROKEN_PIPE, INTERRUPTED, OK, GatectlError, MisuseError, exit_code
 from gatectl.grammar import NounGroup
 
 
@@ -39,6 +39,7 @@ NOUNS = (
     Noun("billing", "What it costs them, this month or any other."),
     Noun("alert", "Webhooks that are told of quotas, spending and refusals."),
     Noun("tenant", "Organisations that own services, plans and keys."),
+    Noun("config", "All that is configured as one file: dump, diff, apply, roll back."),
     Noun("audit", "Who changed what, and when."),
     Noun("backup", "A copy of everything, while the gateway goes on."),
     Noun("restore", "A backup back into a state folder."),
@@ -152,7 +153,7 @@ def _explain(error: GatectlError) -> int:
         # Names from the gateway are quoted in errors, and a line is promised.
         line = "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in f"gatectl: {error}")
         sys.stderr.write(line + "\n")
-    return EXIT_CODES.get(type(error), FAILED)
+    return exit_code(error)
 
 
 def _as_misuse(error: typer.TyperException) -> GatectlError:

@@ -14,7 +14,7 @@ went away (`gatectl key list --all | head`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 OK, FAILED, DIFFERENT, REFUSED, DEGRADED, INTERRUPTED, BROKEN_PIPE = 0, 1, 7, 8, 9, 130, 141
@@ -29,6 +29,7 @@ class GatectlError(Exception):
         self.hint = hint
         self.code = ""  # of the problem that it was, if it came from the gateway
         self.field = ""  # of the admin API that it is about
+        self.errors: Sequence[Mapping[str, Any]] = ()  # each with a `pointer` into what was sent, and its `detail`
 
     def __str__(self) -> str:
         return f"{self.what}; {self.hint}" if self.hint else self.what
@@ -63,6 +64,12 @@ EXIT_CODES: Mapping[type[GatectlError], int] = {
     UnreachableError: 6,
 }
 
+
+def exit_code(error: GatectlError) -> int:
+    """Of its class, or of the nearest one that it is a kind of."""
+    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+
+
 # Codes of the admin API's problems; one that is not here is a failure like any other (exit 1).
 PROBLEMS: Mapping[str, type[GatectlError]] = {
     "not_found": NotFoundError,
@@ -90,6 +97,7 @@ def from_problem(status: int, problem: Any) -> GatectlError:
     error = kind(detail, _hint(kind, detail, problem))
     error.code = str(problem["code"])
     error.field = str(problem.get("field") or "")
+    error.errors = problem.get("errors") or ()
     return error
 
 

@@ -59,11 +59,11 @@ class _Lines:
 class _Bar:
     def __init__(self, bars: Any) -> None:
         self._bars = bars
-        self._task = bars.add_task("waiting", total=None, rows=0, unit="rows")
+        self._task = bars.add_task("waiting", total=None, rows="")
 
     def show(self, doing: str, done: int, of: int | None, rows: int, unit: str = "rows") -> None:
         self._bars.tasks[self._task].total = of  # `update` takes None for "as before"
-        self._bars.update(self._task, description=doing, completed=done, rows=rows, unit=unit)
+        self._bars.update(self._task, description=doing, completed=done, rows=f"{rows:,} {unit}" if rows else "")
 
 
 @contextmanager
@@ -72,8 +72,8 @@ def _bar() -> Iterator[_Bar]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-        TextColumn("{task.fields[rows]:,} {task.fields[unit]}"), TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]}"),
+        TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         yield _Bar(bars)

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.gatectl import billing_answers, fake_alerts, fake_backup, fake_names
+from tests.gatectl.fake_config import FakeConfig
 from tests.gatectl.problems import ProblemError
 
 CREATED = "2026-11-21T02:00:00Z"
@@ -187,6 +188,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.failing: ProblemError | None = None  # what a backup is refused with
         self.breaks_off_after = self.waits_after = 1 << 30  # bytes of one
         self.closing = threading.Event()
+        self.config = FakeConfig()
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
         super().__init__(str(path), _Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
@@ -206,6 +208,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return 200, _drain(body)
         if noun == "names":
             return 200, fake_names.answer(self.state, query)
+        if noun == "config":
+            return self.config.answer(method, path, query, body)
         if noun == "explain":
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
         if told := billing_answers.answer(self.state["ledger"], method, path, query, body):

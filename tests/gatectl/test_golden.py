@@ -71,13 +71,27 @@ COMMANDS = (
     "alert show alr_quot2222",
     "alert add --quota 80 --url https://ops.example.com/hooks",
     "alert test alr_spnd2222",
+    "config diff -f gateway.yaml --prune",
+    "config apply -f gateway.yaml --yes",
+    "config apply -f gateway.yaml --dry-run",
+    "config dump",
+    "config validate -f gateway.yaml",
+    "config history",
+    "config show 2",
+    "config rollback 1 --dry-run",
     "audit list",
     "backup --out backup.tar",
     "restore backup.tar --state-dir state --dry-run",
     "explain --key ci GET /orders/42",
     "explain ff42db4e2b8f4688",
 )
-EXIT_CODES = {"explain ff42db4e2b8f4688": 8, "doctor": 9, "usage verify -t acme": 7}  # of all others 0
+EXIT_CODES = {  # of all others 0
+    "explain ff42db4e2b8f4688": 8,
+    "doctor": 9,
+    "usage verify -t acme": 7,
+    "config validate -f mistakes.yaml": 4,
+    "config diff -f gateway.yaml --prune": 7,
+}
 PROGRESS = {  # on stderr
     "backup --out backup.tar": "gatectl: receiving\ngatectl: checking\n",
     "restore backup.tar --state-dir state --dry-run": "gatectl: unpacking\n",
@@ -101,6 +115,9 @@ TERMINAL_ONLY = (
     "billing invoice --help",
     "billing invoice export --help",
     "billing close --help",
+    "config --help",
+    "config apply --help",
+    "config validate -f mistakes.yaml",
     "key list -o wide",
     "usage tail --help",
     "usage top --help",
@@ -116,7 +133,9 @@ TERMINAL_ONLY = (
 
 @pytest.fixture(autouse=True)
 def cwd(gatectl: Gatectl, tmp_path: Path) -> None:
-    """A folder of the test's own, with a backup in it."""
+    """A folder of the test's own, with a backup and files of the configuration in it."""
+    for name in ("gateway.yaml", "mistakes.yaml"):
+        (tmp_path / name).write_bytes((Path(__file__).parent / name).read_bytes())
     (tmp_path / "backup.tar").write_bytes(fake_backup.backup())
     gatectl.cwd = tmp_path
 

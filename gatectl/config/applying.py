@@ -1,0 +1,179 @@
+"""From a file to the gateway: what would differ, whether that is meant, and what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from gatectl import consent
+from gatectl.config import differences as shown
+from gatectl.config.files import Document
+from gatectl.config.mistakes import MistakenError
+from gatectl.config.sending import send
+from gatectl.errors import GatectlError, RejectedError
+from gatectl.grammar import Call
+from gatectl.output import Column
+
+DIFF, APPLY, ROLLBACK = "/v1/config/diff", "/v1/config/apply", "/v1/config/rollback"
+REVISION_COLUMNS = (
+    Column("number", "number"),
+    Column("at", "time"),
+    Column("actor"),
+    Column("kind"),
+    Column("message"),
+    Column("restored", "number", wide=True),
+    Column("added", "number"),
+    Column("changed", "number"),
+    Column("removed", "number"),
+    Column("id", wide=True),
+)
+_MOST_SHOWN = 100  # before a question; `diff` shows all
+_MOST_KEYS = 10
+
+
+class Wish:
+    """Something that would change the configuration: a document, or a revision that is wanted back."""
+
+    def __init__(self, call: Call, path: str, body: Any, query: Mapping[str, Any], again: str) -> None:
+        self._call = call
+        self._path = path
+        self._body = body
+        self._query = dict(query)
+        self.again = again  # what to type to look once more
+
+    def __repr__(self) -> str:
+        return f"<Wish {self._path}>"
+
+    def rehearsed(self) -> Any:
+        """The answer to it, had it been done."""
+        return send(self._call, self._path, self._body, {**self._query, "dry_run": True}, changes=False)
+
+    def granted(self, base: str) -> Any:
+        """Do it, if the configuration is still the one that it was compared with."""
+        try:
+            return send(self._call, self._path, self._body, {**self._query, "base": base}, changes=True)
+        except RejectedError as error:
+            if error.code == "conflict":
+                error.hint = error.hint or f"look again: '{self._call.example(self.again)}'"
+            raise
+
+
+def wish_of(call: Call, document: Document, *, prune: bool, message: str | None, again: str) -> Wish:
+    return Wish(call, APPLY, document.data, {**call.in_tenant, "prune": prune, "message": message}, again)
+
+
+def compared(call: Call, document: Document, *, prune: bool) -> Any:
+    """What `diff` answers."""
+    return send(call, DIFF, document.data, {**call.in_tenant, "prune": prune}, changes=False)
+
+
+@contextmanager
+def placed(document: Document) -> Iterator[None]:
+    """What the gateway finds wrong with a document, as mistakes with line and column."""
+    try:
+        yield
+    except RejectedError as error:
+        if error.errors and not isinstance(error, MistakenError):
+            raise document.mistaken(error.errors) from None
+        raise
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Mistakes go to stderr, a line each; that there were some is the error."""
+    try:
+        yield
+    except MistakenError as error:
+        tell(error, sys.stderr)
+        raise
+
+
+def tell(error: MistakenError, stream: TextIO) -> None:
+    stream.write("".join(f"{shown.visible(str(mistake))}\n" for mistake in error.mistakes))
+
+
+def left_over(call: Call, document: Document) -> int:
+    """How many the file does not name, that --prune would remove."""
+    try:
+        return int(compared(call, document, prune=True)["removed"])
+    except GatectlError:
+        return 0  # it would be refused, which is no concern of who has not asked for it
+
+
+def not_named(count: int) -> str:
+    return (
+        f"{count:,} {'is' if count == 1 else 'are'} not in the file; --prune removes {'it' if count == 1 else 'them'}"
+    )
+
+
+def show_differences(call: Call, answer: Any, most: int | None = None) -> None:
+    """Into the form that was asked for, else as text."""
+    printer = call.printer
+    if printer.whole(answer):
+        return
+    if printer.asked and printer.form not in ("table", "wide"):
+        printer.many([answer["differences"]], shown.COLUMNS)
+        return
+    _draw(answer, sys.stdout, most)
+
+
+def _draw(answer: Any, stream: TextIO, most: int | None) -> None:
+    for line in shown.drawn(answer["differences"], shown.coloured(stream), most):
+        stream.write(line)
+    stream.write(f"{shown.summary(answer)}\n")
+    stream.flush()
+
+
+def carry_out(call: Call, wish: Wish, answer: Any, *, yes: bool, note: str = "") -> None:
+    """Show what `answer` says would differ, ask, do it, and say what came of it."""
+    printer = call.printer
+    if not answer["differences"]:
+        unchanged(call, answer)
+        return
+    if not (yes and (printer.quiet or printer.asked)):
+        _draw(answer, sys.stderr if printer.asked or printer.quiet else sys.stdout, _MOST_SHOWN)
+        if note:
+            printer.note(note)
+    if not yes:
+        consent.ask(shown.deed(answer["differences"]), name=shown.removed_tenants(answer["differences"]))
+    made = wish.granted(answer["base"])
+    _say_done(call, made)
+
+
+def unchanged(call: Call, answer: Any) -> None:
+    """There is nothing to do."""
+    printer = call.printer
+    if printer.asked:
+        show_differences(call, {"revision": None, **answer})
+    elif not printer.quiet:
+        printer.text("Nothing to do: the gateway has it all as it is there.")
+
+
+def _say_done(call: Call, made: Any) -> None:
+    printer, revision = call.printer, made["revision"]
+    if printer.form == "id":
+        sys.stdout.write(f"{revision['number']}\n")
+    elif not printer.whole(made):
+        if printer.asked and printer.form not in ("table", "wide"):
+            printer.one(revision, REVISION_COLUMNS)
+        else:
+            printer.text(f"Revision {revision['number']}: {shown.done(revision)}.")
+    _say_secretless(call, made["differences"])
+
+
+def _say_secretless(call: Call, differences: Any) -> None:
+    """A key that came of a file has a secret that nobody knows."""
+    keys = [each for each in differences if (each["kind"], each["change"]) == ("key", "add")]
+    if not keys:
+        return
+    count = "1 key has" if len(keys) == 1 else f"{len(keys):,} keys have"
+    head = f"{count} no secret yet. To get one, shown once:"
+    commands = [f"gatectl key rotate {each['name']}{_elsewhere(each)}" for each in keys[:_MOST_KEYS]]
+    more = f"  and so on for {len(keys) - _MOST_KEYS:,} more" if len(keys) > _MOST_KEYS else ""
+    call.printer.note("\n".join([f"\n{head}", *(f"  {command}" for command in commands), *([more] if more else [])]))
+
+
+def _elsewhere(difference: Mapping[str, Any]) -> str:
+    return "" if difference["tenant"] == shown.DEFAULT_TENANT else f" -t {difference['tenant']}"

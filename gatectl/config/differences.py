@@ -1,0 +1,130 @@
+"""What would be different, as people read it: `+` is added, `~` changed, `-` removed, with each field below.
+
+    + service orders
+        targets: [http://127.0.0.1:8001]
+    ~ plan starter
+        quota: 10000/month -> 20000/month
+    - key ci in acme
+    1 to add, 1 to change, 1 to remove
+
+The same text in a pipe, without its colours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from gatectl.config import spelling
+from gatectl.output import Column
+
+COLUMNS = (
+    Column("change"),
+    Column("kind"),
+    Column("tenant"),
+    Column("name"),
+    Column("fields"),
+)
+DEFAULT_TENANT = "default"
+_SIGNS = {"add": "+", "set": "~", "remove": "-"}
+_COLOURS = {"add": "32", "set": "33", "remove": "31"}
+_REMOVALS = {"key": "revoke"}
+_MOST_NAMED = 3
+
+Difference = Mapping[str, Any]
+
+
+def coloured(stream: TextIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def drawn(differences: Sequence[Difference], colours: bool, most: int | None = None) -> Iterator[str]:
+    """A line each; of more than `most` what the rest comes to."""
+    for difference in differences[:most]:
+        change = difference["change"]
+        title = f"{_SIGNS[change]} {difference['kind']} {called(difference)}"
+        yield f"\x1b[{_COLOURS[change]}m{visible(title)}\x1b[0m\n" if colours else f"{visible(title)}\n"
+        for field in difference["fields"] if change != "remove" else ():
+            yield f"    {_field(field, change, colours)}\n"
+    if most is not None and (rest := differences[most:]):
+        yield f"  and {len(rest):,} more: {_counts(rest)}\n"
+
+
+def called(difference: Difference) -> str:
+    """Its name, and its tenant where that is another than `default`."""
+    if difference["kind"] == "tenant" or difference["tenant"] == DEFAULT_TENANT:
+        return str(difference["name"])
+    return f"{difference['name']} in {difference['tenant']}"
+
+
+def _field(field: Mapping[str, Any], change: str, colours: bool) -> str:
+    name = field["field"]
+    before, after = (visible(_value(spelling.to_file(field[side], name))) for side in ("before", "after"))
+    if change == "add":
+        return f"{name}: {after}"
+    if colours:
+        before, after = f"\x1b[31m{before}\x1b[0m", f"\x1b[32m{after}\x1b[0m"
+    return f"{name}: {before} -> {after}"
+
+
+def _value(value: Any) -> str:
+    """As a file has it, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {_value(held)}" for name, held in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return value if isinstance(value, str) and value else json.dumps(value)
+
+
+def visible(text: str) -> str:
+    return text if text.isprintable() else "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in text)
+
+
+def _counts(differences: Sequence[Difference]) -> str:
+    """`2 services and 1 key`."""
+    return _and([_many(count, kind) for kind, count in Counter(each["kind"] for each in differences).items()])
+
+
+def _many(count: int, kind: str) -> str:
+    return f"{count:,} {kind}{'s' * (count != 1)}"
+
+
+def _and(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def summary(answer: Mapping[str, Any]) -> str:
+    return f"{answer['added']:,} to add, {answer['changed']:,} to change, {answer['removed']:,} to remove"
+
+
+def done(revision: Mapping[str, Any]) -> str:
+    return f"{revision['added']:,} added, {revision['changed']:,} changed, {revision['removed']:,} removed"
+
+
+def deed(differences: Sequence[Difference]) -> str:
+    """What a person is asked to agree to: `add 2, change plan starter and revoke keys ci, web`."""
+    deeds = []
+    for change, verb in (("add", "add"), ("set", "change")):
+        held = [each for each in differences if each["change"] == change]
+        if held:
+            deeds.append(f"{verb} {_named(held[0]['kind'], held) if len(held) == 1 else f'{len(held):,}'}")
+    gone: dict[str, list[Difference]] = {}
+    for each in differences:
+        if each["change"] == "remove":
+            gone.setdefault(each["kind"], []).append(each)
+    return _and(deeds + [f"{_REMOVALS.get(kind, 'remove')} {_named(kind, held)}" for kind, held in gone.items()])
+
+
+def _named(kind: str, held: Sequence[Difference]) -> str:
+    if len(held) > _MOST_NAMED:
+        return _many(len(held), kind)
+    return f"{kind}{'s' * (len(held) != 1)} {', '.join(called(each) for each in held)}"
+
+
+def removed_tenants(differences: Sequence[Difference]) -> str | None:
+    """Their names, to be typed by whoever agrees."""
+    gone = [each["name"] for each in differences if (each["kind"], each["change"]) == ("tenant", "remove")]
+    return ",".join(gone) or None
