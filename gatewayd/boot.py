@@ -32,6 +32,7 @@ class Boot(msgspec.Struct, frozen=True):
     sockets: tuple[int, ...]
     listen: str  # the address in use, where settings may say port 0
     slot: int = 0
+    admin_listen: str = ""  # the same of the admin API for other machines, if there is one
 
 
 def send_boot(connection: socket.socket, boot: Boot) -> None:

@@ -8,6 +8,8 @@ The checksum lets a mistyped or made-up key be refused without a look-up, and le
 string that resembles one (GitHub's tokens do the same). It is no protection against anyone: the secret is. What is
 stored is the SHA-256 of the whole key; with 131 random bits a slow hash would add cost and no strength.
 
+A token of the admin API is made the same way and begins with `gwt_`, so that neither is ever taken for the other.
+
 A key that was imported is a secret of somebody's own making. It holds no public id: where one is asked for, its name is
 `sha256:` and its digest.
 """
@@ -33,6 +35,9 @@ KEY_LENGTH = len(PREFIX) + PUBLIC_LENGTH + 1 + _SECRET_LENGTH + _CHECKSUM_LENGTH
 _KEY = re.compile(rf"gw_([a-z0-9]{{{PUBLIC_LENGTH}}})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}".encode())
 
 
+TOKEN_PREFIX = "gwt_"  # noqa: S105  # what all of them begin with
+_TOKEN = re.compile(rf"gwt_([a-z0-9]{{{PUBLIC_LENGTH}}})_[0-9A-Za-z]{{{_SECRET_LENGTH + _CHECKSUM_LENGTH}}}".encode())
+
 # What may be a key made elsewhere: visible ASCII, which passes unharmed in a header. The least that callers may show
 # is below the least that an import takes, since keys that come as digests are of their maker's length.
 _FOREIGN = re.compile(rb"[\x21-\x7e]{16,512}")
@@ -42,9 +47,17 @@ _DIGEST_NAME = "sha256:"
 def new_key(public_id: str | None = None) -> tuple[str, str]:
     """A fresh key as `(public_id, key)`, or a new one under this id. `key` is shown once, `digest(key)` is stored."""
     public_id = public_id or new_public_id()
-    secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
-    body = f"{PREFIX}{public_id}_{secret}"
-    return public_id, body + _checksum(body.encode())
+    return public_id, _with_secret(PREFIX + public_id)
+
+
+def new_token(public_id: str) -> str:
+    """A fresh token of the admin API, shown once; `digest(token)` is stored."""
+    return _with_secret(TOKEN_PREFIX + public_id)
+
+
+def is_token(shown: bytes) -> bool:
+    """Whether it has the form of a token and a right checksum. Says nothing of whether the token exists."""
+    return _TOKEN.fullmatch(shown) is not None and _has_checksum(shown)
 
 
 def new_public_id() -> str:
@@ -65,9 +78,7 @@ def drawn_public_ids() -> Iterator[str]:
 def public_id_of(key: bytes) -> str | None:
     """The public id of a well-formed key with a right checksum, else None. Says nothing of whether the key exists."""
     match = _KEY.fullmatch(key)
-    if match is None or _checksum(key[:-_CHECKSUM_LENGTH]).encode() != key[-_CHECKSUM_LENGTH:]:
-        return None
-    return match[1].decode()
+    return match[1].decode() if match is not None and _has_checksum(key) else None
 
 
 def may_be_foreign(credential: bytes) -> bool:
@@ -89,6 +100,11 @@ def looks_like_key(credential: bytes) -> bool:
     return credential[2:12:9] == b"__" and credential[:2] == b"gw"
 
 
+def looks_like_token(text: str) -> bool:
+    """Whether it begins like `gwt_ab12cd34_`: then it may be a whole one, which is not shown again."""
+    return text.startswith(TOKEN_PREFIX) and len(text) > len(TOKEN_PREFIX) + PUBLIC_LENGTH
+
+
 def visible_id(credential: bytes) -> str:
     """What is public of a credential."""
     return credential[3:11].decode("latin-1") if looks_like_key(credential) else ""
@@ -97,6 +113,15 @@ def visible_id(credential: bytes) -> str:
 def digest(key: bytes) -> bytes:
     """What is stored and compared: SHA-256 of the whole key, 32 bytes."""
     return hashlib.sha256(key).digest()
+
+
+def _with_secret(name: str) -> str:
+    body = f"{name}_" + "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
+    return body + _checksum(body.encode())
+
+
+def _has_checksum(credential: bytes) -> bool:
+    return _checksum(credential[:-_CHECKSUM_LENGTH]).encode() == credential[-_CHECKSUM_LENGTH:]
 
 
 def _checksum(body: bytes) -> str:

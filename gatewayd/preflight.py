@@ -13,10 +13,11 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from gatewayd.binding import bind_listeners, bind_remote
 from gatewayd.control.database import FILE_NAME, HEAD
 from gatewayd.errors import StartupError
 from gatewayd.settings import Settings
-from gatewayd.supervisor import bind_listeners, check_files, lock_state, refuse_half_restored
+from gatewayd.supervisor import check_files, lock_state, refuse_half_restored
 
 LEAST_FREE_BYTES = 1 << 28
 
@@ -44,11 +45,17 @@ def certificates(settings: Settings) -> Iterator[str]:
 def address(settings: Settings) -> Iterator[str]:
     if not is_running(settings):
         yield from _told(lambda: _bind(settings))
+        yield from _told(lambda: _bind_remote(settings))
 
 
 def _bind(settings: Settings) -> None:
     for listener in bind_listeners(settings):
         listener.close()
+
+
+def _bind_remote(settings: Settings) -> None:
+    with bind_remote(settings):
+        pass
 
 
 def state_folder(settings: Settings) -> Iterator[str]:

@@ -69,6 +69,11 @@ class Settings(BaseSettings):
     listen: str = Field("127.0.0.1:8080", description="Address of the data plane, HOST:PORT; port 0 takes a free one.")
     state_dir: Path = Field(default_factory=default_state_dir, description="Folder of the database and the journals.")
     admin_socket: Path = Field(default_factory=default_admin_socket, description="Unix socket of the admin API.")
+    admin_listen: str | None = Field(
+        None, description="Address of the admin API for other machines, HOST:PORT: with TLS, and tokens."
+    )
+    admin_tls_cert: Path | None = Field(None, description="Certificate and its chain, PEM, of `admin_listen`.")
+    admin_tls_key: Path | None = Field(None, description="Private key of that certificate, PEM, without a passphrase.")
     workers: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=256, description="Worker processes."
     )
@@ -133,10 +138,11 @@ class Settings(BaseSettings):
         3600, ge=-1, le=31 * 86400, description="Age at which a billing cycle that is over is closed; -1 by hand only."
     )
 
-    @field_validator("listen")
+    @field_validator("listen", "admin_listen")
     @classmethod
-    def _listen_is_host_and_port(cls, value: str) -> str:
-        split_address(value)
+    def _listen_is_host_and_port(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
         return value
 
     @field_validator("admin_socket")
@@ -155,21 +161,24 @@ class Settings(BaseSettings):
             raise ValueError("must be networks such as 10.0.0.0/8, ::1")
         return tuple(ip_network(str(part).strip()) for part in parts if str(part).strip())
 
-    @field_validator("tls_cert", "tls_key", "tls_client_ca", mode="before")
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "admin_tls_cert", "admin_tls_key", mode="before")
     @classmethod
     def _is_no_pem(cls, value: object) -> object:
         if isinstance(value, str) and ("-----" in value or "\n" in value):
             raise ValueError("must be the path of a file, not what is in the file")
         return value
 
-    @field_validator("state_dir", "admin_socket", "tls_cert", "tls_key", "tls_client_ca", mode="before")
+    @field_validator(
+        "state_dir", "admin_socket", "tls_cert", "tls_key", "tls_client_ca", "admin_tls_cert", "admin_tls_key",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _path_is_not_empty(cls, value: object) -> object:
         if value is not None and str(value).strip() in ("", "."):  # Path("") is the current folder, which nobody meant
             raise ValueError("must be a path; for the current folder write it out")
         return value
 
-    @field_validator("state_dir", "tls_cert", "tls_key", "tls_client_ca")
+    @field_validator("state_dir", "tls_cert", "tls_key", "tls_client_ca", "admin_tls_cert", "admin_tls_key")
     @classmethod
     def _is_absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.absolute()
@@ -183,6 +192,16 @@ class Settings(BaseSettings):
             raise ValueError("tls_client_ca is set and tls_cert is not; client certificates take TLS")
         if (self.tls_client_ca is None) != (self.tls_client_auth == "none"):
             raise ValueError('tls_client_ca goes with tls_client_auth = "optional" or "required"; one alone is nothing')
+        return self
+
+    @model_validator(mode="after")
+    def _admin_tls_is_whole(self) -> Settings:
+        if (self.admin_tls_cert is None) != (self.admin_tls_key is None):
+            pair = ("admin_tls_key", "admin_tls_cert")
+            there, missing = pair if self.admin_tls_cert is None else reversed(pair)
+            raise ValueError(f"{there} is set and {missing} is not; TLS takes both")
+        if self.admin_tls_cert is not None and self.admin_listen is None:
+            raise ValueError("admin_tls_cert is set and admin_listen is not; on the Unix socket there is no TLS")
         return self
 
     @model_validator(mode="after")
@@ -255,7 +274,9 @@ def _what_is_wrong(error: ValidationError) -> str:
     message = str(first["msg"]).removeprefix("Value error, ")
     if not name:  # of several settings together
         return f"settings: {message}"
-    got = "" if name.startswith("tls_") else f" (got {first['input']!r})"  # somebody may have pasted a key
+    got = (
+        "" if name.startswith(("tls_", "admin_tls_")) else f" (got {first['input']!r})"
+    )  # somebody may have pasted a key
     return f"setting {name}: {message[:1].lower()}{message[1:]}{got}"
 
 

@@ -21,26 +21,31 @@ import logging
 import os
 import signal
 import socket
-import stat
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gatewayd import __version__
+from gatewayd.binding import (
+    CHANNEL_NAME,
+    address_of,
+    admin_address,
+    bind_admin,
+    bind_channel,
+    bind_listeners,
+    bind_remote,
+)
 from gatewayd.boot import CANNOT_START, READY, Boot, send_boot
 from gatewayd.errors import StartupError
-from gatewayd.proxy.listener_tls import listener_context
-from gatewayd.settings import Settings, split_address
+from gatewayd.listener_tls import TlsFiles, listener_context
+from gatewayd.settings import Settings
 
-BACKLOG = 4096
 START_TIMEOUT_S = 60.0  # a first start may migrate a large database
 KILL_AFTER_S = 10.0  # beyond the drain timeout; control's own is half of it, and then it ingests what is left
 RESTART_DELAYS_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # by how often it died within STABLE_S
 STABLE_S = 10.0
-SYSTEMD_FIRST_FD = 3  # sd_listen_fds(3)
 RESTORE_UNDER_WAY = "restore-under-way"  # also in gatectl's backups.restoring
-CHANNEL_NAME = "workers.sock"  # also in proxy.link
 
 log = logging.getLogger(__name__)
 
@@ -86,16 +91,16 @@ class Supervisor:
             admin = held.enter_context(bind_admin(self._settings.admin_socket))
             held.callback(self._settings.admin_socket.unlink, missing_ok=True)
             try:
-                return await self._supervise(channel, admin)
+                return await self._supervise(channel, admin, held.enter_context(bind_remote(self._settings)))
             except RefusedError:
                 return 1
 
-    async def _supervise(self, channel: socket.socket, admin: socket.socket) -> int:
+    async def _supervise(self, channel: socket.socket, admin: socket.socket, remote: socket.socket | None) -> int:
         settings, listeners = self._settings, self._listeners
-        address = listeners[0].getsockname()
-        listen = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+        listen, admin_listen = address_of(listeners[0]), "" if remote is None else address_of(remote)
         values = settings.model_dump(mode="json")
-        control = Child("control", "gatewayd.control.main", Boot(values, (channel.fileno(), admin.fileno()), listen))
+        sockets = tuple(each.fileno() for each in (channel, admin, remote) if each is not None)
+        control = Child("control", "gatewayd.control.main", Boot(values, sockets, listen, admin_listen=admin_listen))
         workers = [
             Child(
                 f"worker-{slot}",
@@ -115,6 +120,9 @@ class Supervisor:
             self._keepers = [asyncio.create_task(self._keep(child)) for child in (control, *workers)]
             many = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
             url = f"{settings.scheme}://{listen}"
+            if remote is not None:
+                scheme = "http" if settings.admin_tls_cert is None else "https"
+                say(f"gatewayd: admin API for tokens at {scheme}://{admin_listen}")
             say(f"gatewayd {__version__} ready: {url} ({many}), admin socket {settings.admin_socket}")
             notify_systemd("READY=1")
             rolling = asyncio.create_task(self._roll_when_asked(roll, workers))
@@ -280,8 +288,11 @@ def say(line: str) -> None:
 
 def check_files(settings: Settings) -> None:
     """Raise StartupError with one line if the workers could not load what the settings name."""
-    if settings.tls_cert is not None:
-        listener_context(settings)
+    for files in (TlsFiles.of_data_plane(settings), TlsFiles.of_admin(settings)):
+        if files is not None:
+            listener_context(files)
+    if settings.admin_listen is not None:
+        admin_address(settings.admin_listen, encrypted=settings.admin_tls_cert is not None)
 
 
 def prepare_folders(settings: Settings) -> None:
@@ -318,113 +329,6 @@ def refuse_half_restored(state_dir: Path) -> None:
     """Raise StartupError where a restore was broken off: of an old database and new journals comes a wrong bill."""
     if (state_dir / RESTORE_UNDER_WAY).exists():
         raise StartupError(f"a restore into {state_dir} was broken off in the middle; run 'gatectl restore' again")
-
-
-def bind_listeners(settings: Settings) -> list[socket.socket]:
-    """One listening socket a worker, all at one address; or those that systemd has bound (sd_listen_fds(3))."""
-    if inherited := _inherited_listeners():
-        return inherited
-    host, port = split_address(settings.listen)
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    except socket.gaierror as error:
-        raise StartupError(f"cannot listen on {settings.listen}: {error.strerror}") from None
-    _refuse_used_port(family, address, settings.listen)
-    listeners: list[socket.socket] = []
-    for _ in range(settings.workers):
-        if listeners:  # port 0 was given: the others take the port that the first one got
-            address = listeners[0].getsockname()
-        listeners.append(_listen(family, address, settings.listen))
-    return listeners
-
-
-def _inherited_listeners() -> list[socket.socket]:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
-    count = os.environ.get("LISTEN_FDS", "0")
-    if not (count.isascii() and count.isdigit()):
-        raise StartupError(f"LISTEN_FDS is {count!r}, where systemd gives the number of sockets; unset it")
-    try:
-        return [socket.socket(fileno=SYSTEMD_FIRST_FD + index) for index in range(int(count))]
-    except (OSError, OverflowError):
-        raise StartupError(f"LISTEN_FDS is {count}, but there are not so many sockets; unset it") from None
-
-
-def _refuse_used_port(family: int, address: object, name: str) -> None:
-    """SO_REUSEPORT would let a second gatewayd share the port of the first: bind once without it to find out."""
-    with _bindable(family, name) as probe:
-        try:
-            probe.bind(address)  # type: ignore[arg-type]
-        except OSError as error:
-            raise _cannot_listen(name, error) from None
-
-
-def _bindable(family: int, name: str) -> socket.socket:
-    try:
-        bindable = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:  # a kernel without IPv6
-        raise _cannot_listen(name, error) from None
-    bindable.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:  # [::] is for both families, whatever net.ipv6.bindv6only says
-        bindable.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    return bindable
-
-
-def _listen(family: int, address: object, name: str) -> socket.socket:
-    listener = _bindable(family, name)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)  # type: ignore[arg-type]
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(name, error) from None
-    return listener
-
-
-def _cannot_listen(name: str, error: OSError) -> StartupError:
-    return StartupError(
-        f"cannot listen on {name}: {(error.strerror or str(error)).lower()}; choose another with --listen"
-    )
-
-
-def bind_channel(state_dir: Path) -> socket.socket:
-    """Where workers find control. In the state folder, which is ours alone; bound through /proc so that its path may be
-    longer than a socket's (see `proxy.link`)."""
-    descriptor = os.open(state_dir, os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        path = Path(f"/proc/self/fd/{descriptor}/{CHANNEL_NAME}")
-        return _bind_unix(path, 0o600, f"{state_dir}/{CHANNEL_NAME}")
-    finally:
-        os.close(descriptor)
-
-
-def bind_admin(path: Path) -> socket.socket:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            pass
-        else:
-            raise StartupError(f"another gatewayd answers on {path}; stop it, or name another --admin-socket")
-    return _bind_unix(path, 0o660, str(path))
-
-
-def _bind_unix(path: Path, mode: int, name: str) -> socket.socket:
-    bound = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o777 & ~mode)  # the socket is born with its mode; a chmod would come too late
-    try:
-        if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-            raise StartupError(f"cannot make the socket {name}: a file that is no socket is in its place")
-        path.unlink(missing_ok=True)
-        bound.bind(str(path))
-        bound.listen(BACKLOG)
-    except OSError as error:
-        bound.close()
-        raise StartupError(f"cannot make the socket {name}: {(error.strerror or str(error)).lower()}") from None
-    finally:
-        os.umask(mask)
-    return bound
 
 
 def notify_systemd(state: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from gatewayd.settings import Settings, split_address
 
 STATE_DIR, RUNTIME_DIR = Path("/var/lib/gatewayd"), Path("/run/gatewayd")
+_FILES = ("tls_cert", "tls_key", "tls_client_ca", "admin_tls_cert", "admin_tls_key")
 _FIRST_PORT_OF_ANYBODY = 1024
 _OPEN_FILES = 1 << 20  # a client and an upstream connection are one each; workers lower connections_limit to what fits
 
@@ -98,7 +99,8 @@ def unit(settings: Settings, flags: Mapping[str, Any], config: Path | None) -> s
 def warnings(settings: Settings) -> list[str]:
     """What keeps the unit from working as it is, a line each."""
     lines = []
-    for part in (_program()[0], *map(str, filter(None, (settings.tls_cert, settings.tls_key, settings.tls_client_ca)))):
+    files = (getattr(settings, name) for name in _FILES)
+    for part in (_program()[0], *(str(file) for file in files if file is not None)):
         closed = next((folder for folder in Path(part).parents if not folder.stat().st_mode & 0o001), None)
         if closed is not None:
             lines.append(

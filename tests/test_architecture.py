@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module may import its own floor and those below it; proxy and control stand beside each other.
 FLOORS = (
-    {"gatewayd.errors", "gatewayd.keys", "gatewayd.records", "gatewayd.settings", "gatewayd.channel"},
+    {"gatewayd.errors", "gatewayd.keys", "gatewayd.records", "gatewayd.settings", "gatewayd.channel", "gatewayd.stamp"},
     {"gatewayd.policy"},
-    {"gatewayd.boot", "gatewayd.serving", "gatewayd.upstream_tls"},
+    {"gatewayd.boot", "gatewayd.serving", "gatewayd.upstream_tls", "gatewayd.listener_tls", "gatewayd.binding"},
     {"gatewayd.proxy"},
     {"gatewayd.control"},
     {"gatewayd.supervisor"},

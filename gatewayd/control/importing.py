@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from gatewayd import keys
+from gatewayd.policy.audit_chain import GENESIS, Line, link
 
 CHUNKS_AHEAD = 8  # of the file, each as large as the server reads: the sender waits for the rest
 BATCH_ROWS = 1000
@@ -79,6 +80,10 @@ _STORE = """
            '[]', '[]', '{}', labels, TRUE
     FROM staged WHERE rowid > :first AND rowid <= :last ORDER BY rowid
 """
+
+
+_NEWEST_LINE = "SELECT sha256 FROM audit ORDER BY id DESC LIMIT 1"
+_NOTE = "INSERT INTO audit (at, actor, action, tenant, subject, before, after, sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class BadRowError(ValueError):
@@ -229,8 +234,8 @@ class KeyImport:
             fresh = [(keys.new_public_id(), rowid) for (rowid,) in unlucky]
             self._database.executemany("UPDATE staged SET public_id = ? WHERE rowid = ?", fresh)
 
-    def store(self, note: Callable[[int], tuple[Any, ...]]) -> None:
-        """All rows, and the line in the audit (its columns but for the id), in one transaction."""
+    def store(self, note: Callable[[int], Line]) -> None:
+        """All rows, and the line in the audit, in one transaction."""
         self.state = "storing"
         run = self._database.execute
         run("BEGIN IMMEDIATE")
@@ -245,10 +250,8 @@ class KeyImport:
                 if self._stopped.is_set():
                     raise StoppedError
             run("UPDATE tenant SET imported_keys = TRUE WHERE id = ?", (self._tenant_id,))
-            run(
-                "INSERT INTO audit (at, actor, action, tenant, subject, after) VALUES (?, ?, ?, ?, ?, ?)",
-                note(self.rows),
-            )
+            line, newest = note(self.rows), run(_NEWEST_LINE).fetchone()
+            run(_NOTE, (*line, link(newest[0] if newest else GENESIS, line)))
             run("COMMIT")
         except BaseException:
             if self._database.in_transaction:

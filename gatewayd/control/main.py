@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gatewayd.boot import (
     CANNOT_START,
+    Boot,
     announce_ready,
     drain_with_supervisor,
     log_to_stderr,
@@ -25,10 +26,12 @@ from gatewayd.boot import (
 )
 from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
+from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.peer import PeerProtocol
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
 from gatewayd.control.alerting import Alerting
 from gatewayd.control.backup import remove_unfinished
+from gatewayd.control.bearers import Bearers
 from gatewayd.control.broker import Broker
 from gatewayd.control.closing import close_due
 from gatewayd.control.compile import snapshot
@@ -37,13 +40,16 @@ from gatewayd.control.days import Days
 from gatewayd.control.ingest import Ingest
 from gatewayd.control.levels import LevelFile, boot_id
 from gatewayd.control.probing import Prober
+from gatewayd.control.remote import RemoteDoor
 from gatewayd.control.retirement import retire_quiet
 from gatewayd.errors import StartupError
+from gatewayd.listener_tls import ListenerTls, TlsFiles
 from gatewayd.serving import DrainingServer, server_config
 from gatewayd.settings import Settings
 
 LOCK_WAIT_S = 10.0  # for the control process before us to end
 TIDY_S = 60.0
+VISITS_S = 5.0
 DRAIN_TIMEOUT_S = 5  # admin requests are short
 
 log = logging.getLogger(__name__)
@@ -138,10 +144,11 @@ def only_one(state_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def serve(
-    settings: Settings, listen: str, channel: socket.socket, admin: socket.socket, supervisor: socket.socket
-) -> None:
+async def serve(settings: Settings, boot: Boot, supervisor: socket.socket) -> None:
     loop = asyncio.get_running_loop()
+    channel, admin, *remotes = (socket.socket(fileno=descriptor) for descriptor in boot.sockets)
+    files = TlsFiles.of_admin(settings)
+    tls = None if files is None else ListenerTls(files)
     database = Database.open(settings.state_dir, durable=settings.journal_sync != "process")
     journals = settings.state_dir / "journal"
     remove_unfinished(settings.state_dir)
@@ -167,16 +174,27 @@ async def serve(
     broker.on_services, broker.targets_checked = prober.configure, prober.known
     prober.configure(snapshot(database.lookup).services)
     plane = Plane(broker, ingest, alerting, prober)
-    control = ControlState(database, settings, plane, listen, time.time_ns() // 1_000_000_000)
+    started_at = time.time_ns() // 1_000_000_000
+    control = ControlState(database, settings, plane, boot.listen, started_at, boot.admin_listen)
     channel_server = await loop.create_unix_server(broker.make_channel, sock=channel)
-    config = server_config(build_app(control), DRAIN_TIMEOUT_S, http=PeerProtocol)
-    server = DrainingServer(config)
-    server.on_drain = control.tails.end
+    app = build_app(control)
+    server = DrainingServer(server_config(app, DRAIN_TIMEOUT_S, http=PeerProtocol))
+    doors = [asyncio.create_task(RemoteDoor(app, remote, tls, server.server_state).run()) for remote in remotes]
+    for door in doors:
+        server.needs(door)
+
+    def drain() -> None:
+        control.tails.end()
+        for door in doors:
+            door.cancel()
+
+    server.on_drain = drain
     ingest.on_taken = control.tails.take
     drain_with_supervisor(supervisor)
     ingesting = asyncio.create_task(ingest.run())
     tidying = asyncio.create_task(tidy(broker, database, plane, alerting))
     watching = asyncio.create_task(alerting.run())
+    looking_after = asyncio.create_task(look_after(control.bearers))
     closing = asyncio.create_task(close_cycles(database, plane, settings.invoice_after_s))
     days = Days(database, ingest.rollups, settings.hourly_usage_days, settings.daily_usage_days)
     rolling = asyncio.create_task(days.run())
@@ -186,6 +204,7 @@ async def serve(
         await server.serve(sockets=[admin])
     finally:
         ingesting.cancel()
+        looking_after.cancel()
         tidying.cancel()
         watching.cancel()
         closing.cancel()
@@ -196,6 +215,8 @@ async def serve(
         while ingest.step():  # all that the workers wrote before they ended
             pass
         levels.close()
+        with going_on("writing when tokens were used"):
+            control.bearers.write()
         database.close()
 
 
@@ -206,6 +227,16 @@ async def tidy(broker: Broker, database: Database, plane: Plane, alerting: Alert
             broker.tidy()
             alerting.tidy()
             await retire_quiet(database, plane)
+
+
+async def look_after(bearers: Bearers) -> None:
+    """What streams to a token that has ended ends too; when tokens were used is written once a minute."""
+    while True:
+        for _ in range(round(TIDY_S / VISITS_S)):
+            await asyncio.sleep(VISITS_S)
+            bearers.end_visits(now_s())
+        with going_on("writing when tokens were used"):
+            bearers.write()
 
 
 async def close_cycles(database: Database, plane: Plane, invoice_after_s: int) -> None:
@@ -235,10 +266,9 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # after an hour without control there are so many segments
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     settings = settings_of(boot)
-    channel, admin = (socket.socket(fileno=descriptor) for descriptor in boot.sockets)
     try:
         with only_one(settings.state_dir):
-            uvloop.run(serve(settings, boot.listen, channel, admin, supervisor))
+            uvloop.run(serve(settings, boot, supervisor))
     except StartupError as error:
         print(f"gatewayd: {error}", file=sys.stderr)  # noqa: T201  # before there is anything that could log
         sys.exit(CANNOT_START)

@@ -14,10 +14,10 @@ import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gatewayd.listener_tls import ListenerTls
 from gatewayd.policy.forwarding import is_trusted
 from gatewayd.proxy.client import LAST_REQUEST_S, ClientConnection
 from gatewayd.proxy.encrypted import SHUTDOWN_TIMEOUT_S, EncryptedConnection
-from gatewayd.proxy.listener_tls import ListenerTls
 from gatewayd.proxy.origin import origin_of, peer_address
 from gatewayd.proxy.preamble import FIRST_BYTES, read_preamble
 

@@ -13,8 +13,8 @@ import fcntl
 import struct
 import termios
 
+from gatewayd.listener_tls import certificate_field
 from gatewayd.proxy.client import LINGER_S, ClientConnection
-from gatewayd.proxy.listener_tls import certificate_field
 from gatewayd.proxy.origin import HTTPS, origin_of
 
 SHUTDOWN_TIMEOUT_S = 3600.0  # uvloop's own, which is not to come first

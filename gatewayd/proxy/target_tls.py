@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gatewayd.channel import TlsConf
-from gatewayd.proxy.stamp import Stamp, stamp
+from gatewayd.stamp import Stamp, stamp
 from gatewayd.upstream_tls import TlsFileError, files_of, upstream_context
 
 CHECK_S: Final = 3.0  # how often files are looked at

@@ -43,6 +43,7 @@ from gatewayd.channel import (
     WorkerStats,
 )
 from gatewayd.errors import Refusal, StartupError
+from gatewayd.listener_tls import ListenerTls, TlsFiles
 from gatewayd.policy.facts import Target
 from gatewayd.policy.snapshot import EMPTY, Snapshot, compile_snapshot
 from gatewayd.proxy.arrival import first_protocol
@@ -55,7 +56,6 @@ from gatewayd.proxy.head import request_pattern
 from gatewayd.proxy.journal import Journal
 from gatewayd.proxy.keybook import KeyBook
 from gatewayd.proxy.link import Link
-from gatewayd.proxy.listener_tls import ListenerTls
 from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recent import Recent
@@ -299,7 +299,8 @@ class Worker:
 
 async def serve(settings: Settings, slot: int, sockets: list[socket.socket], supervisor: socket.socket) -> None:
     """Serve until told to stop, then until what is in flight has ended (at most `drain_timeout_s`)."""
-    tls = ListenerTls(settings) if settings.tls_cert is not None else None
+    files = TlsFiles.of_data_plane(settings)
+    tls = None if files is None else ListenerTls(files)
     config = server_config(_no_app, settings.drain_timeout_s, date_header=False, backlog=4096)
     server = DrainingServer(config)
     worker = Worker(settings, slot, server.server_state.connections)  # type: ignore[arg-type]

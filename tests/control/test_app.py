@@ -8,6 +8,8 @@ import os
 import pwd
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from gatewayd import __version__
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.inputs import MAX_BODY_BYTES
 from gatewayd.control.admin.operations import OPERATIONS
-from gatewayd.control.admin.peer import Peer, PeerProtocol, is_admitted
+from gatewayd.control.admin.peer import Peer, PeerProtocol, role_of
 from gatewayd.control.admin.state import JournalView
 from gatewayd.control.database import HEAD
 from tests.control.conftest import Admin
@@ -228,18 +230,18 @@ def test_status_is_degraded_by_what_is_wrong(admin: Admin) -> None:
 # Who is asking
 
 
-def test_root_the_daemons_user_and_the_sockets_group_are_admitted(tmp_path: Path) -> None:
+def test_root_and_the_daemons_user_are_admins_and_the_sockets_group_operators(tmp_path: Path) -> None:
     admin_socket = tmp_path / "admin.sock"
     admin_socket.touch()
     own, group = os.geteuid(), admin_socket.stat().st_gid
-    assert is_admitted(Peer(1, 0, 12345), admin_socket)
-    assert is_admitted(Peer(1, own, 12345), admin_socket)
-    assert is_admitted(Peer(1, 54321, group), admin_socket)
-    assert not is_admitted(Peer(1, 54321, group + 1), admin_socket)
-    assert not is_admitted(Peer(1, 54321, group), tmp_path / "gone.sock")
+    assert role_of(Peer(1, 0, 12345), admin_socket) == "admin"
+    assert role_of(Peer(1, own, 12345), admin_socket) == "admin"
+    assert role_of(Peer(1, 54321, group), admin_socket) == "operator"
+    assert role_of(Peer(1, 54321, group + 1), admin_socket) is None
+    assert role_of(Peer(1, 54321, group), tmp_path / "gone.sock") is None
 
 
-def test_a_member_by_supplementary_group_is_admitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_by_supplementary_group_is_an_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     admin_socket = tmp_path / "admin.sock"
     admin_socket.touch()
     group = admin_socket.stat().st_gid
@@ -247,15 +249,30 @@ def test_a_member_by_supplementary_group_is_admitted(tmp_path: Path, monkeypatch
     monkeypatch.setattr(pwd, "getpwuid", lambda uid: user)
     monkeypatch.setattr(os, "getgrouplist", lambda name, gid: [gid, group])
     assert grp.getgrgid(group)
-    assert is_admitted(Peer(1, 54321, 54321), admin_socket)
+    assert role_of(Peer(1, 54321, 54321), admin_socket) == "operator"
+
+
+def test_a_worker_is_not_admitted_though_it_is_the_daemons_own(tmp_path: Path) -> None:
+    """It connects to whatever a target names, and a link may lead here: its callers would be admins."""
+    with subprocess.Popen(["sleep", "60"]) as sibling:  # a child of ours, as seen by another child of ours
+        code = (
+            "import sys; from pathlib import Path; from gatewayd.control.admin.peer import Peer, role_of\n"
+            "print([role_of(Peer(int(pid), 0, 0), Path('none')) for pid in sys.argv[1:]])"
+        )
+        own = str(os.getpid())
+        control = subprocess.run(
+            [sys.executable, "-c", code, str(sibling.pid), own], capture_output=True, text=True, check=True
+        )
+        sibling.terminate()
+    assert control.stdout.strip() == "[None, 'admin']"
 
 
 def test_others_are_refused_whatever_they_ask(admin: Admin) -> None:
-    for peer in (None, Peer(1, 54321, 54321)):
-        admin.app.peer = peer
-        for path in ("/healthz", "/v1/status", "/v1/keys", "/nowhere"):
-            problem = admin.refused("not_permitted", "GET", path)
-            assert "neither root nor the user of gatewayd" in problem["detail"]
+    admin.app.peer = Peer(1, 54321, 54321)
+    for path in ("/v1/status", "/v1/keys", "/v1/whoami", "/nowhere"):
+        problem = admin.refused("not_permitted", "GET", path)
+        assert "neither root nor the user of gatewayd" in problem["detail"]
+    assert admin.get("/healthz") == {"status": "ok"}
 
 
 @asynccontextmanager

@@ -157,7 +157,8 @@ def test_the_copy_is_of_one_moment_while_others_write(database: Database, state:
     assert not copy.exists()
 
 
-def test_a_record_in_the_making_is_not_in_it(state: Path, journal: Journal) -> None:
+def test_a_record_in_the_making_is_not_in_it(state: Path) -> None:
+    journal = Journal(state / "journal", WORKER, NOON_NS)
     journal.append(record())
     journal.append(record())
     [segment] = [path for path in (state / "journal").glob("*.gwj") if len(whole_records(path)) > SLOT_BYTES]

@@ -19,10 +19,10 @@ MADE: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "routes": ("routes", {"path": "/mine", "service": "orders", "name": "mine"}, ("id",)),
     "alerts": ("alerts", {"quota": 80, "url": "http://127.0.0.1:9"}, ("id",)),
 }
-# Tenants are looked up by nobody but an operator of all; quotas are those of keys.
+# Tenants and tokens are looked up by nobody but an operator of all; quotas are those of keys.
 SAME = {"quotas": "keys"}
 BODIES = {"grants": {"units": 5}, "reset": {}, "revoke": {}, "simulate": {}}
-NOT_IN_TENANTS = {"tenants"}
+NOT_IN_TENANTS = {"tenants", "tokens"}
 
 ADDRESSES = sorted(
     {

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from gatewayd.listener_tls import CHECK_S
 from gatewayd.proxy.client import LINGER_S
-from gatewayd.proxy.listener_tls import CHECK_S
 from tests.listener.conftest import MIB, Door, NewDoor, Pki, Telling, answer_of, doors, wait_until
 
 GET = b"GET /api/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -286,11 +286,13 @@ def test_a_key_that_is_encrypted_does_not_ask(pki: Pki, tmp_path: Path) -> None:
     )
 
     from gatewayd.errors import StartupError
-    from gatewayd.proxy.listener_tls import listener_context
+    from gatewayd.listener_tls import TlsFiles, listener_context
     from gatewayd.settings import Settings
 
     key = load_pem_private_key(pki.key.read_bytes(), None)
     pki.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word")))
     settings = Settings(state_dir=tmp_path, admin_socket=tmp_path / "s", tls_cert=pki.cert, tls_key=pki.key)
+    files = TlsFiles.of_data_plane(settings)
+    assert files is not None
     with pytest.raises(StartupError, match="is encrypted"):
-        listener_context(settings)
+        listener_context(files)

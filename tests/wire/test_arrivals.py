@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from gatewayd.listener_tls import ListenerTls, TlsFiles
 from gatewayd.proxy.arrival import first_protocol
 from gatewayd.proxy.encrypted import EncryptedConnection
-from gatewayd.proxy.listener_tls import ListenerTls
 from tests.wire.harness import GET, Wire
 from tests.wire.peer import Peer
 
@@ -28,7 +28,7 @@ async def test_the_sweeper_may_look_before_the_loop_has_told_of_the_end(tmp_path
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     async with Wire(tmp_path, tls_cert=cert, tls_key=key) as wire:
-        wire.worker.door.admit = first_protocol(wire.worker, ListenerTls(wire.worker.settings))
+        wire.worker.door.admit = first_protocol(wire.worker, ListenerTls(TlsFiles(cert, key)))
         client = Peer(*await asyncio.open_connection("127.0.0.1", wire.port, ssl=context))
         wire.clients.append(client)
         await client.send(GET)

@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from gatewayd.control.admin.admission import Admission
 from gatewayd.control.admin.operations import OPERATIONS
-from gatewayd.control.admin.peer import PeersOnly
 from gatewayd.control.admin.problems import (
     NoTraceback,
     answer_database_error,
@@ -26,7 +26,7 @@ def build_app(control: ControlState) -> Starlette:
         routes=[Route(each.path, each.handler, methods=[each.method]) for each in OPERATIONS],
         middleware=[
             Middleware(NoTraceback),
-            Middleware(PeersOnly, control.settings.admin_socket),
+            Middleware(Admission, control, OPERATIONS),
             Middleware(ChangesWait, control.database),
         ],
         exception_handlers={

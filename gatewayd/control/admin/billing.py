@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from gatewayd.control import billing, closing, invoices, verification
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.changes import Change, now_s
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
-from gatewayd.control.admin.peer import actor_of
 from gatewayd.control.admin.problems import AdminError, conflict, not_found
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, control_of

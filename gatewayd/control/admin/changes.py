@@ -12,7 +12,7 @@ import msgspec
 from sqlmodel import Session, col, select
 from starlette.requests import Request
 
-from gatewayd.control.admin.peer import actor_of
+from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.tables import Audit
 from gatewayd.policy.audit_chain import GENESIS, Line, link

@@ -16,10 +16,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.callers import actor_of, caller_of
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.inputs import InTenant, check_display_name, read_query
 from gatewayd.control.admin.key_terms import check_labels, expiry_of, scope_of
-from gatewayd.control.admin.peer import actor_of
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import plan_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
@@ -27,6 +27,7 @@ from gatewayd.control.database import Database
 from gatewayd.control.importing import BadRowError, KeyImport, StoppedError, Words
 from gatewayd.control.tables import Tenant
 from gatewayd.errors import UNAVAILABLE, GatewayError
+from gatewayd.policy.audit_chain import Line
 
 # While a thread of ours computes, the loop waits this long for its turn, not Python's 5 ms: look-ups go on meanwhile.
 _TURN_S = 0.0005
@@ -38,8 +39,9 @@ class ImportOptions(InTenant, frozen=True, kw_only=True):
 
 def progress(request: Request) -> Response:
     """Of the import under way; `idle` when there is none."""
-    running = control_of(request).imports.running
-    if running is None:
+    imports, bound = control_of(request).imports, caller_of(request).tenant
+    running = imports.running
+    if running is None or bound not in (None, imports.tenant):
         return answer({"state": "idle", "rows": 0, "stored": 0})
     return answer({"state": running.state, "rows": running.rows, "stored": running.stored})
 
@@ -52,7 +54,7 @@ async def import_(request: Request) -> Response:
         tenant = tenant_by(session, asked.tenant)
     assert tenant.id is not None
     running = KeyImport(control.database.path, tenant.id, _words(control.database, tenant, now_s()), now_s())
-    control.imports.running = running
+    control.imports.running, control.imports.tenant = running, tenant.slug
     turn_s = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)
     try:
@@ -91,9 +93,9 @@ async def _run(request: Request, control: ControlState, tenant: Tenant, running:
 async def _store(request: Request, control: ControlState, tenant: Tenant, running: KeyImport) -> None:
     actor = actor_of(request)
 
-    def note(rows: int) -> tuple[Any, ...]:
+    def note(rows: int) -> Line:
         after = msgspec.json.encode({"imported": rows}).decode()
-        return (now_s(), actor, "key.import", tenant.slug, tenant.public_id, after)
+        return Line(now_s(), actor, "key.import", tenant.slug, tenant.public_id, None, after)
 
     with control.database.lent():
         await _until_done(running, asyncio.to_thread(running.store, note))

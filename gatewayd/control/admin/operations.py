@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from gatewayd.control.admin import (
     alerts,
@@ -29,18 +29,13 @@ from gatewayd.control.admin import (
     status,
     targets,
     tenants,
+    tokens,
     usage,
     usage_export,
     usage_tail,
     usage_top,
 )
-
-# Each may do what those before it may. `anyone` is whoever can connect; a viewer changes nothing; an operator does the
-# day's work; an admin also decides over tenants, money, tokens and the whole configuration.
-Role = Literal["anyone", "viewer", "operator", "admin"]
-# tenant: works in the tenant of the query. itself: on the tenant that its path names. gateway: concerns all of them,
-# so one who is bound to a tenant may not.
-Reach = Literal["tenant", "itself", "gateway"]
+from gatewayd.control.admin.callers import Reach, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,8 @@ OPERATIONS = (
     Operation("GET", "/readyz", status.readyz, "anyone", "gateway"),
     Operation("GET", "/v1/status", status.show, "viewer", "gateway"),
     Operation("GET", "/v1/doctor", doctor.examine, "viewer", "gateway"),
-    Operation("GET", "/v1/tenants", tenants.list_, "viewer", "gateway"),
+    Operation("GET", "/v1/whoami", tokens.whoami, "viewer", "caller"),
+    Operation("GET", "/v1/tenants", tenants.list_, "viewer"),  # of one who is bound: its own alone
     Operation("POST", "/v1/tenants", tenants.add, "admin", "gateway"),
     Operation("GET", "/v1/tenants/{ref}", tenants.get, "viewer", "itself"),
     Operation("PATCH", "/v1/tenants/{ref}", tenants.set_, "admin", "itself"),
@@ -130,8 +126,12 @@ OPERATIONS = (
     Operation("POST", "/v1/alerts/{ref}/test", alerts.test, "operator"),
     Operation("GET", "/v1/alerts/{ref}/events", alerts.events, "viewer"),
     Operation("GET", "/v1/names", names.list_, "viewer"),
+    Operation("GET", "/v1/tokens", tokens.list_, "admin", "gateway"),
+    Operation("POST", "/v1/tokens", tokens.create, "admin", "gateway"),
+    Operation("DELETE", "/v1/tokens/{ref}", tokens.revoke, "admin", "gateway"),
     Operation("POST", "/v1/backup", backups.make, "admin", "gateway"),
     Operation("GET", "/v1/audit", audit.list_, "viewer"),
+    Operation("GET", "/v1/audit/verify", audit.verify, "viewer", "gateway"),
     Operation("POST", "/v1/explain", explain.what_if, "viewer", "gateway"),
     Operation("GET", "/v1/explain/{request_id:path}", explain.recall, "viewer", "gateway"),
 )

@@ -1,7 +1,7 @@
-"""Who is asking: the process at the other end of the Unix socket, as the kernel saw it when it connected.
+"""Who is asking on the Unix socket: the process at its other end, as the kernel saw it when it connected.
 
-Admitted are root, the user that gatewayd runs as, and members of the socket's group. The mode of the socket (0660) says
-the same, but a mode can be changed by accident and the folder's may be wider.
+Root and the user that gatewayd runs as are admins, members of the socket's group are operators. The mode of the socket
+(0660) keeps others out too, but a mode can be changed by accident and the folder's may be wider.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gatewayd.control.admin.problems import problem_response
-from gatewayd.errors import NOT_PERMITTED
+from gatewayd.control.admin.callers import Role
 
 _UCRED = struct.Struct("3i")
 
@@ -64,36 +61,27 @@ def peer_of(connection: socket.socket | None) -> Peer | None:
     return Peer(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
-def actor_of(request: Request) -> str:
-    """Who the audit says made a change."""
-    peer: Peer = request.state.peer
-    return peer.name
-
-
-class PeersOnly:
-    """Refuses whoever is not admitted, before anything of the request is read."""
-
-    def __init__(self, app: ASGIApp, admin_socket: Path) -> None:
-        self.app = app
-        self.admin_socket = admin_socket
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        peer: Peer | None = scope.get("state", {}).get("peer")
-        if peer is not None and is_admitted(peer, self.admin_socket):
-            await self.app(scope, receive, send)
-            return
-        who = "this connection" if peer is None else f"user {peer.name}"
-        detail = f"{who} is neither root nor the user of gatewayd, nor in the group of its socket"
-        await problem_response(NOT_PERMITTED, detail)(scope, receive, send)
-
-
-def is_admitted(peer: Peer, admin_socket: Path) -> bool:
+def role_of(peer: Peer, admin_socket: Path) -> Role | None:
+    """None: not admitted."""
     if peer.uid in (0, os.geteuid()):
-        return True
+        return None if is_worker(peer.pid) else "admin"
     try:
-        return admin_socket.stat().st_gid in peer.groups()
+        return "operator" if admin_socket.stat().st_gid in peer.groups() else None
     except FileNotFoundError:  # somebody removed it under us; its group can no longer be asked
+        return None
+
+
+def is_worker(pid: int) -> bool:
+    """A process that our supervisor started, and not this one: a worker, which has no business here of its own.
+
+    It runs as the daemon's user and connects to whatever a target names. An operator could name a link and have it lead
+    here afterwards; then every caller of that service would be an admin.
+    """
+    if pid == os.getpid():
         return False
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:  # gone, or of another namespace: no worker of ours
+        return False
+    # proc_pid_stat(5): the name stands in parentheses and may hold some; state and parent follow the last one.
+    return int(text.rpartition(b")")[2].split()[1]) == os.getppid()

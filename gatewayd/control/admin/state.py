@@ -10,6 +10,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from gatewayd.channel import Told
+from gatewayd.control.bearers import Bearers
 from gatewayd.control.database import Database
 from gatewayd.control.importing import KeyImport
 from gatewayd.control.tailing import Tails
@@ -110,6 +111,7 @@ class Imports:
     """The import of keys under way, if there is one."""
 
     running: KeyImport | None = None
+    tenant: str = ""  # whose keys those are
 
 
 @dataclass(slots=True)
@@ -138,10 +140,15 @@ class ControlState:
     plane: Plane
     listen: str  # the address that is bound, HOST:PORT: settings may have asked for any free port
     started_at: int
+    admin_listen: str = ""  # the same of the admin API for other machines, if there is one
+    bearers: Bearers = field(init=False)
     imports: Imports = field(default_factory=Imports)
     exports: Exports = field(default_factory=Exports)
     backups: Backups = field(default_factory=Backups)
     tails: Tails = field(default_factory=Tails)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bearers", Bearers(self.database))
 
     @property
     def url(self) -> str:

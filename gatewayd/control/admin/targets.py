@@ -58,7 +58,7 @@ def _is_ours(target: str, control: ControlState) -> bool:
     """A listener: each hop would be one more request, until descriptors run out. A socket of ours: whoever calls the
     service would administer the gateway, for the workers run as the daemon's own user."""
     if not target.startswith("unix:"):
-        return urlsplit(target).netloc == control.listen
+        return urlsplit(target).netloc in (control.listen, control.admin_listen)
     socket = Path(split_socket(target)[0]).resolve()
     admin_socket, state_dir = control.settings.admin_socket.resolve(), control.settings.state_dir.resolve()
     return socket == admin_socket or socket.is_relative_to(state_dir)

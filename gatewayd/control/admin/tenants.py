@@ -66,6 +66,10 @@ class Removed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     dry_run: bool = False
 
 
+class Listed(Paged, frozen=True, kw_only=True):
+    tenant: str | None = None  # that one alone
+
+
 class TenantView(msgspec.Struct):
     id: str
     slug: str
@@ -107,9 +111,11 @@ def show(session: Session, tenant: Tenant) -> TenantView:
 
 
 def list_(request: Request) -> Response:
-    asked = read_query(request, Paged)
+    asked = read_query(request, Listed)
     with control_of(request).database.read() as session:
         query = select(Tenant).where(col(Tenant.removed_at).is_(None))
+        if asked.tenant is not None:
+            query = query.where(Tenant.id == tenant_by(session, asked.tenant).id)
         return answer(page(session, query, col(Tenant.slug), asked, lambda found: show_all(session, found)))
 
 
