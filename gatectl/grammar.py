@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from gatectl.client import Gateway
+from gatectl.colours import bold
 from gatectl.errors import MisuseError, NotFoundError, RejectedError
 from gatectl.output import FORMS, Printer
 
@@ -57,7 +57,7 @@ class HelpText(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
     times `python -c pass`."""
 
     def write_heading(self, heading: str) -> None:
-        self.write(f"{'':>{self.current_indent}}{_bold(heading)}\n")
+        self.write(f"{'':>{self.current_indent}}{bold(heading)}\n")
 
 
 class Call(typer.Context):
@@ -114,7 +114,9 @@ class Call(typer.Context):
     def printer(self) -> Printer:
         shared = self.shared
         columns = [name.strip() for name in shared.columns.split(",")] if shared.columns else None
-        return Printer(shared.output, columns, header=not shared.no_header, quiet=shared.quiet)
+        return Printer(
+            shared.output, columns, header=not shared.no_header, quiet=shared.quiet, clock=lambda: self.gateway.clock
+        )
 
     def example(self, command: str) -> str:
         """A command to type next, in the tenant that this call is about."""
@@ -362,8 +364,3 @@ def refuse_both(*options: tuple[str, Any, str, bool]) -> None:
     for option, value, opposite, asked in options:
         if asked and value:
             raise MisuseError(f"{option} and {opposite} contradict each other", "give one of them")
-
-
-def _bold(text: str) -> str:
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
-    return text if plain else f"\x1b[1m{text}\x1b[0m"

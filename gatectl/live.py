@@ -4,43 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from gatectl.output import KINDS, Column, Object, Pages, View, human
+from gatectl.cells import padded, width
+from gatectl.colours import Colours, painted
+from gatectl.kinds import KINDS, Object
+from gatectl.output import Pages, View, human
+from gatectl.terminal import GAP, label
 
-_GAP = "  "
 _WIDEST = 40  # a longer value pushes its own line only
 
 
-def table(pages: Pages, view: View, styled: Callable[[Object], str] | None) -> Iterator[str]:
+def table(pages: Pages, view: View, meaning: Callable[[Object], str]) -> Iterator[str]:
     """Columns are as wide as the widest value so far; the heading comes with the first lines, and is as wide as they.
 
-    `styled` gives the SGR code of a line; None where there are no colours.
+    `meaning` gives that of an item, which is its line's colour where there are colours.
     """
-    widths = [len(label(column)) for column in view.columns]
+    colours = Colours()
+    labels = [label(column).upper() for column in view.columns]
+    widths = [width(each) for each in labels]
     heading = view.header
     for page in pages:
         rows = [[human(column, item).replace("\n", " ") for column in view.columns] for item in page]
         for values in rows:
-            widths = [max(width, min(len(value), _WIDEST)) for width, value in zip(widths, values, strict=True)]
+            widths = [max(wide, min(width(value), _WIDEST)) for wide, value in zip(widths, values, strict=True)]
         texts = []
         if heading and rows:
-            texts.append(_coloured(_line([label(column) for column in view.columns], view, widths), styled and "1"))
+            texts.append(painted(_line(labels, view, widths), colours.bold) + "\n")
             heading = False
         for item, values in zip(page, rows, strict=True):
-            texts.append(_coloured(_line(values, view, widths), styled and styled(item)))
+            texts.append(painted(_line(values, view, widths), colours.code(meaning(item))) + "\n")
         yield "".join(texts)
-
-
-def _coloured(line: str, code: str | None) -> str:
-    return f"\x1b[{code}m{line}\x1b[0m\n" if code else f"{line}\n"
 
 
 def _line(values: list[str], view: View, widths: list[int]) -> str:
     cells = (
-        f"{value:>{width}}" if KINDS[column.kind].right else f"{value:<{width}}"
-        for value, column, width in zip(values, view.columns, widths, strict=True)
+        padded(value, columns, right=KINDS[column.kind].right)
+        for value, column, columns in zip(values, view.columns, widths, strict=True)
     )
-    return _GAP.join(cells).rstrip()
-
-
-def label(column: Column) -> str:
-    return column.field.replace("_", " ").upper()
+    return (" " * GAP).join(cells).rstrip()

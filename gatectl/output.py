@@ -1,8 +1,8 @@
 """How answers are written down.
 
-On a terminal a table for people, drawn with rich (`terminal`, imported only then). Into a pipe, tab-separated lines
-with every column, nothing cut and nothing coloured. By `-o` any other form. A form is a pair of generators, for many
-objects and for one; many come in pages, so that a long list starts at once and is never held whole (JSON is).
+On a terminal a table for people (`terminal`, imported only then). Into a pipe, tab-separated lines with every column,
+nothing cut and nothing coloured. By `-o` any other form. A form is a pair of generators, for many objects and for one;
+many come in pages, so that a long list starts at once and is never held whole (JSON and YAML are).
 
 Data goes to stdout. A note (stderr, only when stdout is a terminal) tells a person what to do next; a warning (stderr)
 tells everybody what is missing.
@@ -19,21 +19,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gatectl.errors import MisuseError
-from gatectl.price_text import price_text
+from gatectl.kinds import KINDS, SAYING_NONE, Object, told
 
 if TYPE_CHECKING:
     from gatectl import plots
 
-Object = Mapping[str, Any]
 Pages = Iterable[Sequence[Object]]
-
-
-class Kind(NamedTuple):
-    """How values of a kind look to people and to programs, and on which side of a column they stand."""
-
-    human: Callable[[Any], str]
-    plain: Callable[[Any], str]
-    right: bool = False
 
 
 class Column(NamedTuple):
@@ -63,182 +54,23 @@ class Column(NamedTuple):
         return item if self.whole else self.of(item)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ",".join(_text(part) for part in value)
-    if isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return str(value)
-
-
-def _time(value: Any) -> str:
-    # 2026-11-21T02:00:00Z as 2026-11-21 02:00:00Z; the Z stays, for people work in other zones
-    return str(value).replace("T", " ")
-
-
-def hour_text(value: Any) -> str:
-    """2026-11-21T02:00:00Z as 2026-11-21 02:00Z: the seconds of a full hour say nothing."""
-    return _time(value).replace(":00Z", "Z")
-
-
-def _clock(value: Any) -> str:
-    """2026-11-21T02:00:00.123Z as 02:00:00.123Z: of what is happening now, everybody knows the day."""
-    return str(value).partition("T")[2] or str(value)
-
-
-def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}".rstrip("0").rstrip(".")
-
-
-def _size(value: Any) -> str:
-    amount = float(value)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if amount < 1024 or unit == "TiB":
-            break
-        amount /= 1024
-    return f"{amount:.0f} {unit}" if amount >= 100 or amount == int(amount) else f"{amount:.1f} {unit}"
-
-
-_SHARE_CELLS = 20
-
-
-def _share(value: Any) -> str:
-    """43.2% and a bar of as much of 20 cells."""
-    from gatectl import plots
-
-    ink = plots.ink_of(sys.stdout.encoding, os.environ, terminal=False)
-    return f"{100 * value:5.1f}%  {plots.bar(_SHARE_CELLS * value, ink)}"
-
-
-_WINDOWS = {1: "s", 60: "min", 3600: "h", 86400: "d"}
-
-
-def _rate(rate: Any) -> str:
-    window = rate["window_s"]
-    return f"{rate['limit']}/{_WINDOWS.get(window) or f'{window}s'}"
-
-
-def _rates(value: Any) -> str:
-    return ",".join(_rate(rate) for rate in value) or "none"
-
-
-def _bursts(value: Any) -> str:
-    return ",".join(str(rate["burst"]) for rate in value)
-
-
-def _percents(value: Any) -> str:
-    return ",".join(f"{percent}%" for percent in value)
-
-
-def _grants(value: Any) -> str:
-    """A line each: what was given or forgiven, and why."""
-    return "\n".join(_grant(grant) for grant in value)
-
-
-def _grant(grant: Any) -> str:
-    reason = f" ({grant['reason']})" if grant["reason"] else ""
-    if grant["kind"] == "reset":
-        return f"reset at {_time(grant['created_at'])}{reason}"
-    return f"+{_number(grant['units'])} until {_time(grant['until'])}{reason}"
-
-
-def _events(value: Any) -> str:
-    """One a line: 2026-11-21 02:00:00Z quota.threshold delivered."""
-    return "\n".join(_event(event) for event in value)
-
-
-def _event(event: Any) -> str:
-    more = {
-        "pending": f", attempt {event['attempts'] + 1} due {_time(event['next_at'])}",
-        "failed": f", given up after {event['attempts']} attempt{'s' * (event['attempts'] != 1)}",
-    }.get(event["state"], "")
-    error = f": {event['error']}" if event["error"] else ""
-    return f"{_time(event['created_at'])} {event['type']} {event['state']}{more}{error}"
-
-
-def _any(value: Any) -> str:
-    return _text(value) if value else "any"
-
-
-def _chosen(value: Any) -> str:
-    return _text(value) if value else "key's own"
-
-
-def _pairs(value: Any) -> str:
-    return ",".join(f"{name}={text}" for name, text in value.items())
-
-
-def _generations(value: Any) -> str:
-    """One a line: 2 current, used 2026-11-21 02:00:00Z."""
-    return "\n".join(
-        f"{each['number']} {each['status']}"
-        + (f" until {_time(each['expires_at'])}" if each["status"] == "active" else "")
-        + (f", used {_time(each['last_used_at'])}" if each["last_used_at"] else ", never used")
-        for each in value
-    )
-
-
-def _scope(value: Any) -> str:
-    return _text(value) if value else "all"
-
-
-def _weights(value: Any) -> list[str]:
-    return [f"{url}={weight}" for url, weight in value.items()]
-
-
-def _header_rules(value: Any) -> list[str]:
-    """As they are typed."""
-    return [f"{rule['action']} {rule['name']}" + (f": {rule['value']}" if rule.get("value") else "") for rule in value]
-
-
-KINDS: Mapping[str, Kind] = {
-    "text": Kind(_text, _text),
-    "lines": Kind(lambda value: "\n".join(value), _text),  # a list; for people one a line
-    "weights": Kind(lambda value: "\n".join(_weights(value)), lambda value: _text(_weights(value))),
-    "headers": Kind(lambda value: "\n".join(_header_rules(value)), lambda value: _text(_header_rules(value))),
-    "status": Kind(_text, _text),
-    "time": Kind(_time, str),
-    "hour": Kind(hour_text, str),
-    "clock": Kind(_clock, str),
-    "number": Kind(_number, _text, right=True),
-    "quota": Kind(lambda value: f"{value:,}/month", _text, right=True),
-    "money": Kind(str, str, right=True),
-    "price": Kind(price_text, price_text, right=True),  # of a whole plan
-    "share": Kind(_share, _text),
-    "size": Kind(_size, _text, right=True),
-    "seconds": Kind(lambda value: f"{value:g} s", lambda value: f"{value:g}", right=True),
-    "rates": Kind(_rates, _rates),
-    "bursts": Kind(_bursts, _bursts),
-    "percents": Kind(_percents, _text),
-    "grants": Kind(_grants, _text),
-    "events": Kind(_events, _text),
-    "any": Kind(_any, _any),
-    "chosen": Kind(_chosen, _chosen),  # of a route's service: none named is the key's
-    "labels": Kind(_pairs, _pairs),
-    "generations": Kind(_generations, _text),
-    "scope": Kind(_scope, _scope),  # services of a key: none named is all
-}
-
-_SAYING_NONE = ("any", "chosen", "scope")  # kinds in which nothing named means something
 NOTHING = "-"  # not "": a shell's `read` takes two tabs for one
 
 
-def human(column: Column, item: Object) -> str:
-    """A value as a person wants to see it."""
+def human(column: Column, item: Object, now: int | None = None, *, exactly: bool = False) -> str:
+    """A value as a person wants to see it, times as they are seen from `now`."""
     value = column.told(item)
-    if (value is None and column.kind not in _SAYING_NONE) or (
+    if (value is None and column.kind not in SAYING_NONE) or (
         value in ([], {}) and column.kind not in ("rates", "scope")
     ):
         return NOTHING
-    return _printable(KINDS[column.kind].human(value)) or NOTHING
+    return _printable(told(column.kind, value, now, exactly=exactly)) or NOTHING
 
 
 def plain(column: Column, item: Object) -> str:
     """A value for a program: whole, without separators."""
     value = column.told(item)
-    return "" if value is None and column.kind not in _SAYING_NONE else KINDS[column.kind].plain(value)
+    return "" if value is None and column.kind not in SAYING_NONE else KINDS[column.kind].plain(value)
 
 
 def _printable(text: str) -> str:
@@ -265,6 +97,7 @@ class View(NamedTuple):
     header: bool
     chosen: bool  # by --columns
     total: Object | None = None
+    now: int | None = None  # the gateway's clock, where times are told in words
 
     def narrowed(self) -> View:
         return self if self.chosen else self._replace(columns=[column for column in self.columns if not column.wide])
@@ -311,6 +144,17 @@ def _json_text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
+def _yaml(pages: Pages, view: View) -> Iterator[str]:
+    yield _yaml_text({"items": [view.picked(item) for page in pages for item in page]})
+
+
+def _yaml_text(value: Any) -> str:
+    import yaml  # twice `python -c pass`, and for this alone
+
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100_000)
+    return text
+
+
 def _ndjson(pages: Pages, view: View) -> Iterator[str]:
     for page in pages:
         yield "".join(json.dumps(view.picked(item), ensure_ascii=False) + "\n" for item in page)
@@ -333,7 +177,7 @@ def _table(pages: Pages, view: View) -> Iterator[str]:
 def _wide(pages: Pages, view: View) -> Iterator[str]:
     from gatectl import terminal
 
-    return terminal.table(pages, view)
+    return terminal.table(pages, view._replace(now=None))
 
 
 def _table_one(item: Object, view: View) -> Iterator[str]:
@@ -351,9 +195,10 @@ class Form(NamedTuple):
 
 FORMS: Mapping[str, Form] = {
     "table": Form(_table, _table_one),
-    "wide": Form(_wide, _table_one),
+    "wide": Form(_wide, lambda item, view: _table_one(item, view._replace(now=None))),
     "json": Form(_json, lambda item, view: iter([_json_text(view.picked(item))])),
     "ndjson": Form(_ndjson),
+    "yaml": Form(_yaml, lambda item, view: iter([_yaml_text(view.picked(item))])),
     "csv": Form(_csv),
     "tsv": Form(_tsv, _tsv_one),
     "id": Form(_id),
@@ -363,13 +208,23 @@ FORMS: Mapping[str, Form] = {
 class Printer:
     """Writes answers in the form that was asked for, or that suits where stdout goes."""
 
-    def __init__(self, form: str | None, columns: list[str] | None, *, header: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        form: str | None,
+        columns: list[str] | None,
+        *,
+        header: bool,
+        quiet: bool,
+        clock: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """`clock`: what the gateway's said when it last answered."""
         self.terminal = sys.stdout.isatty()
         self.form = form or ("id" if quiet else "table" if self.terminal else "tsv")
         self.asked = form is not None
         self.quiet = quiet
         self._names = columns
         self._header = header
+        self._clock = clock
 
     def __repr__(self) -> str:
         return f"<Printer {self.form}{' to a terminal' if self.terminal else ''}>"
@@ -379,15 +234,20 @@ class Printer:
         for text in FORMS[self.form].many(pages, self._view(columns, total)):
             sys.stdout.write(text)
 
-    def live(self, pages: Pages, columns: Sequence[Column], styled: Callable[[Object], str]) -> None:
-        """Write a list that has no end, each page at once; JSON is a line an object. `styled`: an item's SGR code."""
-        form, view = self.form if self.form != "json" else "ndjson", self._view(columns, None)
-        if form in ("table", "wide"):
+    def live(self, pages: Pages, columns: Sequence[Column], meaning: Callable[[Object], str]) -> None:
+        """Write a list that has no end, each page at once; JSON is a line an object, YAML a document.
+
+        `meaning`: of an item's line, whose colour it gets (`colours.PALETTE`).
+        """
+        view = self._view(columns, None)
+        if self.form in ("table", "wide"):
             from gatectl import live
 
-            texts = live.table(pages, view if form == "wide" else view.narrowed(), styled if self._coloured else None)
+            texts = live.table(pages, view if self.form == "wide" else view.narrowed(), meaning)
+        elif self.form == "yaml":
+            texts = ("---\n" + _yaml_text(view.picked(item)) for page in pages for item in page)
         else:
-            texts = FORMS[form].many(pages, view)
+            texts = FORMS["ndjson" if self.form == "json" else self.form].many(pages, view)
         for text in texts:
             sys.stdout.write(text)
             sys.stdout.flush()
@@ -400,10 +260,6 @@ class Printer:
         """Those of `--columns`, or all."""
         return self._view(columns, None).columns
 
-    @property
-    def _coloured(self) -> bool:
-        return self.terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-
     def one(self, item: Object, columns: Sequence[Column]) -> None:
         """Write one object."""
         form, view = FORMS[self.form], self._view(columns, None)
@@ -412,9 +268,9 @@ class Printer:
 
     def whole(self, answer: Object) -> bool:
         """Write an answer that is more than its items, if the form can hold it."""
-        if self.form != "json" or self._names is not None:
+        if self.form not in ("json", "yaml") or self._names is not None:
             return False
-        sys.stdout.write(_json_text(answer))
+        sys.stdout.write(_json_text(answer) if self.form == "json" else _yaml_text(answer))
         return True
 
     @property
@@ -455,11 +311,16 @@ class Printer:
 
     def _view(self, columns: Sequence[Column], total: Object | None) -> View:
         if self._names is None:
-            return View(columns, self._header, False, total)
+            return View(columns, self._header, False, total, self._now)
         by_name = {column.field: column for column in columns}
         for name in self._names:
             if name not in by_name:
                 near = get_close_matches(name, by_name, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"take some of {','.join(by_name)}"
                 raise MisuseError(f"there is no column {name!r}", hint)
-        return View([by_name[name] for name in self._names], self._header, True, total)
+        return View([by_name[name] for name in self._names], self._header, True, total, self._now)
+
+    @property
+    def _now(self) -> int | None:
+        """In a pipe a table's times are exact: what reads it reads it later."""
+        return self._clock() if self.terminal else None

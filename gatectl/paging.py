@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from gatectl.grammar import Call
-from gatectl.output import Column, Object
+from gatectl.kinds import Object
+from gatectl.output import Column
 
 PAGE = 1000  # the most that the gateway gives at once
 
@@ -55,10 +56,6 @@ def show_list(
     """Write a list as far as it was asked for, and say where it goes on."""
     pages = Paging(call, path, {**call.in_tenant, **query, "after": after}, None if every else limit)
     printer = call.printer
-    if printer.form == "json":
-        items = [item for page in pages for item in page]
-        printer.many([items], columns)
-    else:
-        printer.many(pages, columns)
+    printer.many(pages, columns)
     if pages.next is not None:
         printer.warn(f"there are more; go on with --after {pages.next}, or take --all")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from gatectl import colours
+
 
 class Ink(NamedTuple):
     """Characters of a chart, from little to much. `colours` (of 256) take the place of shades where there are some."""
@@ -36,8 +38,7 @@ def ink_of(encoding: str | None, environment: Mapping[str, str], *, terminal: bo
         "".join(BLOCKS[:5]).encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return ASCII
-    many = "256color" in environment.get("TERM", "") or environment.get("COLORTERM", "") in ("truecolor", "24bit")
-    return COLOURED if terminal and many and "NO_COLOR" not in environment else BLOCKS
+    return COLOURED if terminal and colours.many(environment) and "NO_COLOR" not in environment else BLOCKS
 
 
 def bars(rows: Sequence[tuple[str, float]], width: int, ink: Ink = BLOCKS) -> str:

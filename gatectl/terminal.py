@@ -1,130 +1,185 @@
-"""Tables on a terminal, drawn with rich: folded to its width rather than cut, coloured where it has colours.
+"""Tables on a terminal: folded to its width rather than cut, in colour where it has colours.
 
-Importing this module costs 5 times `python -c pass`, so `output` does it when a table is asked for and never before.
+Our own drawing, because a table is what most calls at a terminal end in: rich's costs 3 to 5 times
+`python -c pass` to import, and 6,000 lines 2.2 s against 0.2; what is drawn is no more than columns with gaps.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from gatectl.cells import folded, padded, width
+from gatectl.colours import Colours, painted
+from gatectl.kinds import KINDS, Object
+from gatectl.output import Column, Pages, View, human
 
-from gatectl.output import KINDS, Column, Object, Pages, View, human
-
-# Status words that want an eye; every other word is left in the terminal's own colour, which suits light and dark.
-STYLES: Mapping[str, str] = {
-    "active": "green", "ok": "green", "serving": "green", "revoked": "red", "expired": "yellow", "degraded": "red",
-    "gone": "red", "suspended": "red", "pass": "green", "refuse": "red", "fail": "red",
-    "warning": "yellow", "failed": "red", "failing": "yellow", "disabled": "red",
-}  # fmt: skip
-_NO_TERMINAL_WIDTH = 10_000  # `-o table` into a file: as wide as it is
-_GAP = 2
+GAP = 2
+_NO_TERMINAL_COLUMNS = 1_000_000  # `-o table` into a file: as wide as it is
 _NARROWEST = 16  # a column of text narrower than this is folded beyond reading
+_FOLDING = ("text", "lines", "scope", "rates", "price", "labels", "weights", "headers", "any", "chosen")
+
+
+def columns_of_terminal() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _NO_TERMINAL_COLUMNS
 
 
 def table(pages: Pages, view: View) -> Iterator[str]:
-    """Each page as a table of its own, or as cards where the terminal is too narrow; an empty list says so."""
-    empty = True
+    """All pages as one table, or as cards where the terminal is too narrow for one; an empty list says so."""
+    grid: _Grid | None = None
     for page in pages:
         if page:
-            yield ("" if empty else "\n") + _page(page, view)
-            empty = False
-    if empty and sys.stdout.isatty():
-        yield "none\n"
+            first = grid is None
+            grid = grid or _Grid(view, columns_of_terminal())
+            yield grid.page(page, first=first)
+    if grid is None:
+        if sys.stdout.isatty():
+            yield "none\n"
+    elif view.total is not None:
+        yield grid.end(view.total)
 
 
 def card(item: Object, view: View) -> Iterator[str]:
-    """One object, a line a field."""
-    yield pairs([(_label(column), _cell(column, item)) for column in view.columns], header=view.header)
+    """One object, a line a field; times both in words and to the second."""
+    yield _card(item, view, Colours())
 
 
-def pairs(rows: Iterable[tuple[str, Text | str]], *, header: bool) -> str:
+def pairs(rows: Iterable[tuple[str, str]], *, header: bool) -> str:
     """Labels, unless there is no `header`, and what belongs to each."""
-    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, _GAP, 0, 0))
-    if header:
-        grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, text in rows:
-        grid.add_row(*([Text(label)] if header else []), Text(text) if isinstance(text, str) else text)
-    return _drawn(grid)
+    return _pairs([(name, text, "") for name, text in rows], Colours(), header=header)
 
 
-def _page(page: Sequence[Object], view: View) -> str:
-    """The widest form that fits: a table, one with narrow gaps, one with folded text, a card for each object."""
-    widths = [_width(column, page, view) for column in view.columns]
-    room = _console().width
-    gap = _GAP if sum(widths) + _GAP * (len(widths) - 1) <= room else 1
-    excess = sum(widths) + gap * (len(widths) - 1) - room
-    folding = [max(width - _NARROWEST, 0) if _folds(c) else 0 for c, width in zip(view.columns, widths, strict=True)]
-    if excess > sum(folding):
-        return "\n".join(["".join(card(item, view)) for item in page] + _total_card(view))
-    return _drawn(_table_of(page, view, folding if excess > 0 else [0] * len(widths), gap))
-
-
-def _total_card(view: View) -> list[str]:
-    if view.total is None:
-        return []
-    summed = view._replace(columns=[column for column in view.columns if column.of(view.total) is not None])
-    return ["total\n" + "".join(card(view.total, summed))]
-
-
-def _width(column: Column, page: Sequence[Object], view: View) -> int:
-    texts = [human(column, item) for item in page]
-    texts += [_label(column)] * view.header + [_total(column, view, 0).plain]
-    return max(len(line) for text in texts for line in text.split("\n"))
-
-
-def _folds(column: Column) -> bool:
-    return column.kind in ("text", "lines", "scope", "rates", "price")
-
-
-def _table_of(page: Sequence[Object], view: View, folding: Sequence[int], gap: int) -> Table:
-    total = view.total is not None
-    grid = Table(box=None, show_header=view.header, show_footer=total, pad_edge=False, padding=(0, gap, 0, 0))
-    for position, (column, may_fold) in enumerate(zip(view.columns, folding, strict=True)):
-        grid.add_column(
-            Text(_label(column).upper(), style="bold"),
-            footer=_total(column, view, position),
-            footer_style="bold",
-            justify="right" if KINDS[column.kind].right else "left",
-            overflow="fold",
-            no_wrap=may_fold == 0,
-            min_width=_NARROWEST if may_fold else None,
-        )
-    for item in page:
-        grid.add_row(*(_cell(column, item) for column in view.columns))
-    return grid
-
-
-def _total(column: Column, view: View, position: int) -> Text:
-    if view.total is None:
-        return Text()
-    if column.of(view.total) is None:
-        return Text("total" if position == 0 else "")
-    return Text(human(column, view.total))
-
-
-def _label(column: Column) -> str:
+def label(column: Column) -> str:
     """The field's name in words, without a unit that the value says already."""
     name = column.field.removeprefix("limits.").replace(".", "_")
     unit = {"seconds": "_s", "size": "_bytes"}.get(column.kind, "")
-    return name.removesuffix(unit).replace("_", " ")
+    words = name.removesuffix(unit)
+    return words.removesuffix("_at" if column.kind in ("time", "moment") and words != "at" else "").replace("_", " ")
 
 
-def _cell(column: Column, item: Object) -> Text:
-    text = human(column, item)
-    return Text(text, style=STYLES.get(text, "") if column.kind == "status" else "")
+def _card(item: Object, view: View, colours: Colours) -> str:
+    rows = []
+    for column in view.columns:
+        text = human(column, item, view.now, exactly=True)
+        rows.append((label(column), text, colours.of_word(text) if column.kind == "status" else ""))
+    return _pairs(rows, colours, header=view.header)
 
 
-def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=_NO_TERMINAL_WIDTH, color_system=None)
+def _pairs(rows: Sequence[tuple[str, str, str]], colours: Colours, *, header: bool) -> str:
+    wide = max((width(name) for name, _, _ in rows), default=0) if header else 0
+    room = max(columns_of_terminal() - (wide + GAP if header else 0), _NARROWEST)
+    lines = []
+    for name, text, sgr in rows:
+        head = painted(padded(name, wide), colours.bold) + " " * GAP if header else ""
+        for line in folded(text, room):
+            lines.append((head + painted(line, sgr)).rstrip() + "\n")
+            head = " " * (wide + GAP) if header else ""
+    return "".join(lines)
 
 
-def _drawn(grid: Table) -> str:
-    console = _console()
-    with console.capture() as capture:
-        console.print(grid)
-    return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
+class _Grid:
+    """Columns as wide as the widest value so far: a page further on may need more, and is still below its heading."""
+
+    def __init__(self, view: View, room: int) -> None:
+        self._view = view
+        self._room = room
+        self._colours = Colours()
+        heading = [label(column).upper() if view.header else "" for column in view.columns]
+        total = [self._summed(column, at) for at, column in enumerate(view.columns)]
+        self._heading = heading
+        self._sizes = [_Size().with_text(a).with_text(b) for a, b in zip(heading, total, strict=True)]
+        self._cards = False
+
+    def page(self, items: Sequence[Object], *, first: bool) -> str:
+        columns = self._view.columns
+        rows = [[human(column, item, self._view.now) for column in columns] for item in items]
+        for at, texts in enumerate(zip(*rows, strict=True)):
+            for text in texts:
+                self._sizes[at] = self._sizes[at].with_text(text)
+        layout = _layout(columns, self._sizes, self._room)
+        if first:
+            self._cards = layout is None
+        if self._cards:
+            return ("" if first else "\n") + "\n".join(_card(item, self._view, self._colours) for item in items)
+        # Of a later page that no longer fits, values that cannot fold go beyond the edge: better than another form.
+        widths, gap = layout or self._as_wide_as_it_is()
+        drawn = [self._row(self._heading, widths, gap, self._colours.bold)] if first and self._view.header else []
+        drawn += [self._row(texts, widths, gap) for texts in rows]
+        return "".join(drawn)
+
+    def end(self, total: Object) -> str:
+        """The last line, of a list that has a sum."""
+        columns = self._view.columns
+        if self._cards:
+            summed = self._view._replace(columns=[column for column in columns if column.of(total) is not None])
+            return "\ntotal\n" + _card(total, summed, self._colours)
+        widths, gap = _layout(columns, self._sizes, self._room) or self._as_wide_as_it_is()
+        return self._row(
+            [self._summed(column, at) for at, column in enumerate(columns)], widths, gap, self._colours.bold
+        )
+
+    def _as_wide_as_it_is(self) -> tuple[Sequence[int], int]:
+        return [size.natural for size in self._sizes], 1
+
+    def _summed(self, column: Column, at: int) -> str:
+        total = self._view.total
+        if total is None:
+            return ""
+        return human(column, total) if column.of(total) is not None else "total" * (at == 0)
+
+    def _row(self, texts: Sequence[str], widths: Sequence[int], gap: int, sgr: str = "") -> str:
+        """A line, or as many as its longest cell takes when it is folded."""
+        folds = [
+            folded(text, columns) if len(text) > columns or "\n" in text or not text.isascii() else [text]
+            for text, columns in zip(texts, widths, strict=True)
+        ]
+        lines = []
+        for at in range(max(map(len, folds))):
+            cells = [
+                self._cell(parts[at] if at < len(parts) else "", text, column, columns, sgr)
+                for parts, text, column, columns in zip(folds, texts, self._view.columns, widths, strict=True)
+            ]
+            lines.append((" " * gap).join(cells).rstrip() + "\n")
+        return "".join(lines)
+
+    def _cell(self, part: str, text: str, column: Column, columns: int, sgr: str) -> str:
+        """A part of a text, between spaces that have no colour."""
+        if not sgr and column.kind == "status":
+            sgr = self._colours.of_word(text)
+        spaces = " " * (columns - width(part))
+        return spaces + painted(part, sgr) if KINDS[column.kind].right else painted(part, sgr) + spaces
+
+
+class _Size(NamedTuple):
+    """What a column takes: as it is, and its longest word."""
+
+    natural: int = 0
+    word: int = 0
+
+    def with_text(self, text: str) -> _Size:
+        if len(text) <= self.word and text.isascii():  # most are: of 6,000 lines there are 80,000
+            return self
+        natural = max(map(width, text.split("\n"))) if "\n" in text else width(text)
+        return _Size(max(self.natural, natural), max(self.word, *map(width, text.split() or [""])))
+
+
+def _layout(columns: Sequence[Column], sizes: Sequence[_Size], room: int) -> tuple[Sequence[int], int] | None:
+    """Widths and the gap between: as they are, with narrow gaps, with folded text; None: it cannot be a table.
+
+    The widest text is folded first, and words are taken apart only when that is not enough.
+    """
+    widths = [size.natural for size in sizes]
+    for gap in (GAP, 1):
+        if sum(widths) + gap * (len(widths) - 1) <= room:
+            return widths, gap
+    excess = sum(widths) + len(widths) - 1 - room
+    for floors in ([max(size.word, _NARROWEST) for size in sizes], [_NARROWEST] * len(sizes)):
+        while excess:
+            foldable = [at for at, c in enumerate(columns) if c.kind in _FOLDING and widths[at] > floors[at]]
+            if not foldable:
+                break
+            widths[max(foldable, key=lambda at: widths[at])] -= 1
+            excess -= 1
+    return None if excess else (widths, 1)

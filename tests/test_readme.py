@@ -28,7 +28,7 @@ from tests.terminal import Terminal
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
 ADMIN_PROBLEMS_FROM = 100
 # What differs from one run to the next: ids, hashes, times, counts, amounts, and the padding that follows from them.
-_VARYING = re.compile(r"\b(?:gw|key|pln|rte|svc)_\w+|\b[0-9a-f]{64}\b|\d[\d,.:TZ-]*")
+_VARYING = re.compile(r"just now|\d+ min ago|\b(?:gw|key|pln|rte|svc)_\w+|\b[0-9a-f]{64}\b|\d[\d,.:TZ-]*")
 
 
 def transcript() -> list[tuple[str, list[str]]]:

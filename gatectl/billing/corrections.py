@@ -7,7 +7,7 @@ from gatectl.grammar import Call, named_as_typed
 from gatectl.output import Column
 
 COLUMNS = (
-    Column("at", "time"),
+    Column("at", "moment"),
     Column("kind"),
     Column("amount", "money"),
     Column("reason"),

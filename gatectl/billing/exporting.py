@@ -14,7 +14,8 @@ from gatectl.billing.screen import LINE_COLUMNS
 from gatectl.errors import GatectlError, MisuseError
 from gatectl.files import file_written
 from gatectl.grammar import Call
-from gatectl.output import Object, csv_text
+from gatectl.kinds import Object
+from gatectl.output import csv_text
 
 _MANY_LINES = 20_000  # at 1.5 to 5 ms a line
 

@@ -18,7 +18,7 @@ from gatectl.output import Column
 COLUMNS = (
     Column("number"),
     Column("period"),
-    Column("issued_at", "time"),
+    Column("issued_at", "moment"),
     Column("total", "money"),
     Column("currency"),
     Column("tenant", wide=True),

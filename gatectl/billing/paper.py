@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from gatectl.output import Object
+from gatectl.kinds import Object
 from gatectl.price_text import terms_text
 
 # What the quantity of a line is, by its kind.

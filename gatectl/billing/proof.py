@@ -12,7 +12,8 @@ from gatectl.billing.options import Number
 from gatectl.client import path_of
 from gatectl.errors import DIFFERENT, GatectlError
 from gatectl.grammar import Call
-from gatectl.output import Column, Object
+from gatectl.kinds import Object
+from gatectl.output import Column
 
 COLUMNS = (
     Column("invoice"),

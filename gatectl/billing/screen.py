@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gatectl.billing.paper import Credit, Line, Paper, paper
 from gatectl.grammar import Call
-from gatectl.output import Column, Object
+from gatectl.kinds import Object
+from gatectl.output import Column
 
 LINE_COLUMNS = (
     Column("service"),

@@ -9,7 +9,8 @@ from gatectl import paging
 from gatectl.billing import closing, corrections, invoices, proof, screen
 from gatectl.billing.options import Period, period_named
 from gatectl.grammar import Call, noun
-from gatectl.output import Column, Object, Printer
+from gatectl.kinds import Object
+from gatectl.output import Column, Printer
 
 COLUMNS = (
     Column("service"),
@@ -45,9 +46,9 @@ FORECAST_COLUMNS = (
     Column("tenant"),
     Column("period"),
     Column("currency"),
-    Column("starts_at", "time"),
-    Column("as_of", "time"),
-    Column("ends_at", "time"),
+    Column("starts_at", "moment"),
+    Column("as_of", "moment"),
+    Column("ends_at", "moment"),
     Column("requests", "number"),
     Column("forecast_requests", "number"),
     Column("total", "money"),
@@ -56,14 +57,14 @@ FORECAST_COLUMNS = (
 )
 CYCLE_COLUMNS = (
     Column("period"),
-    Column("starts_at", "time"),
-    Column("ends_at", "time"),
+    Column("starts_at", "moment"),
+    Column("ends_at", "moment"),
     Column("state"),
     Column("invoice"),
     Column("total", "money"),
 )
 LEDGER_COLUMNS = (
-    Column("at", "time"),
+    Column("at", "moment"),
     Column("kind"),
     Column("service"),
     Column("key"),

@@ -9,7 +9,8 @@ from gatectl import price_options as given
 from gatectl.client import path_of, without_secret
 from gatectl.errors import MisuseError, NotFoundError
 from gatectl.grammar import Call, named_as_typed, noun, refuse_both
-from gatectl.output import KINDS, Column, hour_text
+from gatectl.kinds import KINDS, hour_text
+from gatectl.output import Column
 from gatectl.price_options import price_fields
 from gatectl.price_text import price_text
 from gatectl.spans import span_of

@@ -7,7 +7,8 @@ import typer
 from gatectl.client import without_secret
 from gatectl.errors import MisuseError
 from gatectl.grammar import Call, noun
-from gatectl.output import Column, hour_text
+from gatectl.kinds import hour_text
+from gatectl.output import Column
 from gatectl.spans import span_of
 
 DIMENSIONS = ("service", "route", "key", "client", "status", "tenant")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SHARED: tuple[OptionRow, ...] = (
     (('--tenant', '-t'), 'tenant', False, "Work in this tenant instead of 'default'."),
-    (('--output', '-o'), '=table|wide|json|ndjson|csv|tsv|id', False, 'One of table, wide, json, ndjson, csv, tsv, id.'),
+    (('--output', '-o'), '=table|wide|json|ndjson|yaml|csv|tsv|id', False, 'One of table, wide, json, ndjson, yaml, csv, tsv, id.'),
     (('--columns',), 'columns', False, 'Only these columns, in this order.'),
     (('--no-header',), '-', False, "No line with the columns' names."),
     (('--quiet', '-q'), '-', False, 'Only ids, one a line; no notes.'),

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from gatectl import plots
 from gatectl.errors import MisuseError
-from gatectl.output import Object, hour_text
+from gatectl.kinds import Object, hour_text
 from gatectl.times import rfc3339
 
 FORMS = ("bars", "line", "heat")

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 from gatectl.errors import MisuseError
 from gatectl.files import file_written
 from gatectl.grammar import Call
-from gatectl.output import Column, Object, Printer
+from gatectl.kinds import Object
+from gatectl.output import Column, Printer
 from gatectl.progress import Progress, progress
 
 COLUMNS = (

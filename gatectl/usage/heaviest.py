@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gatectl.grammar import Call
-from gatectl.output import Column, hour_text
+from gatectl.kinds import hour_text
+from gatectl.output import Column
 
 BY = ("key", "service", "route", "client", "status", "tenant")
 OF = ("requests", "refused", "errors", "cost", "bytes")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, BinaryIO
 
 from gatectl.errors import GatectlError
-from gatectl.output import Object
+from gatectl.kinds import Object
 
 _GROUP_ROWS = 50_000  # of a row group: 10 MiB of rows in memory, and enough for columns to compress
 _MONEY = (38, 9)  # digits in all, digits after the point: a nano

@@ -8,7 +8,8 @@ from typing import Any
 
 from gatectl.errors import MisuseError, UnreachableError
 from gatectl.grammar import Call, named_as_typed
-from gatectl.output import Column, Object
+from gatectl.kinds import Object
+from gatectl.output import Column
 
 COLUMNS = (
     Column("time", "clock"),
@@ -27,8 +28,8 @@ COLUMNS = (
     Column("code"),
 )
 TENANT = Column("tenant")
-# SGR codes by the class of a status; the others in the terminal's own colour.
-_STYLES = {2: "32", 3: "36", 4: "33", 5: "31"}
+# Colours by the class of a status; the others in the terminal's own.
+_MEANINGS = {2: "good", 3: "other", 4: "warn", 5: "ill"}
 
 
 def tail(call: Call, query: dict[str, Any], typed: dict[str, str]) -> None:
@@ -36,12 +37,12 @@ def tail(call: Call, query: dict[str, Any], typed: dict[str, str]) -> None:
     printer = call.printer
     if printer.form == "id":
         raise MisuseError("these have no ids", "leave out -o id and -q")
-    told = _Told(call, printer.form in ("json", "ndjson"))
+    told = _Told(call, printer.form in ("json", "ndjson", "yaml"))
     columns = (COLUMNS[0], TENANT, *COLUMNS[1:]) if query.get("everyone") else COLUMNS
     with named_as_typed(typed):
         blocks = call.gateway.blocks("/v1/usage/tail", query, None)
     printer.note("Requests as they are counted; Ctrl-C ends it.\n")
-    printer.live(told.pages(blocks), columns, lambda item: _STYLES.get(item["status"] // 100, "0"))
+    printer.live(told.pages(blocks), columns, lambda item: _MEANINGS.get(item["status"] // 100, ""))
     raise UnreachableError("the gateway is stopping, and so does the tail", "'gatectl status' tells whether it is back")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from gatectl.app import NOUNS, app, run
 from tests.gatectl.conftest import Gatectl
@@ -296,6 +297,27 @@ def test_forms(gatectl: Gatectl) -> None:
     assert [json.loads(line)["slug"] for line in lines] == ["orders", "products"]
     picked = json.loads(gatectl("usage", "show", "-o", "json", "--columns", "service,cost").out)
     assert picked["items"][0] == {"service": "orders", "cost": "12.342"}
+
+
+@pytest.mark.parametrize("command", ["service list", "service show orders", "status", "billing show", "usage show"])
+@pytest.mark.usefixtures("daemon")
+def test_yaml_says_what_json_says(gatectl: Gatectl, command: str) -> None:
+    """In the same order; what would be another type in YAML's eyes (a time, an amount) stays a string."""
+    in_json = json.loads(gatectl(*command.split(), "-o", "json").out)
+    text = gatectl(*command.split(), "-o", "yaml").out
+    in_yaml = yaml.safe_load(text)
+    assert (in_yaml, list(in_yaml)) == (in_json, list(in_json))
+    assert "{" not in text.replace("{}", "")
+
+
+def test_yaml_keeps_letters_and_is_a_document_a_line_where_there_is_no_end(
+    gatectl: Gatectl, daemon: FakeDaemon
+) -> None:
+    daemon.state["tenants"][0]["name"] = "Zürich 日本"
+    assert "name: Zürich 日本\n" in gatectl("tenant", "list", "-o", "yaml").out
+    assert "slug: acme\n" in gatectl("tenant", "list", "-o", "yaml", "--columns", "slug").out
+    told = list(yaml.safe_load_all(gatectl("usage", "tail", "-o", "yaml").out))
+    assert [line.get("status", "lost") for line in told] == [200, 429, "lost", 502]
 
 
 @pytest.mark.usefixtures("daemon")

@@ -56,6 +56,7 @@ def known(line: str) -> list[str]:
         ("gatectl billing invoices ", "list show export"),
         ("gatectl billing invoice export --format ", "pdf html csv json"),
         ("gatectl service list --out", "--output"),
+        ("gatectl service list -o ", "table wide json ndjson yaml csv tsv id"),
         ("gatectl usage show --interval ", "hour day"),
         ("gatectl -t acme key li", "list"),
         ("gatectl -qt acme key li", "list"),

@@ -43,7 +43,7 @@ MISUSE = (
     ("service add", "missing argument 'NAME'", "gatectl service add --help"),
     ("service add a http://b c", "unexpected extra argument"),
     ("service list --tennant x", "no such option: --tennant", "did you mean '--tenant'?"),
-    ("service list -o yaml", "no output form 'yaml'", "json"),
+    ("service list -o xml", "no output form 'xml'", "json"),
     ("service list --columns slug,ulr", "no column 'ulr'", "did you mean 'url'?"),
     ("service list --limit 0", "--limit"),
     ("service list -t ''", "--tenant is empty"),

@@ -187,7 +187,7 @@ def test_tail(gatectl: Gatectl, form: str) -> None:
     stops = "gatectl: the gateway is stopping, and so does the tail; 'gatectl status' tells whether it is back\n"
     if form == "terminal":
         ended = gatectl.at_terminal("usage", "tail")
-        assert "\x1b[33m02:00:00.012Z" in ended.out
+        assert "\x1b[38;5;130m02:00:00.012Z" in ended.out
         assert ended.out.count("\x1b[0m\n") == 4
     else:
         ended = gatectl("usage", "tail", *(["-o", "json"] if form == "json" else []))

@@ -41,7 +41,7 @@ def test_nothing_is_imported_that_is_not_used(gatectl: Gatectl) -> None:
     loaded = imported(gatectl, "service", "list")
     assert "gatectl.commands.service" in loaded
     unused = {
-        "gatewayd", "rich", "httpx", "http.client", "msgspec", "pydantic", "asyncio", "gatectl.terminal",
+        "gatewayd", "rich", "httpx", "http.client", "msgspec", "pydantic", "asyncio", "gatectl.terminal", "yaml",
         "gatectl.plots", "gatectl.commands.key", "gatectl.completion",
     }  # fmt: skip
     assert not loaded & unused
