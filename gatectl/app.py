@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO, cast
 
 import typer
 from typer.main import get_command
@@ -14,6 +15,7 @@ from typer.main import get_command
 from gatectl import __version__
 from gatectl.errors import BROKEN_PIPE, INTERRUPTED, OK, GatectlError, MisuseError, exit_code
 from gatectl.grammar import NounGroup
+from gatectl.pager import LeftError, Paged
 
 
 class Noun(NamedTuple):
@@ -111,6 +113,19 @@ app = typer.Typer(
 
 def run(arguments: Sequence[str]) -> int:
     """Follow a command line; the exit code. Everything that goes wrong below ends here, as one line on stderr."""
+    if sys.stdout is None or not sys.stdout.isatty() or "--no-pager" in arguments:
+        return _follow(arguments)
+    terminal, sys.stdout = sys.stdout, cast(TextIO, paged := Paged(sys.stdout))
+    try:
+        return _follow(arguments)
+    except LeftError:
+        return OK
+    finally:
+        sys.stdout = terminal
+        paged.close()
+
+
+def _follow(arguments: Sequence[str]) -> int:
     root: Any = get_command(app)
     try:
         if sys.stdout is None:
@@ -126,6 +141,8 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_gone()
+    except LeftError:
+        raise
     except GatectlError as error:
         return _explain(error)
     except typer.TyperException as error:
@@ -149,6 +166,8 @@ def _flushed(code: int) -> int:
 
 
 def _explain(error: GatectlError) -> int:
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
     if sys.stderr is not None:
         # Names from the gateway are quoted in errors, and a line is promised.
         line = "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in f"gatectl: {error}")

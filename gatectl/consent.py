@@ -31,6 +31,7 @@ def ask(deed: str, *, name: str | None = None) -> None:
         raise MisuseError(f"there is nobody to ask whether to {deed}", "add --yes, or look first with --dry-run")
     if call is not None and where is not None:
         call.name_gateway()
+    sys.stdout.flush()  # whoever is asked sees what it is about
     prompt = "[y/N]" if name is None else f"Type {name!r} to go on:"
     sys.stderr.write(f"{deed[0].upper()}{deed[1:]}? {prompt} ")
     sys.stderr.flush()

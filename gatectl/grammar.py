@@ -42,6 +42,7 @@ class Shared:
         self.columns: str | None = None
         self.no_header = False
         self.quiet = False
+        self.no_pager = False  # `app.run` has looked for it before all else: also help is long
         self.url: str | None = None
         self.context: str | None = None
         self.socket: str | None = None
@@ -175,6 +176,7 @@ SHARED_OPTIONS = (
     _shared_option("--columns", metavar="A,B", help="Only these columns, in this order."),
     _shared_option("--no-header", is_flag=True, help="No line with the columns' names."),
     _shared_option("--quiet", "-q", is_flag=True, help="Only ids, one a line; no notes."),
+    _shared_option("--no-pager", is_flag=True, help="Never through a pager; see GATECTL_PAGER."),
     _shared_option("--context", metavar="NAME", help="The gateway of that name; see 'gatectl context'."),
     _shared_option("--url", metavar="URL", help="The gateway there: https://..., ssh://...; or GATECTL_URL."),
     _shared_option("--token-file", metavar="FILE", help="Its token, - for stdin; or GATECTL_TOKEN holds it."),

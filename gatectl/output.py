@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gatectl.errors import MisuseError
 from gatectl.kinds import KINDS, SAYING_NONE, Object, told
+from gatectl.pager import Paged
 
 if TYPE_CHECKING:
     from gatectl import plots
@@ -240,6 +241,7 @@ class Printer:
         `meaning`: of an item's line, whose colour it gets (`colours.PALETTE`).
         """
         view = self._view(columns, None)
+        sys.stdout.flush()  # nothing of it is held back for a pager
         if self.form in ("table", "wide"):
             from gatectl import live
 
@@ -306,8 +308,12 @@ class Printer:
             self._say(f"gatectl: {text}")
 
     def _say(self, text: str) -> None:
-        sys.stdout.flush()  # or what was said of the data would come before them
-        sys.stderr.write(_printable(text) + "\n")
+        written = sys.stderr
+        if not isinstance(sys.stdout, Paged):
+            sys.stdout.flush()  # or what was said of the data would come before them
+        elif sys.stderr.isatty():
+            written = sys.stdout  # the same screen: in its place among the data, also where they go through a pager
+        written.write(_printable(text) + "\n")
 
     def _view(self, columns: Sequence[Column], total: Object | None) -> View:
         if self._names is None:

@@ -60,7 +60,7 @@ class Terminal:
         ours, its = pty.openpty()
         try:
             termios.tcsetwinsize(its, self._size)
-            environment = {**environment, "TERM": "xterm-256color", "COLUMNS": str(self._size[1])}
+            environment = {**environment, "GATECTL_PAGER": "", "TERM": "xterm-256color", "COLUMNS": str(self._size[1])}
             process = subprocess.Popen(
                 argv,
                 cwd=ROOT,

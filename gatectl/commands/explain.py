@@ -123,7 +123,7 @@ def _show(call: Call, told: dict[str, Any]) -> None:
     steps = told["steps"] if between is None else [_with_limits(step, between) for step in told["steps"]]
     printer.many([steps], COLUMNS)
     if told["forward"] and printer.terminal and not printer.asked and not call.shared.columns:
-        typer.echo()
+        printer.text("")
         printer.one(_spaced(told["forward"]), FORWARD_COLUMNS)
     if told["would_pass"]:
         printer.note(f"\nWould pass: {told['would_pass']}")

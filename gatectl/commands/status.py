@@ -46,7 +46,7 @@ def status(call: Call) -> None:
     if not printer.whole(answer):
         printer.one({**answer, "serving": _serving(answer["workers"])}, COLUMNS)
         if printer.terminal and not printer.asked and not printer.quiet and not call.shared.columns:
-            typer.echo()
+            printer.text("")
             printer.many([answer["workers"]], WORKER_COLUMNS)
     if answer["state"] != "ok":
         raise typer.Exit(DEGRADED)

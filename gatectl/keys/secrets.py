@@ -66,6 +66,7 @@ def show(
 ) -> None:
     """The secret alone into a pipe; a person is told what it is, and that it comes once."""
     printer = call.printer
+    sys.stdout.flush()  # what comes once stays on the screen: it goes through no pager
     if printer.asked and printer.form != "id":
         printer.one(made, columns if out else (Column(secret.field), *columns))
         return

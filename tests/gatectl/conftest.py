@@ -46,6 +46,7 @@ class Gatectl:
         }
         self.cwd: Path | None = None
         self.environment |= {"GATECTL_SOCKET": str(socket), "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+        self.environment |= {"GATECTL_PAGER": ""}  # nobody is there to leave one
 
     def argv(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "gatectl", *arguments]
@@ -63,10 +64,10 @@ class Gatectl:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    def at_terminal(self, *arguments: str, typed: str = "", columns: int = 80) -> Ended:
-        """At a terminal of that width; `typed` is what its user types."""
+    def at_terminal(self, *arguments: str, typed: str = "", columns: int = 80, lines: int = 24) -> Ended:
+        """At a terminal of that size; `typed` is what its user types."""
         ours, its = pty.openpty()
-        termios.tcsetwinsize(its, (24, columns))
+        termios.tcsetwinsize(its, (lines, columns))
         process = subprocess.Popen(
             self.argv(*arguments),
             env=self.environment,
