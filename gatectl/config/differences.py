@@ -48,7 +48,8 @@ def drawn(differences: Sequence[Difference], colours: bool, most: int | None = N
         title = f"{_SIGNS[change]} {difference['kind']} {called(difference)}"
         yield f"\x1b[{_COLOURS[change]}m{visible(title)}\x1b[0m\n" if colours else f"{visible(title)}\n"
         for field in difference["fields"] if change != "remove" else ():
-            yield f"    {_field(field, change, colours)}\n"
+            for name, before, after in _parts(field["field"], field["before"], field["after"]):
+                yield f"    {_field(name, before, after, change, colours)}\n"
     if most is not None and (rest := differences[most:]):
         yield f"  and {len(rest):,} more: {_counts(rest)}\n"
 
@@ -60,14 +61,23 @@ def called(difference: Difference) -> str:
     return f"{difference['name']} in {difference['tenant']}"
 
 
-def _field(field: Mapping[str, Any], change: str, colours: bool) -> str:
-    name = field["field"]
-    before, after = (visible(_value(spelling.to_file(field[side], name))) for side in ("before", "after"))
+def _parts(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Of a field with members those that differ, as `health.interval_s`."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for member in dict.fromkeys((*before, *after)):
+            if before.get(member) != after.get(member):
+                yield f"{name}.{member}", before.get(member), after.get(member)
+    else:
+        yield name, spelling.to_file(before, name), spelling.to_file(after, name)
+
+
+def _field(name: str, before: Any, after: Any, change: str, colours: bool) -> str:
+    was, becomes = visible(_value(before)), visible(_value(after))
     if change == "add":
-        return f"{name}: {after}"
+        return f"{visible(name)}: {becomes}"
     if colours:
-        before, after = f"\x1b[31m{before}\x1b[0m", f"\x1b[32m{after}\x1b[0m"
-    return f"{name}: {before} -> {after}"
+        was, becomes = f"\x1b[31m{was}\x1b[0m", f"\x1b[32m{becomes}\x1b[0m"
+    return f"{visible(name)}: {was} -> {becomes}"
 
 
 def _value(value: Any) -> str:

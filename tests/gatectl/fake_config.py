@@ -54,6 +54,7 @@ class FakeConfig:
         self.gate = threading.Event()  # an apply waits for it
         self.gate.set()
         self.applying = threading.Event()
+        self.change_after_diff = False
         for kind, message, changes in (
             ("found", "", (0, 0, 0)), ("apply", "shop opens", (3, 0, 0)), ("rollback", "", (0, 1, 1)),
         ):  # fmt: skip
@@ -74,7 +75,10 @@ class FakeConfig:
                 busy = {"state": "storing", "done": 1, "of": 4} if self.applying.is_set() else {"state": "idle"}
                 return 200, {"done": 0, "of": 0, **busy}
             case ["diff"]:
-                return 200, self._compared(body, query)
+                answer = self._compared(body, query)
+                if self.change_after_diff:
+                    self.document["tenants"][0]["currency"] = "JPY"
+                return 200, answer
             case ["apply"]:
                 return 200, self._applied(body, query, "apply", None)
             case ["rollback"]:
@@ -142,7 +146,10 @@ def _errors(document: Any) -> Iterator[dict[str, str]]:
     if document.get("version") != 1:
         yield {"pointer": "/version", "detail": "version must be 1"}
     for index, tenant in enumerate(document.get("tenants", [])):
-        for position, service in enumerate(tenant.get("services", [])):
+        for section in SECTIONS:
+            if not isinstance(tenant.get(section, []), list):
+                yield {"pointer": f"/tenants/{index}/{section}", "detail": f"{section} must be a list"}
+        for position, service in enumerate(tenant.get("services") or []):
             at = f"/tenants/{index}/services/{position}"
             if "slug" not in service:
                 yield {"pointer": at, "detail": "slug is missing"}
