@@ -81,13 +81,13 @@ def diff(call: Call, file: Files, prune: Prune = False) -> None:
         document = files.document_of(file)
         with applying.placed(document):
             answer = applying.compared(call, document, prune=prune)
-    left = 0 if prune else applying.left_over(call, document)
+    left = "" if prune else applying.left_over(call, document)
     if answer["differences"] or call.printer.asked:
         applying.show_differences(call, answer)
     elif not call.printer.quiet:
         call.printer.text("No differences.")
     if left:
-        call.printer.warn(applying.not_named(left))
+        call.printer.warn(left)
     if answer["differences"]:
         raise typer.Exit(DIFFERENT)
 
@@ -116,9 +116,8 @@ def apply(
                 applying.show_differences(call, wish.rehearsed())
                 return
             answer = applying.compared(call, document, prune=prune)
-            left = applying.left_over(call, document) if not (prune or yes) else 0
-            note = applying.not_named(left) if left else ""
-            applying.carry_out(call, wish, answer, yes=yes, note=note)
+            left = "" if prune or yes else applying.left_over(call, document)
+            applying.carry_out(call, wish, answer, yes=yes, note=left)
 
 
 def edit(call: Call, message: Message = None, yes: consent.Yes = False) -> None:
@@ -149,7 +148,9 @@ def show(call: Call, number: Number) -> None:
     dumping.write(dumping.text_of(revision if form == "json" else revision["document"], form, comment), None)
 
 
-def rollback(call: Call, number: Number, yes: consent.Yes = False, dry_run: consent.DryRun = False) -> None:
+def rollback(
+    call: Call, number: Number, message: Message = None, yes: consent.Yes = False, dry_run: consent.DryRun = False
+) -> None:
     """Make the configuration again what it was in a revision.
 
     What came since is removed. Keys that were revoked since come back without their secrets.
@@ -157,7 +158,7 @@ def rollback(call: Call, number: Number, yes: consent.Yes = False, dry_run: cons
     from gatectl.config import applying
 
     again = f"config rollback {number} --dry-run"
-    wish = applying.Wish(call, applying.ROLLBACK, {"number": number}, {}, again)
+    wish = applying.Wish(call, applying.ROLLBACK, {"number": number}, {"message": message}, again)
     answer = wish.rehearsed()
     if dry_run:
         applying.show_differences(call, answer)

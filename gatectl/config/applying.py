@@ -55,8 +55,12 @@ class Wish:
         try:
             return send(self._call, self._path, self._body, {**self._query, "base": base}, changes=True)
         except RejectedError as error:
-            if error.code == "conflict":
-                error.hint = error.hint or f"look again: '{self._call.example(self.again)}'"
+            # Somebody was quicker: either the configuration is another, or it is just becoming one.
+            error.what, changed, _ = error.what.partition("; compare again")
+            if changed:
+                error.hint = f"look again: '{self._call.example(self.again)}'"
+            elif error.code == "conflict":
+                error.hint = error.hint or "'gatectl config history' tells what came of it"
             raise
 
 
@@ -94,18 +98,27 @@ def tell(error: MistakenError, stream: TextIO) -> None:
     stream.write("".join(f"{shown.visible(str(mistake))}\n" for mistake in error.mistakes))
 
 
-def left_over(call: Call, document: Document) -> int:
-    """How many the file does not name, that --prune would remove."""
+def left_over(call: Call, document: Document) -> str:
+    """How many objects the file does not name, and what would remove them; nothing where nothing would."""
     try:
-        return int(compared(call, document, prune=True)["removed"])
+        return _not_named(int(compared(call, document, prune=True)["removed"]), "--prune")
     except GatectlError:
-        return 0  # it would be refused, which is no concern of who has not asked for it
+        pass  # a file without all the tenants cannot be taken for the whole
+    alone = document.only_tenant
+    if call.tenant or alone is None:
+        return ""
+    query = {"prune": True, "tenant": alone}
+    try:
+        return _not_named(int(send(call, DIFF, document.data, query, changes=False)["removed"]), f"--prune -t {alone}")
+    except GatectlError:
+        return ""  # it would be refused, which is no concern of who has not asked for it
 
 
-def not_named(count: int) -> str:
-    return (
-        f"{count:,} {'is' if count == 1 else 'are'} not in the file; --prune removes {'it' if count == 1 else 'them'}"
-    )
+def _not_named(count: int, option: str) -> str:
+    if not count:
+        return ""
+    are, them = ("is", "it") if count == 1 else ("are", "them")
+    return f"{count:,} {are} not in the file; {option} removes {them}"
 
 
 def show_differences(call: Call, answer: Any, most: int | None = None) -> None:

@@ -33,6 +33,7 @@ _SIGNS = {"add": "+", "set": "~", "remove": "-"}
 _COLOURS = {"add": "32", "set": "33", "remove": "31"}
 _REMOVALS = {"key": "revoke"}
 _MOST_NAMED = 3
+_TITLES = ("slug", "name")
 
 Difference = Mapping[str, Any]
 
@@ -48,6 +49,8 @@ def drawn(differences: Sequence[Difference], colours: bool, most: int | None = N
         title = f"{_SIGNS[change]} {difference['kind']} {called(difference)}"
         yield f"\x1b[{_COLOURS[change]}m{visible(title)}\x1b[0m\n" if colours else f"{visible(title)}\n"
         for field in difference["fields"] if change != "remove" else ():
+            if field["field"] in _TITLES and field["after"] == difference["name"]:
+                continue
             for name, before, after in _parts(field["field"], field["before"], field["after"]):
                 yield f"    {_field(name, before, after, change, colours)}\n"
     if most is not None and (rest := differences[most:]):
@@ -66,7 +69,7 @@ def _parts(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for member in dict.fromkeys((*before, *after)):
             if before.get(member) != after.get(member):
-                yield f"{name}.{member}", before.get(member), after.get(member)
+                yield f"{name}.{member}", *map(spelling.to_file, (before.get(member), after.get(member)))
     else:
         yield name, spelling.to_file(before, name), spelling.to_file(after, name)
 

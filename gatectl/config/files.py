@@ -34,6 +34,15 @@ class Document:
     def __repr__(self) -> str:
         return f"<Document of {self.name}>"
 
+    @property
+    def only_tenant(self) -> str | None:
+        """The slug of its tenant, where it is about one."""
+        tenants = self.data.get("tenants")
+        if not (isinstance(tenants, list) and len(tenants) == 1 and isinstance(tenants[0], dict)):
+            return None
+        slug = tenants[0].get("slug")
+        return slug if isinstance(slug, str) else None
+
     def mistaken(self, errors: Iterable[Mapping[str, Any]]) -> MistakenError:
         """What the gateway finds wrong with it, where that is in the files."""
         told = [(*self._origin(error["pointer"]), str(error["detail"])) for error in errors]

@@ -2,7 +2,8 @@
 
 Money is text in the API (`"0.001"`), since JSON's numbers are floats to most who read them. In a file people write
 `price: 0.001`, and it is taken digit for digit as they wrote it: never through a float. A quota is a number in the API
-and `10000/month` in a file, as `gatectl plan list` has it and `plan add` takes it. Everything else is the same.
+and `10000/month` in a file, as `gatectl plan list` has it and `plan add` takes it. A whole number is written
+as one: `timeout_s: 5`, where the API has 5.0. Everything else is the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ MONEY = frozenset({"price", "unit_price", "mib_price", "base_fee", "minimum"})
 QUOTA = "quota"
 _AMOUNT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
 _QUOTA = re.compile(r"([1-9][0-9]*)/month", re.ASCII)
+_LARGEST_WHOLE = 1e15  # beyond it floats have no digits for all of them
 _LONGEST = 100  # what reading takes for a number
 
 
@@ -35,6 +37,8 @@ def to_file(value: Any, member: str = "") -> Any:
         return Amount(value)
     if member == QUOTA and type(value) is int and value > 0:
         return f"{value}/month"
+    if type(value) is float and value.is_integer() and abs(value) < _LARGEST_WHOLE:
+        return int(value)
     return value
 
 

@@ -12,25 +12,21 @@ from typing import Any
 from tests.gatectl.problems import ProblemError
 
 CREATED = "2026-11-21T02:00:00Z"
-SECTIONS = ("plans", "services", "routes", "keys")
+SECTIONS = ("services", "plans", "routes", "keys")
 
 
 def fresh_config() -> dict[str, Any]:
     acme = {
         "slug": "acme",
         "currency": "EUR",
-        "plans": [],
         "services": [{"slug": "shop", "targets": ["https://shop.acme.example"]}],
+        "plans": [],
         "routes": [],
         "keys": [{"name": "till", "services": ["shop"]}],
     }
     default = {
         "slug": "default",
         "default_plan": "starter",
-        "plans": [
-            {"name": "pro", "rates": ["50/s burst 100"], "price": "0.0005"},
-            {"name": "starter", "rates": ["60/min burst 10", "10/s"], "quota": 10000, "alerts": [80, 100]},
-        ],
         "services": [
             {"slug": "orders", "targets": ["http://127.0.0.1:8001"], "timeout_s": 5},
             {
@@ -38,6 +34,10 @@ def fresh_config() -> dict[str, Any]:
                 "targets": ["http://127.0.0.1:8002", "http://127.0.0.1:8003"],
                 "health": {"path": "/up", "interval_s": 5},
             },
+        ],
+        "plans": [
+            {"name": "pro", "rates": ["50/s burst 100"], "price": "0.0005"},
+            {"name": "starter", "rates": ["60/min burst 10", "10/s"], "quota": 10000, "alerts": [80, 100]},
         ],
         "routes": [{"name": "reads", "path": "/v1", "service": "orders", "methods": ["GET", "HEAD"]}],
         "keys": [{"name": "ci", "services": ["orders"], "plan": "starter", "labels": {"team": "a", "on": "010"}}],
@@ -99,9 +99,9 @@ class FakeConfig:
         raise ProblemError(404, "not_found", f"there is no revision {number} of the configuration")
 
     def _compared(self, document: Any, query: Mapping[str, str]) -> dict[str, Any]:
-        if errors := list(_errors(document)):
+        if errors := [*_errors(document), *_left_out(self.document, document, query)]:
             detail = "; ".join(each["detail"] for each in errors)
-            raise ProblemError(422, "invalid", f"the document has mistakes: {detail}", errors=errors)
+            raise ProblemError(422, "invalid", detail, errors=errors)
         differences = list(_differences(self.document, document, query))
         counts = {
             name: sum(each["change"] == change for each in differences)
@@ -112,7 +112,9 @@ class FakeConfig:
     def _applied(self, document: Any, query: Mapping[str, str], kind: str, restored: int | None) -> dict[str, Any]:
         answer = self._compared(document, query)
         if query.get("base", self.base) != self.base:
-            raise ProblemError(409, "conflict", "the configuration has changed since it was compared")
+            raise ProblemError(
+                409, "conflict", "the configuration has changed since it was compared; compare again, then apply"
+            )
         if not answer["differences"] or query.get("dry_run") == "true":
             return {"revision": None, **answer}
         self.applying.set()
@@ -159,6 +161,11 @@ def _errors(document: Any) -> Iterator[dict[str, str]]:
                 yield {"pointer": f"{at}/{field}", "detail": f"{field!r} is not known here"}
 
 
+def _left_out(ours: Any, theirs: Any, query: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    for slug in sorted(_slugs(_of_tenant(ours, query)) - _slugs(theirs)) if query.get("prune") == "true" else ():
+        yield {"pointer": "/tenants", "detail": f"tenant '{slug}' is not in the document, and is not pruned"}
+
+
 def _objects(document: Any) -> dict[tuple[str, str, str], dict[str, Any]]:
     found = {}
     for tenant in document["tenants"]:
@@ -176,15 +183,14 @@ def _differences(ours: Any, theirs: Any, query: Mapping[str, str]) -> Iterator[d
     for (kind, tenant, name), held in after.items():
         was = before.get((kind, tenant, name))
         fields = [
-            {"field": field, "before": (was or {}).get(field), "after": value}
-            for field, value in held.items()
-            if field not in ("slug", "name") and (was or {}).get(field) != value
+            {"field": field, "before": (was or {}).get(field), "after": held.get(field)}
+            for field in dict.fromkeys((*(was or {}), *held))
+            if (was or {}).get(field) != held.get(field)
         ]
         if was is None or fields:
             yield _difference(kind, tenant, name, "add" if was is None else "set", fields)
     for (kind, tenant, name), held in reversed(before.items()):
-        in_reach = (kind, tenant) in managed or kind == "tenant"
-        if query.get("prune") == "true" and (kind, tenant, name) not in after and in_reach:
+        if query.get("prune") == "true" and (kind, tenant, name) not in after and (kind, tenant) in managed:
             fields = [{"field": field, "before": value, "after": None} for field, value in held.items()]
             yield _difference(kind, tenant, name, "remove", fields)
 
@@ -210,8 +216,6 @@ def _merged(ours: Any, theirs: Any, query: Mapping[str, str]) -> dict[str, Any]:
             kept = [] if query.get("prune") == "true" else held[name]
             by_name = {each.get("slug") or each["name"]: each for each in kept} | named
             held[name] = [by_name[each] for each in sorted(by_name)]
-    if query.get("prune") == "true" and "tenant" not in query:
-        merged["tenants"] = [each for each in merged["tenants"] if each["slug"] in _slugs(theirs)]
     merged["tenants"].sort(key=lambda each: str(each["slug"]))
     return merged
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gatectl.config.differences import deed, removed_tenants
 from tests.gatectl.conftest import Ended, Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 
@@ -54,23 +55,32 @@ def test_what_prune_would_remove_is_told_without_it(daemon: FakeDaemon, gatectl:
     ended = gatectl("config", "diff", "-f", GATEWAY)
     assert ended.code == 7
     assert ended.out.endswith("3 to add, 3 to change, 0 to remove\n")
-    assert ended.err == "gatectl: 4 are not in the file; --prune removes them\n"
+    assert ended.err == "gatectl: 3 are not in the file; --prune removes them\n"
+
+
+def test_of_a_file_of_one_tenant_it_is_told_which_prune_that_would_be(
+    daemon: FakeDaemon, gatectl: Gatectl, file: Path
+) -> None:
+    file.write_text("version: 1\ntenants: [{slug: acme, currency: EUR, keys: []}]\n")
+    told = "gatectl: 1 is not in the file; --prune -t acme removes it\n"
+    assert gatectl("config", "diff", "-f", str(file)) == Ended(0, "No differences.\n", told)
 
 
 def test_the_answer_as_json_and_as_rows(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     ended = gatectl("config", "diff", "-f", GATEWAY, "--prune", "-o", "json")
-    assert (ended.code, json.loads(ended.out)["removed"]) == (7, 4)
+    assert (ended.code, json.loads(ended.out)["removed"]) == (7, 3)
     ended = gatectl("config", "diff", "-f", GATEWAY, "--prune", "-o", "csv", "--columns", "change,kind,name")
-    assert ended.out.splitlines()[-1] == "remove,tenant,acme"
+    assert ended.out.splitlines()[-1] == "remove,service,products"
 
 
 def test_the_file_goes_out_as_the_admin_api_spells_it(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     gatectl("config", "diff", "-f", GATEWAY)
     _, document = sent(daemon, "/v1/config/diff")[0]
     assert list(document) == ["version", "tenants"]  # without what begins with x-
-    plans = document["tenants"][0]["plans"]
-    assert plans == [{"name": "starter", "quota": 20000}, {"name": "max", "price": "0.0000005", "base_fee": "20"}]
-    assert document["tenants"][0]["services"][0]["timeout_s"] == 2.5
+    plans = document["tenants"][1]["plans"]
+    assert plans[0]["quota"] == 20000
+    assert plans[1] == {"name": "max", "price": "0.0000005", "base_fee": "20"}
+    assert document["tenants"][1]["services"][0]["timeout_s"] == 2.5
 
 
 @pytest.mark.parametrize("verb", ["diff", "apply", "validate"])
@@ -197,8 +207,8 @@ def test_nobody_to_ask(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     ended = gatectl("config", "apply", "-f", GATEWAY, "--prune")
     assert ended.code == 2
     assert ended.err == (
-        "gatectl: there is nobody to ask whether to add 3, change 3, remove route reads, remove service products, "
-        "remove plan pro and remove tenant acme; add --yes, or look first with --dry-run\n"
+        "gatectl: there is nobody to ask whether to add 3, change 3, remove route reads, remove plan pro and "
+        "remove service products; add --yes, or look first with --dry-run\n"
     )
     assert not sent(daemon, "/v1/config/apply")
 
@@ -220,26 +230,45 @@ def test_at_a_terminal_it_asks_and_names_keys_without_secrets(daemon: FakeDaemon
     assert ended.code == 0
     assert "\x1b[32m+ plan max\x1b[0m\n" in ended.out
     assert "timeout_s: \x1b[31m5\x1b[0m -> \x1b[32m2.5\x1b[0m\n" in ended.out
-    assert "4 are not in the file; --prune removes them\nAdd 3 and change 3? [y/N] " in ended.plain
+    assert "3 are not in the file; --prune removes them\nAdd 3 and change 3? [y/N] " in ended.plain
     assert "1 key has no secret yet. To get one, shown once:\n  gatectl key rotate beta-web\n" in ended.plain
 
 
-def test_a_tenant_goes_only_when_its_name_is_typed(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
-    file.write_text("version: 1\ntenants: [{slug: default, keys: []}]\n")
+def test_keys_that_would_be_revoked_are_named(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
+    file.write_text(
+        "version: 1\ntenants: [{slug: default, default_plan: starter, keys: []}, {slug: acme, currency: EUR, keys: []}]\n"
+    )
     ended = gatectl.at_terminal("config", "apply", "-f", str(file), "--prune", typed="y\n")
-    assert ended.code == 2
-    assert "Revoke key ci and remove tenant acme? Type 'acme' to go on: " in ended.plain
-    ended = gatectl.at_terminal("config", "apply", "-f", str(file), "--prune", typed="acme\n")
     assert ended.code == 0
-    assert [tenant["slug"] for tenant in daemon.config.document["tenants"]] == ["default"]
+    assert "Revoke keys ci, till in acme? [y/N] " in ended.plain
+    assert not daemon.config.document["tenants"][0]["keys"]
+
+
+def test_a_tenant_is_not_pruned(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
+    file.write_text("version: 1\ntenants: [{slug: default, keys: []}]\n")
+    ended = gatectl("config", "apply", "-f", str(file), "--prune", "--yes")
+    assert ended.err.startswith(f"{file}:2:1: tenant 'acme' is not in the document, and is not pruned\n")
+    assert gatectl("config", "diff", "-f", str(file), "--prune", "-t", "default").code == 7
+
+
+def removal(kind: str, name: str) -> dict[str, Any]:
+    return {"kind": kind, "tenant": "default", "name": name, "change": "remove", "fields": []}
+
+
+def test_who_would_remove_a_tenant_has_to_type_its_name() -> None:
+    gone = [removal("key", str(number)) for number in range(4)] + [removal("tenant", "acme"), removal("tenant", "b")]
+    assert deed(gone) == "revoke 4 keys and remove tenants acme, b"
+    assert removed_tenants(gone) == "acme,b"
+    assert removed_tenants(gone[:4]) is None
 
 
 def test_of_very_many_differences_the_first_are_shown(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
     services = "".join(f"  - slug: s{number}\n" for number in range(120))
-    file.write_text(f"version: 1\ntenants:\n- slug: default\n  services:\n{services}  plans: [{{name: z}}]\n")
+    head = "version: 1\ntenants:\n- slug: default\n  default_plan: starter\n  services:\n"
+    file.write_text(f"{head}{services}  plans: [{{name: z}}]\n")
     ended = gatectl("config", "apply", "-f", str(file), "--yes")
-    assert ended.out.count("\n+ service") == 99  # and the plan
-    assert "  and 21 more: 21 services\n121 to add, " in ended.out
+    assert ended.out.count("+ service") == 100
+    assert "  and 21 more: 20 services and 1 plan\n121 to add, " in ended.out
     assert gatectl("config", "rollback", "1", "--dry-run").out.count("- service") == 120
 
 
