@@ -14,6 +14,10 @@ from __future__ import annotations
 import os
 import sys
 
+FILES = {"bash": "gatectl.bash", "zsh": "_gatectl", "fish": "gatectl.fish"}  # as each shell looks for it
+# Not pathlib, which costs as much as all the rest.
+SCRIPTS = os.path.join(os.path.dirname(__file__), "scripts")  # noqa: PTH118, PTH120
+
 
 def answer(shell: str, words: list[str]) -> None:
     """Write what completes the last of `words`. Whatever goes wrong, nothing is written and nothing raised."""

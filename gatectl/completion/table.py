@@ -1,6 +1,7 @@
 """The grammar as completion needs it. Written by `make completions`: never by hand.
 
-Tuples of constants alone, so that the compiled module holds them ready: 0.2 ms, where JSON of the same takes 0.9.
+Tuples of constants alone, so that the compiled module holds them ready: 0.06 ms, where JSON of the same takes 0.13 and
+to import `json` 8.
 """
 
 from __future__ import annotations
