@@ -405,6 +405,28 @@ class TargetsSeen(msgspec.Struct, frozen=True, tag="targets_seen"):
     targets: tuple[TargetSeen, ...]
 
 
+LOAD_S = 10.0
+
+
+class TargetLoad(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker has at a URL, whichever of its services lead there: in flight now, and sent within `LOAD_S`."""
+
+    url: str
+    in_flight: int
+    requests: int
+
+
+class Loads(msgspec.Struct, frozen=True, tag="loads"):
+    """Where a worker's requests in flight are, in place of what was told before: the most of each kind.
+
+    `services` and `keys`: pairs of a number and how many.
+    """
+
+    services: tuple[tuple[int, int], ...]
+    keys: tuple[tuple[int, int], ...]
+    targets: tuple[TargetLoad, ...]
+
+
 # From control.
 
 
@@ -530,6 +552,7 @@ FromWorker = (
     | Applied
     | WorkerStats
     | TargetsSeen
+    | Loads
     | Inquiry
     | Explained
 )

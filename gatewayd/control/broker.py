@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,7 @@ from gatewayd.channel import (
     LeaseId,
     LeaseReturned,
     Left,
+    Loads,
     Recall,
     ServiceConf,
     SlotsAsked,
@@ -58,6 +59,7 @@ from gatewayd.control.compile import find_key, find_key_by_id, snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.inquiries import Inquiries
 from gatewayd.control.levels import LevelFile
+from gatewayd.control.pressure import Pressure, pressures
 from gatewayd.control.terms import quota_terms, terms_of
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.policy.leases import Lessor
@@ -78,6 +80,7 @@ class _Connected:
     hello: Hello
     stats: WorkerStats = field(default_factory=lambda: WorkerStats(0, 0, 0, 0, False, 0, ""))
     targets: tuple[TargetSeen, ...] = ()
+    loads: Loads = field(default_factory=lambda: Loads((), (), ()))
 
 
 @dataclass(slots=True, eq=False)
@@ -229,6 +232,8 @@ class Broker:
                     self._lost[worker.hello.worker_id] = message.journal_lost
             case TargetsSeen():
                 worker.targets = message.targets
+            case Loads():
+                worker.loads = message
 
     def _welcome(self, channel: FrameProtocol, hello: Hello) -> None:
         self._greeted.discard(channel)
@@ -443,6 +448,18 @@ class Broker:
             for seen in worker.targets
             if seen.service_id == service_id
         ]
+
+    def all_targets_seen(self) -> list[tuple[int, TargetSeen]]:
+        """The same of every service."""
+        return [(worker.hello.slot, seen) for worker in self._workers.values() for seen in worker.targets]
+
+    def loads(self) -> list[Loads]:
+        """Where requests are in flight, of each worker."""
+        return [worker.loads for worker in self._workers.values()]
+
+    def pressures(self, keys: Collection[int]) -> dict[int, Pressure]:
+        """How near these keys are to their limits. A thread may ask."""
+        return pressures(self.lessor, self._slot_limits, keys, time.monotonic_ns())
 
     def _view(self, slot: int, worker: _Connected | None) -> WorkerView:
         if worker is None:

@@ -93,7 +93,7 @@ class _Taking(NamedTuple):
 class Ingest:
     """`on_recorded` hears of admitted requests after their commit, `on_writer_gone` of a worker with nothing left.
 
-    `on_taken`, where it is set, is given the bytes of each batch after its commit; `on_storing` may write what follows
+    `on_taken`, where it is set, is given each batch after its commit; `on_storing` may write what follows
     from records in their own transaction. `keep_bytes`: of segments that are taken.
     """
 
@@ -112,7 +112,7 @@ class Ingest:
         self._on_recorded = on_recorded
         self._on_writer_gone = on_writer_gone
         self._on_storing = on_storing
-        self.on_taken: Callable[[bytes], None] = lambda data: None
+        self.on_taken: Callable[[Batch], None] = lambda batch: None
         self._readers: dict[str, Reader] = {}
         self._taken = TakenSegments(folder, keep_bytes)
         self.rollups = Rollups()
@@ -175,6 +175,21 @@ class Ingest:
             yield
         finally:
             self._holders -= 1
+
+    def whole_until_ns(self, now_ns: int) -> int:
+        """What ended before that is on the rollups: a worker's records come to its journal as requests end."""
+        waiting = [reader.next_end_ns() for reader in self._readers.values() if not reader.is_empty()]
+        return min((now_ns, *waiting))
+
+    def positions(self, *, to_the_end: bool = False) -> dict[str, int]:
+        """Up to where each segment on the disk has been taken, or is filled, by the names of files.
+
+        At this moment: what stands behind has not been told to `on_taken` yet.
+        """
+        self._find_segments()
+        readers = self._readers.items()
+        ends = {name: reader.filled_until() if to_the_end else reader.position for name, reader in readers}
+        return {**self._taken.sizes_bytes(), **ends}
 
     async def run(self) -> None:
         """Keep up until cancelled."""
@@ -437,7 +452,7 @@ class Ingest:
                     counts[of] = counts.get(of, 0) + group.units
             for (key_id, hour), units in counts.items():
                 self._on_recorded(worker_id, key_id, units, hour)
-            self.on_taken(batch.data)
+            self.on_taken(batch)
 
 
 def _has_passed(data: bytes, damaged: int) -> bool:

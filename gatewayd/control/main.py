@@ -12,7 +12,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from gatewayd.boot import (
@@ -24,13 +24,14 @@ from gatewayd.boot import (
     receive_boot,
     settings_of,
 )
-from gatewayd.channel import Told
+from gatewayd.channel import LOAD_S, TargetSeen, Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.peer import PeerProtocol
-from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
+from gatewayd.control.admin.state import ControlState, JournalView, LoadView, TargetView, WorkerView
 from gatewayd.control.alerting import Alerting
 from gatewayd.control.backup import remove_unfinished
+from gatewayd.control.batches import Batch
 from gatewayd.control.bearers import Bearers
 from gatewayd.control.broker import Broker
 from gatewayd.control.closing import close_due
@@ -39,7 +40,8 @@ from gatewayd.control.database import Database
 from gatewayd.control.days import Days
 from gatewayd.control.ingest import Ingest
 from gatewayd.control.levels import LevelFile, boot_id
-from gatewayd.control.probing import Prober
+from gatewayd.control.pressure import Pressure
+from gatewayd.control.probing import Check, Prober
 from gatewayd.control.remote import RemoteDoor
 from gatewayd.control.retirement import retire_quiet
 from gatewayd.errors import StartupError
@@ -112,17 +114,47 @@ class Plane:
         return {key_id: (quota.month_start_s, quota.recorded) for key_id, quota in self._broker.lessor.quotas.items()}
 
     def targets(self, service_id: int) -> list[TargetView]:
-        states = {None: "checking", True: "healthy", False: "unhealthy"}
-        probes = [
-            TargetView("probe", each.url, states[each.healthy], each.since_s, each.error, each.error_at_s)
-            for each in self._prober.checks(service_id)
-        ]
-        return probes + [
-            TargetView(
-                f"worker-{slot}", seen.url, seen.state, seen.since_s, seen.error, seen.error_at_s, seen.in_flight
-            )
-            for slot, seen in self._broker.targets_seen(service_id)
-        ]
+        probes = [_as_probed(check) for check in self._prober.checks(service_id)]
+        return probes + [_as_seen(slot, seen) for slot, seen in self._broker.targets_seen(service_id)]
+
+    def all_targets(self) -> dict[int, list[TargetView]]:
+        found: dict[int, list[TargetView]] = {}
+        for check in self._prober.all_checks():
+            found.setdefault(check.service_id, []).append(_as_probed(check))
+        for slot, seen in self._broker.all_targets_seen():
+            found.setdefault(seen.service_id, []).append(_as_seen(slot, seen))
+        return found
+
+    def load(self) -> LoadView:
+        view = LoadView()
+        for loads in self._broker.loads():
+            view.services.update(dict(loads.services))
+            view.keys.update(dict(loads.keys))
+            for target in loads.targets:
+                view.targets[target.url] += target.in_flight
+                sent_s = target.requests / LOAD_S
+                view.targets_sent_s[target.url] = view.targets_sent_s.get(target.url, 0.0) + sent_s
+        return view
+
+    def pressures(self, keys: Collection[int]) -> dict[int, Pressure]:
+        return self._broker.pressures(keys)
+
+    def whole_until_ns(self) -> int:
+        return self._ingest.whole_until_ns(time.time_ns())
+
+    def positions(self, *, to_the_end: bool = False) -> dict[str, int]:
+        return self._ingest.positions(to_the_end=to_the_end)
+
+
+_PROBED = {None: "checking", True: "healthy", False: "unhealthy"}
+
+
+def _as_probed(check: Check) -> TargetView:
+    return TargetView("probe", check.url, _PROBED[check.healthy], check.since_s, check.error, check.error_at_s)
+
+
+def _as_seen(slot: int, seen: TargetSeen) -> TargetView:
+    return TargetView(f"worker-{slot}", seen.url, seen.state, seen.since_s, seen.error, seen.error_at_s, seen.in_flight)
 
 
 @contextlib.contextmanager
@@ -183,13 +215,17 @@ async def serve(settings: Settings, boot: Boot, supervisor: socket.socket) -> No
     for door in doors:
         server.needs(door)
 
+    def taken(batch: Batch) -> None:
+        control.tails.take(batch.data)
+        control.watch.take(batch)
+
     def drain() -> None:
         control.tails.end()
+        control.watch.end()
         for door in doors:
             door.cancel()
 
-    server.on_drain = drain
-    ingest.on_taken = control.tails.take
+    server.on_drain, ingest.on_taken = drain, taken
     drain_with_supervisor(supervisor)
     ingesting = asyncio.create_task(ingest.run())
     tidying = asyncio.create_task(tidy(broker, database, plane, alerting))

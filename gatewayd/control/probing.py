@@ -114,6 +114,9 @@ class Prober:
     def checks(self, service_id: int) -> list[Check]:
         return [check for check in self._checks.values() if check.service_id == service_id]
 
+    def all_checks(self) -> list[Check]:
+        return list(self._checks.values())
+
     async def close(self) -> None:
         tasks = list(self._tasks.values())
         self._tasks.clear()

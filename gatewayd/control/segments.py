@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from gatewayd.records import SEGMENT_SUFFIX, SLOT_BYTES, SegmentHeader
+from gatewayd.records import SEGMENT_SUFFIX, SLOT_BYTES, SegmentHeader, ended_ns, unpack_records
 
 TAKEN_FOLDER = "taken"  # in the folder of the journals
 LEAST_FREE_BYTES = 1 << 28  # on the disk; below it nothing is kept
@@ -72,6 +72,11 @@ class Reader:
         """When the request at the position was made."""
         return int.from_bytes(os.pread(self.descriptor, 8, self.position + _TIME_OFFSET), "little")
 
+    def next_end_ns(self) -> int:
+        """When the request at the position had ended, or nearly so."""
+        records, _ = unpack_records(self.slot(self.position))
+        return ended_ns(records[0]) if records else self.next_time_ns()
+
     def writer_gone(self) -> bool:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -116,6 +121,14 @@ class TakenSegments:
         except OSError:
             return False
         return True
+
+    def sizes_bytes(self) -> dict[str, int]:
+        """Of all that are kept, by name."""
+        try:
+            with os.scandir(self.folder) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(SEGMENT_SUFFIX)}
+        except FileNotFoundError:
+            return {}
 
     def has(self, name: str) -> bool:
         return (self.folder / name).exists()

@@ -1,7 +1,7 @@
-"""Records as they are taken from the journals, for whoever wants to see them come: `usage tail`.
+"""Records as they are taken from the journals, for whoever wants to see them come: `logs -f` and `usage tail`.
 
-Control remembers the last records that ingest took, and hands new ones to listeners. While nobody listens a batch costs
-one call, and none of its records becomes an object. A listener that reads more slowly than its records come keeps the
+While nobody listens a batch costs one call, and none of its records becomes an object. What has been before somebody
+listens is in the journals (`looking_back`). A listener that reads more slowly than its records come keeps the
 oldest `PENDING` that it has not read, and loses what comes after them until it has read these; then it is told how many
 it lost. So neither ingest nor the memory of control depends on it.
 """
@@ -20,44 +20,50 @@ from sqlalchemy import Connection
 from gatewayd.control.naming import KINDS, NameBook
 from gatewayd.errors import BY_NUMBER, UNAVAILABLE, GatewayError
 from gatewayd.policy.amounts import format_time
-from gatewayd.records import ADMITTED, MORE_BYTES, SLOT_BYTES, UPSTREAM_BROKE, Record, unpack_records
+from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record, unpack_records
 
-REMEMBERED = 2000
 PENDING = 2000
 LISTENERS = 8
-_REMEMBERED_BYTES = REMEMBERED * SLOT_BYTES
 _NAMES_S = 10.0  # a service may be renamed
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which records a listener hears of. None: all; `status` is a class (4) or a status (404).
+    """Which records one hears of. None: all; `statuses` are classes (4) and statuses (404), none of them is all.
 
     `refused` and `errors` widen each other: with both a record may be either.
     """
 
     tenant_id: int | None = None
     service_id: int | None = None
+    route_id: int | None = None
     key_id: int | None = None
-    status: int | None = None
+    client_ids: frozenset[int] | None = None
+    statuses: frozenset[int] = frozenset()
     refused: bool = False
     errors: bool = False
 
     def takes(self, record: Record) -> bool:
-        if record.flags & MORE_BYTES:  # its request has a record of its own
-            return False
         if (
             (self.tenant_id is not None and record.tenant != self.tenant_id)
             or (self.service_id is not None and record.service != self.service_id)
+            or (self.route_id is not None and record.route != self.route_id)
             or (self.key_id is not None and record.key != self.key_id)
-            or (self.status is not None and self.status not in (record.status, record.status // 100))
+            or (self.client_ids is not None and record.client not in self.client_ids)
+            or (self.statuses and self.statuses.isdisjoint((record.status, record.status // 100)))
         ):
+            return False
+        return self.takes_kind(record.flags, record.status)
+
+    def takes_kind(self, flags: int, status: int) -> bool:
+        """Whatever else it is."""
+        if flags & MORE_BYTES:  # its request has a record of its own
             return False
         if not (self.refused or self.errors):
             return True
-        if not record.flags & ADMITTED:
+        if not flags & ADMITTED:
             return self.refused
-        return self.errors and (record.status >= 500 or bool(record.flags & UPSTREAM_BROKE))
+        return self.errors and (status >= 500 or bool(flags & UPSTREAM_BROKE))
 
 
 class Listener:
@@ -106,36 +112,29 @@ class Tails:
     """Hears from ingest, tells listeners."""
 
     def __init__(self) -> None:
-        self._recent: deque[bytes] = deque()
         self._listeners: set[Listener] = set()
         self._ended = False
 
     def __repr__(self) -> str:
-        size_bytes = sum(map(len, self._recent))
-        return f"<Tails {len(self._listeners)} listeners, {size_bytes // SLOT_BYTES} records>"
+        return f"<Tails {len(self._listeners)} listeners>"
 
     def take(self, data: bytes) -> None:
         """Records that have been stored, as they stand in their segment."""
-        self._recent.append(data[-_REMEMBERED_BYTES:])
-        surplus = sum(map(len, self._recent)) - _REMEMBERED_BYTES
-        while surplus >= len(self._recent[0]):
-            surplus -= len(self._recent.popleft())
         if not self._listeners:
             return
         records, _ = unpack_records(data)
         for listener in self._listeners:
             listener.offer(records)
 
-    def listen(self, wanted: Wanted) -> tuple[Listener, list[Record]]:
-        """A listener from now on, and what is remembered that it would have heard. Raises GatewayError."""
+    def listen(self, wanted: Wanted) -> Listener:
+        """A listener from now on. Raises GatewayError."""
         if self._ended:
             raise GatewayError(UNAVAILABLE, "the gateway is stopping")
         if len(self._listeners) >= LISTENERS:
             raise GatewayError(UNAVAILABLE, f"usage is being tailed {LISTENERS} times, which is the most; end one")
         listener = Listener(wanted)
         self._listeners.add(listener)
-        recent = [record for data in self._recent for record in unpack_records(data)[0]]
-        return listener, sorted(filter(wanted.takes, recent[-REMEMBERED:]), key=_time_of)
+        return listener
 
     def leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)

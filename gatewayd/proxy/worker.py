@@ -56,6 +56,7 @@ from gatewayd.proxy.head import request_pattern
 from gatewayd.proxy.journal import Journal
 from gatewayd.proxy.keybook import KeyBook
 from gatewayd.proxy.link import Link
+from gatewayd.proxy.loads import NO_LOADS, loads_of
 from gatewayd.proxy.pool import Pool
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recent import Recent
@@ -120,6 +121,7 @@ class Worker:
         self.contexts = Contexts(self.loop)
         self._pools: dict[str, Pool] = {}  # by the target's identity
         self.sightings = Sightings(self.link.send, self.load_of)
+        self._loads = NO_LOADS  # as control was last told
         self._serves_unrecorded = settings.on_full == "serve"
         # 16 characters, which is what a record keeps of an id: 8 for this worker's life, 8 that count.
         self._request_id_prefix = secrets.token_hex(4).encode()
@@ -172,6 +174,7 @@ class Worker:
         self.explainer.reconnected()
         held, keys = self.keys.reconnected()
         self.sightings.begin_anew()
+        self._loads = NO_LOADS
         self.link.send(Hello(self.id, self.slot, os.getpid(), tuple(held), self.journal.records, tuple(keys)))
 
     def _on_message(self, message: FromControl) -> None:
@@ -261,6 +264,10 @@ class Worker:
             pool.sweep()
         self.contexts.look_after(pool.target.tls for pool in self._pools.values() if pool.target.tls is not None)
         self.sightings.tell(self.snapshot.services, now)
+        loads = loads_of(self.exchanges, self._pools.values(), now)
+        if loads != self._loads:
+            self._loads = loads
+            self.link.send(loads)
         unrecorded = self.journal.lost + self.journal.lost_refusals
         journal_full = unrecorded > self._unrecorded or not self.journal.has_room(len(self.exchanges))
         self._unrecorded = unrecorded

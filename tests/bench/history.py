@@ -140,7 +140,7 @@ async def take(database: Database, folder: Path, writer: SpawnProcess, requests:
     """Ingest until the writer has ended and nothing is left. CPU seconds of the ingest alone."""
     newest = [0]
     ingest = Ingest(database, folder, lambda *_: None, lambda _: None, step_s=STEP_S)
-    ingest.on_taken = lambda data: newest.append(max(newest.pop(), batch_of(data[-SLOT_BYTES:]).groups[0].hour))
+    ingest.on_taken = lambda batch: newest.append(max(newest.pop(), batch_of(batch.data[-SLOT_BYTES:]).groups[0].hour))
     days = Days(database, ingest.rollups, KEEP_HOURS_DAYS, KEEP_DAYS_DAYS)
     used_s, rolled, began, told = 0.0, 0, time.monotonic(), 0
     while True:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Coroutine, Iterator, Sequence
+import time
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import Peer
-from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
+from gatewayd.control.admin.state import ControlState, JournalView, LoadView, TargetView, WorkerView
 from gatewayd.control.database import Database
+from gatewayd.control.pressure import Pressure
 from gatewayd.settings import Settings
 
 
@@ -31,6 +33,10 @@ class FakePlane:
     tells: Told | None = None
     target_views: list[TargetView] = field(default_factory=list)
     counted: dict[int, tuple[float, int]] = field(default_factory=dict)
+    load_view: LoadView = field(default_factory=LoadView)
+    pressed: dict[int, Pressure] = field(default_factory=dict)
+    until_ns: int = 0
+    ends: dict[str, int] = field(default_factory=dict)
     journal_view: JournalView = field(default_factory=lambda: JournalView(segments=1, torn=0, full=False))
 
     async def publish_snapshot(self) -> None:
@@ -71,6 +77,21 @@ class FakePlane:
 
     def targets(self, service_id: int) -> list[TargetView]:
         return self.target_views
+
+    def all_targets(self) -> dict[int, list[TargetView]]:
+        return {1: self.target_views} if self.target_views else {}
+
+    def load(self) -> LoadView:
+        return self.load_view
+
+    def pressures(self, keys: Collection[int]) -> dict[int, Pressure]:
+        return {key: pressure for key, pressure in self.pressed.items() if key in keys}
+
+    def whole_until_ns(self) -> int:
+        return self.until_ns or time.time_ns()
+
+    def positions(self, *, to_the_end: bool = False) -> dict[str, int]:
+        return self.ends
 
 
 @dataclass

@@ -195,6 +195,11 @@ def test_status_tells_what_an_operator_asks_first(admin: Admin) -> None:
         "services": 1,
         "keys": 1,
         "problems": [],
+        "troubles": [],
+        "certificates": [],
+        "disk": status["disk"],
+        "now": {"window_s": 1, "requests_s": 0.0, "errors_ratio": 0.0, "refused_ratio": 0.0, "p50_ms": None,
+                "p99_ms": None, "in_flight": 1},
     }  # fmt: skip
     assert admin.get("/healthz") == {"status": "ok"}
     assert admin.get("/readyz") == {"status": "ready"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
 
 from gatewayd.control.ingest import Ingest
-from gatewayd.control.tailing import LISTENERS, PENDING, REMEMBERED, Describer, Tails, Wanted
+from gatewayd.control.tailing import LISTENERS, PENDING, Describer, Tails, Wanted
 from gatewayd.errors import RATE_LIMITED, GatewayError
 from gatewayd.proxy.journal import Journal
 from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record, pack_record
@@ -17,7 +18,7 @@ from tests.control.conftest import Admin
 from tests.control.streaming import streaming
 
 NOON_NS = 1_795_262_400 * 10**9  # 2026-11-21 12:00 UTC
-TAIL = "/v1/usage/tail"
+TAIL, LOGS = "/v1/usage/tail", "/v1/logs"
 
 
 def record(number: int = 0, **changes: Any) -> Record:
@@ -39,6 +40,7 @@ TUNNEL_BYTES = record(flags=MORE_BYTES)
 FOUND = {
     "ok": record(),
     "elsewhere": record(tenant=2, service=2, key=2),
+    "routed": record(route=7, client=9),
     "missing": record(status=404),
     "failed": record(status=502),
     "broken": record(flags=ADMITTED | UPSTREAM_BROKE),
@@ -50,17 +52,21 @@ FOUND = {
 @pytest.mark.parametrize(
     ("wanted", "heard"),
     [
-        (Wanted(), "ok, elsewhere, missing, failed, broken, refused, refused 503"),
+        (Wanted(), "ok, elsewhere, routed, missing, failed, broken, refused, refused 503"),
         (Wanted(tenant_id=2), "elsewhere"),
         (Wanted(service_id=2), "elsewhere"),
         (Wanted(key_id=2), "elsewhere"),
         (Wanted(tenant_id=1, key_id=2), ""),
-        (Wanted(status=4), "missing, refused"),
-        (Wanted(status=404), "missing"),
+        (Wanted(statuses=frozenset({4})), "missing, refused"),
+        (Wanted(statuses=frozenset({404})), "missing"),
+        (Wanted(statuses=frozenset({404, 5})), "missing, failed, refused 503"),
+        (Wanted(route_id=7), "routed"),
+        (Wanted(client_ids=frozenset({8, 9})), "routed"),
+        (Wanted(client_ids=frozenset()), ""),
         (Wanted(refused=True), "refused, refused 503"),
         (Wanted(errors=True), "failed, broken"),
         (Wanted(refused=True, errors=True), "failed, broken, refused, refused 503"),
-        (Wanted(refused=True, status=5), "refused 503"),
+        (Wanted(refused=True, statuses=frozenset({5})), "refused 503"),
     ],
 )
 def test_who_hears_what(wanted: Wanted, heard: str) -> None:
@@ -71,7 +77,7 @@ def test_who_hears_what(wanted: Wanted, heard: str) -> None:
 def test_who_reads_too_slowly_is_told_what_is_missing_and_where() -> None:
     async def scenario() -> None:
         tails = Tails()
-        listener, _ = tails.listen(Wanted(status=2))
+        listener = tails.listen(Wanted(statuses=frozenset({2})))
         tails.take(stored(*map(record, range(PENDING))))
         tails.take(stored(record(PENDING), record(status=500), record(PENDING + 1)))
         first = await listener.next(PENDING - 1)
@@ -89,9 +95,7 @@ def test_who_reads_too_slowly_is_told_what_is_missing_and_where() -> None:
 def test_records_come_in_the_order_of_their_times() -> None:
     async def scenario() -> None:
         tails = Tails()
-        tails.take(stored(record(3), record(1)))
-        listener, recent = tails.listen(Wanted())
-        assert recent == [record(1), record(3)]
+        listener = tails.listen(Wanted())
         tails.take(stored(record(5)))  # of one worker
         tails.take(stored(record(4)))  # of another
         assert await listener.next(9) == ([record(4), record(5)], 0)
@@ -99,37 +103,55 @@ def test_records_come_in_the_order_of_their_times() -> None:
     asyncio.run(scenario())
 
 
-def test_memory_is_bounded() -> None:
+def test_so_many_may_listen() -> None:
     tails = Tails()
-    for start in (0, 1000, 2000):
-        tails.take(stored(*map(record, range(start, start + 1000))))
-    tails.take(stored(*map(record, range(10))))
-    listeners = [tails.listen(Wanted())[0] for _ in range(LISTENERS)]
+    listeners = [tails.listen(Wanted()) for _ in range(LISTENERS)]
     with pytest.raises(GatewayError, match=f"tailed {LISTENERS} times, which is the most"):
         tails.listen(Wanted())
-    assert repr(tails) == f"<Tails {LISTENERS} listeners, {REMEMBERED + 10} records>"
+    assert repr(tails) == f"<Tails {LISTENERS} listeners>"
     tails.leave(listeners[0])
-    recent = tails.listen(Wanted())[1]
-    assert len(recent) == REMEMBERED
-    assert [each.request_id for each in recent[:11:10]] == [record(0).request_id, record(1010).request_id]
+    tails.listen(Wanted())
 
 
-def test_ingest_tells_what_it_has_stored(admin: Admin, tmp_path: Path) -> None:
-    folder = tmp_path / "journal"
-    folder.mkdir()
-    journal = Journal(folder, b"w" * 16, 1)
-    taken = [record(number) for number in range(3)]
-    for each in taken:
-        journal.append(pack_record(*each))
-    ingest = Ingest(admin.control.database, folder, lambda *_: None, lambda _: None)
-    ingest.on_taken = admin.control.tails.take
-    with admin.control.database.lent():
-        ingest.step()
-    assert admin.control.tails.listen(Wanted())[1] == [], "nothing is stored while the database is lent"
-    ingest.step()
-    ingest.step()
-    assert admin.control.tails.listen(Wanted())[1] == taken
-    journal.close()
+class Journals:
+    """The journals of a gateway whose worker this is, and an ingest that tells who listens."""
+
+    def __init__(self, admin: Admin) -> None:
+        self.folder = admin.control.settings.state_dir / "journal"
+        self.folder.mkdir()
+        self.journal = Journal(self.folder, b"w" * 16, 1)
+        self.ingest = Ingest(admin.control.database, self.folder, lambda *_: None, lambda _: None, 1 << 30)
+        self.ingest.on_taken = lambda batch: admin.control.tails.take(batch.data)
+        admin.plane.positions = self.ingest.positions  # type: ignore[method-assign]
+
+    def append(self, *records: Record) -> None:
+        for each in records:
+            self.journal.append(pack_record(*each))
+
+    def take(self) -> None:
+        while self.ingest.step():
+            pass
+
+
+@pytest.fixture
+def journals(named: Admin) -> Iterator[Journals]:
+    made = Journals(named)
+    yield made
+    made.journal.close()
+
+
+def test_ingest_tells_what_it_has_stored(named: Admin, journals: Journals) -> None:
+    async def scenario() -> None:
+        listener = named.control.tails.listen(Wanted())
+        taken = [record(number) for number in range(3)]
+        journals.append(*taken)
+        with named.control.database.lent():
+            journals.ingest.step()
+        journals.take()
+        journals.take()
+        assert await listener.next(9) == (taken, 0)
+
+    asyncio.run(scenario())
 
 
 @pytest.fixture
@@ -158,44 +180,83 @@ def test_a_line_has_names(named: Admin) -> None:
     assert (other["tenant"], other["key"], other["service"], other["code"]) == ("acme", "-", "products", None)
 
 
-def test_lines_come_as_they_are_taken(named: Admin) -> None:
+def number_of(line: dict[str, Any]) -> int:
+    return int(line["request_id"])
+
+
+def test_at_the_seam_of_past_and_present_each_request_is_told_once(named: Admin, journals: Journals) -> None:
+    """Of those that are in the journal and not taken when somebody begins to listen, too."""
+
     async def scenario() -> None:
-        tails = named.control.tails
-        tails.take(stored(record(1), record(2), record(3, client=1)))
-        async with streaming(named.app, TAIL, "lines=2") as stream:
+        journals.append(*map(record, range(5)))
+        journals.take()
+        journals.append(*map(record, range(5, 8)))
+        async with streaming(named.app, TAIL, "lines=100") as stream:
             assert stream.status == 200
-            assert [(await stream.line())["request_id"][-1] for _ in range(2)] == ["2", "3"]
-            tails.take(stored(record(4), record(5, tenant=2)))
-            tails.take(stored(record(6)))
-            assert [(await stream.line())["request_id"][-1] for _ in range(2)] == ["4", "6"]
-        assert repr(tails).startswith("<Tails 0 listeners")
+            journals.take()
+            journals.append(record(8), record(9, tenant=2), record(10))
+            journals.take()
+            assert [number_of(await stream.line()) for _ in range(10)] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]
+            assert stream.rest() == []
+        assert repr(named.control.tails).startswith("<Tails 0 listeners")
 
     asyncio.run(scenario())
 
 
-def test_filters_of_the_query(named: Admin) -> None:
-    async def heard(query: str) -> list[int]:
-        async with streaming(named.app, TAIL, query + "&lines=100") as stream:
-            return [int(line["request_id"]) for line in stream.rest()]
+def test_the_last_lines_and_what_follows(named: Admin, journals: Journals) -> None:
+    coming = count(10)
+
+    async def heard(query: str, lines: int) -> list[int]:
+        async with streaming(named.app, TAIL, query) as stream:
+            journals.append(record(next(coming)))
+            journals.take()
+            return [number_of(await stream.line()) for _ in range(lines)]
 
     async def scenario() -> None:
-        named.control.tails.take(
-            stored(
-                record(1),
-                record(2, service=2),
-                record(3, key=0, client=1),
-                record(4, status=404),
-                record(5, tenant=2, status=500),
-                record(6, flags=0, status=403),
-            )
-        )
-        assert await heard("service=products") == [2]
-        assert await heard("key=ci&status=2xx") == [1, 2]
-        assert await heard("client=kiosk") == [3]
-        assert await heard("status=404") == [4]
-        assert await heard("everyone=true&errors=true") == [5]
-        assert await heard("tenant=acme") == [5]
-        assert await heard("refused=true") == [6]
+        journals.append(*map(record, range(5)))
+        journals.take()
+        assert await heard("", 1) == [10]
+        assert await heard("lines=2", 3) == [4, 10, 11]
+        assert await heard("since=2026-11-21T12:00:00Z&lines=1", 2) == [11, 12]
+        assert await heard("since=2026-11-21T12:00:00Z", 9) == [0, 1, 2, 3, 4, 10, 11, 12, 13]
+
+    asyncio.run(scenario())
+
+
+FILTERS: dict[str, list[int]] = {
+    "service=products": [2],
+    "key=ci&status=2xx": [1, 2, 7],
+    "client=kiosk": [3],
+    "status=404": [4],
+    "status=404,403": [4, 6],
+    "status=4xx": [4, 6],
+    "route=reads": [7],
+    "everyone=true&errors=true": [5],
+    "tenant=acme": [5],
+    "refused=true": [6],
+    "refused=true&errors=true&everyone=true": [5, 6],
+}
+OF_THESE = (
+    record(1), record(2, service=2), record(3, key=0, client=1), record(4, status=404),
+    record(5, tenant=2, status=500), record(6, flags=0, status=403), record(7, route=1), record(8, flags=MORE_BYTES),
+)  # fmt: skip
+
+
+def test_filters_of_the_query(named: Admin, journals: Journals) -> None:
+    """The same of what has been, whether it is taken or not, and of what comes."""
+    named("POST", "/v1/routes", {"name": "reads", "path": "/v1", "service": "orders"})
+    journals.append(*OF_THESE[:4])
+    journals.take()
+    journals.append(*OF_THESE[4:])
+    for query, numbers in FILTERS.items():
+        told = named("GET", f"{LOGS}?{query}").json()
+        assert [number_of(item) for item in told["items"]] == numbers, query
+
+    async def scenario() -> None:
+        for query, numbers in FILTERS.items():
+            async with streaming(named.app, TAIL, query) as stream:
+                named.control.tails.take(stored(*OF_THESE))
+                assert [number_of(await stream.line()) for _ in numbers] == numbers, query
 
     asyncio.run(scenario())
 
@@ -235,7 +296,9 @@ def test_what_cannot_be_tailed(named: Admin) -> None:
     assert "not a status" in named.refused("invalid", "GET", TAIL, params={"status": "4XX"})["detail"]
     named.refused("not_found", "GET", TAIL, params={"service": "nowhere"})
     named.refused("not_found", "GET", TAIL, params={"key": "nobody"})
-    named.refused("invalid", "GET", TAIL, params={"lines": str(REMEMBERED + 1)})
+    named.refused("not_found", "GET", TAIL, params={"route": "nowhere"})
+    named.refused("invalid", "GET", TAIL, params={"lines": "10001"})
+    named.refused("invalid", "GET", TAIL, params={"since": "yesterday-ish"})
     for _ in range(LISTENERS):
         named.control.tails.listen(Wanted())
     assert "is the most" in named.refused("unavailable", "GET", TAIL)["detail"]

@@ -236,7 +236,8 @@ def test_at_a_terminal_it_asks_and_names_keys_without_secrets(daemon: FakeDaemon
 
 def test_keys_that_would_be_revoked_are_named(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
     file.write_text(
-        "version: 1\ntenants: [{slug: default, default_plan: starter, keys: []}, {slug: acme, currency: EUR, keys: []}]\n"
+        "version: 1\n"
+        "tenants: [{slug: default, default_plan: starter, keys: []}, {slug: acme, currency: EUR, keys: []}]\n"
     )
     ended = gatectl.at_terminal("config", "apply", "-f", str(file), "--prune", typed="y\n")
     assert ended.code == 0

@@ -20,8 +20,8 @@ from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.health import BEHIND_S
 from gatewayd.control.admin.state import ControlState, JournalView, WorkerView, control_of
-from gatewayd.control.admin.status import BEHIND_S
 from gatewayd.control.tables import Alert, AlertEvent, Cycle, Rollup, Tenant
 from gatewayd.control.verification import verify_newest
 from gatewayd.policy.amounts import format_time

@@ -20,6 +20,7 @@ from gatewayd.control.admin import (
     key_verification,
     keys,
     ledger,
+    logs,
     names,
     plans,
     quotas,
@@ -30,9 +31,9 @@ from gatewayd.control.admin import (
     targets,
     tenants,
     tokens,
+    top,
     usage,
     usage_export,
-    usage_tail,
     usage_top,
 )
 from gatewayd.control.admin.callers import Reach, Role
@@ -54,6 +55,8 @@ OPERATIONS = (
     Operation("GET", "/readyz", status.readyz, "anyone", "gateway"),
     Operation("GET", "/v1/status", status.show, "viewer", "gateway"),
     Operation("GET", "/v1/doctor", doctor.examine, "viewer", "gateway"),
+    Operation("GET", "/v1/top", top.top, "viewer", "gateway"),
+    Operation("GET", "/v1/logs", logs.list_, "viewer"),
     Operation("GET", "/v1/whoami", tokens.whoami, "viewer", "caller"),
     Operation("GET", "/v1/tenants", tenants.list_, "viewer"),  # of one who is bound: its own alone
     Operation("POST", "/v1/tenants", tenants.add, "admin", "gateway"),
@@ -102,7 +105,7 @@ OPERATIONS = (
     Operation("POST", "/v1/quotas/{ref}/reset", quotas.reset, "operator"),
     Operation("GET", "/v1/usage", usage.show, "viewer"),
     Operation("GET", "/v1/usage/export", usage_export.export, "viewer"),
-    Operation("GET", "/v1/usage/tail", usage_tail.tail, "viewer"),
+    Operation("GET", "/v1/usage/tail", logs.tail, "viewer"),
     Operation("GET", "/v1/usage/top", usage_top.top, "viewer"),
     Operation("GET", "/v1/usage/verify", usage.verify, "viewer"),
     Operation("GET", "/v1/billing", billing.show, "viewer"),

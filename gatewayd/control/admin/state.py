@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,8 +16,12 @@ from gatewayd.channel import Told
 from gatewayd.control.bearers import Bearers
 from gatewayd.control.database import Database
 from gatewayd.control.importing import KeyImport
+from gatewayd.control.pressure import Pressure
 from gatewayd.control.tailing import Tails
+from gatewayd.control.watching import Watch
 from gatewayd.settings import Settings
+
+LOOKING_BACK = 2  # through journals at once: it takes up to seconds of a core
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,16 @@ class TargetView:
     in_flight: int = 0
 
 
+@dataclass(slots=True)
+class LoadView:
+    """Where requests are in flight, by number; of targets by URL, with how many were sent there a second."""
+
+    services: Counter[int] = field(default_factory=Counter)
+    keys: Counter[int] = field(default_factory=Counter)
+    targets: Counter[str] = field(default_factory=Counter)
+    targets_sent_s: dict[str, float] = field(default_factory=dict)
+
+
 class Plane(Protocol):
     """The data plane, as control reaches it. A change is committed first and then published."""
 
@@ -104,6 +121,20 @@ class Plane(Protocol):
 
     def targets(self, service_id: int) -> list[TargetView]:
         """What is known of a service's targets. Of whom nobody says anything, all is well."""
+
+    def all_targets(self) -> dict[int, list[TargetView]]:
+        """The same of every service, by its number."""
+
+    def load(self) -> LoadView: ...
+
+    def pressures(self, keys: Collection[int]) -> dict[int, Pressure]:
+        """How near these keys are to their limits, where that is known. A thread may ask."""
+
+    def whole_until_ns(self) -> int:
+        """What ended before that has been taken from the journals."""
+
+    def positions(self, *, to_the_end: bool = False) -> dict[str, int]:
+        """Up to where each segment has been taken from the journals, or is filled."""
 
 
 @dataclass(slots=True)
@@ -146,6 +177,8 @@ class ControlState:
     exports: Exports = field(default_factory=Exports)
     backups: Backups = field(default_factory=Backups)
     tails: Tails = field(default_factory=Tails)
+    looking_back: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKING_BACK))
+    watch: Watch = field(default_factory=lambda: Watch(time.time_ns() // 1_000_000_000))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bearers", Bearers(self.database))

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shutil
+import time
+from typing import Any, NamedTuple
 
 from sqlalchemy import func
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import __version__
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.health import (
+    certificate_problems,
+    certificates_of,
+    disk_problems,
+    ill_targets,
+    problems_of,
+)
 from gatewayd.control.admin.problems import problem_response
-from gatewayd.control.admin.state import ControlState, JournalView, WorkerView, control_of
+from gatewayd.control.admin.state import ControlState, TargetView, WorkerView, control_of
 from gatewayd.control.database import HEAD
 from gatewayd.control.tables import Key, Service, Tenant
+from gatewayd.control.watching import Figures
 from gatewayd.errors import UNAVAILABLE
 from gatewayd.policy.amounts import format_time
 
-BEHIND_S = 10  # ingest looks five times a second
+_WINDOW_S = 10
 
 
 async def healthz(_: Request) -> Response:
@@ -37,12 +47,47 @@ async def readyz(request: Request) -> Response:
 async def show(request: Request) -> Response:
     """Workers and journal are the loop's, so they are read here; to count a million keys takes a thread."""
     control = control_of(request)
-    workers, journal = control.plane.workers(), control.plane.journal()
-    problems = _problems(workers, journal)
-    counts = await run_in_threadpool(_counts, control)
-    state = "degraded" if problems else "ok"
-    view = {"version": __version__, "state": state, **_facts(control), "workers": workers, "journal": journal}
-    return answer({**view, **counts, "problems": problems})
+    plane = control.plane
+    workers, journal, views = plane.workers(), plane.journal(), plane.all_targets()
+    figures = await control.watch.figures(_WINDOW_S, plane.whole_until_ns() // 1_000_000_000)
+    found = await run_in_threadpool(_found, control, views)
+    certificates = await run_in_threadpool(certificates_of, control.settings)
+    disk = await run_in_threadpool(shutil.disk_usage, control.settings.state_dir)
+    troubles = [
+        *problems_of(workers, journal),
+        *disk_problems(disk.free, control.settings.state_dir),
+        *certificate_problems(certificates, time.time_ns() // 1_000_000_000),
+        *ill_targets(views, found.services),
+    ]
+    return answer(
+        {
+            "version": __version__,
+            "state": "degraded" if troubles else "ok",
+            **_facts(control),
+            "disk": {"free_bytes": disk.free, "total_bytes": disk.total},
+            "certificates": certificates,
+            "now": _now(figures, workers),
+            "workers": workers,
+            "journal": journal,
+            **found.counts,
+            "problems": [trouble.problem for trouble in troubles],
+            "troubles": troubles,
+        }
+    )
+
+
+def _now(figures: Figures, workers: list[WorkerView]) -> dict[str, Any]:
+    """Of the last seconds, as `top` has them."""
+    total = figures.total
+    return {
+        "window_s": figures.window_s,
+        "requests_s": round(total.requests_s, 4),
+        "errors_ratio": round(total.errors_ratio, 4),
+        "refused_ratio": round(total.refused_ratio, 4),
+        "p50_ms": total.p50_ms,
+        "p99_ms": total.p99_ms,
+        "in_flight": sum(worker.in_flight for worker in workers),
+    }
 
 
 def _facts(control: ControlState) -> dict[str, Any]:
@@ -55,35 +100,24 @@ def _facts(control: ControlState) -> dict[str, Any]:
     }
 
 
-def _counts(control: ControlState) -> dict[str, int]:
+class _Found(NamedTuple):
+    counts: dict[str, int]
+    services: dict[int, tuple[str, str]]  # of which somebody has something to say: slug and tenant
+
+
+def _found(control: ControlState, views: dict[int, list[TargetView]]) -> _Found:
+    with control.database.read() as session:
+        query = select(Service.id, Service.slug, Tenant.slug).join(Tenant, col(Service.tenant_id) == col(Tenant.id))
+        live = query.where(col(Service.id).in_(views), col(Service.removed_at).is_(None)).order_by(col(Service.slug))
+        services = {number: (slug, tenant) for number, slug, tenant in session.exec(live) if number is not None}
+        return _Found(_counts(session), services)
+
+
+def _counts(session: Session) -> dict[str, int]:
     """Of what is there: neither removed nor revoked."""
     tables = {
         "tenants": select(func.count()).where(col(Tenant.removed_at).is_(None)),
         "services": select(func.count()).where(col(Service.removed_at).is_(None)),
         "keys": select(func.count()).where(col(Key.revoked_at).is_(None)),
     }
-    with control.database.read() as session:
-        return {name: session.exec(query).one() for name, query in tables.items()}
-
-
-def _problems(workers: list[WorkerView], journal: JournalView) -> list[str]:
-    """One line each, in the order in which they hurt."""
-    problems = []
-    if not any(worker.state == "serving" for worker in workers):
-        problems.append("no worker is serving")
-    problems += [f"worker {worker.slot} is gone" for worker in workers if worker.state == "gone"]
-    if journal.full or journal.error:
-        problems.append(f"the journal cannot be written: {journal.error or 'the disk is full'}")
-    if journal.lost:
-        problems.append(f"{journal.lost} requests were served and not recorded, since the journal had no room")
-    if journal.failure:
-        problems.append(f"usage is not being stored, journals are kept: {journal.failure}")
-    if journal.waiting_s > BEHIND_S:
-        problems.append(
-            f"usage is {journal.waiting_s} s behind: {journal.waiting_records} records wait in the journals"
-        )
-    if journal.torn:
-        problems.append(f"{journal.torn} torn records were dropped from the journal")
-    if journal.damaged:
-        problems.append(f"journal files are damaged and were set aside, not billed: {', '.join(journal.damaged)}")
-    return problems
+    return {name: session.exec(query).one() for name, query in tables.items()}
