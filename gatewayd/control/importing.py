@@ -205,7 +205,7 @@ class KeyImport:
             told = {label: cells[at] for label, at in labels if cells[at]}
             return (
                 line,
-                _check_id(given) if given else next(drawn),
+                check_id(given) if given else next(drawn),
                 1 if given else 0,
                 _digest_of_secret(secret) if secret else _check_digest(sha256),
                 check_name(cells[name_at]) if name_at is not None else "",
@@ -326,7 +326,7 @@ def _check_digest(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _check_id(text: str) -> str:
+def check_id(text: str) -> str:
     match = _ID.fullmatch(text)
     if match is None:
         raise ValueError("has an id that is not of 8 lower-case letters and digits")

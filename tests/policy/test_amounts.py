@@ -151,4 +151,4 @@ def test_a_burst_of_its_own_goes_before_that_of_all() -> None:
     assert amounts.parse_rate("60/min burst 1k", 10) == RateConf("minute", 60, 60, 1000)
     assert amounts.format_rate(RateConf("minute", 60, 60, 1000)) == "60/min burst 1000"
     with pytest.raises(ValueError, match="not a number"):
-        amounts.parse_rate("60/min burst ")
+        amounts.parse_rate("60/min burst x")

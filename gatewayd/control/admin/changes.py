@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,8 @@ from gatewayd.control.admin.state import control_of
 from gatewayd.control.tables import Audit
 from gatewayd.policy.audit_chain import GENESIS, Line, link
 
+_audit = Audit.__table__  # type: ignore[attr-defined]
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -28,11 +30,21 @@ class Change:
 
     def note(self, action: str, tenant: str, subject: str, before: Any = None, after: Any = None) -> None:
         """The audit line. `before` and `after` are what the API showed and will show of the subject."""
-        line = Line(self.at, self.actor, action, tenant, subject, _json(before), _json(after))
+        self.note_all([self.line(action, tenant, subject, before, after)])
+
+    def line(self, action: str, tenant: str, subject: str, before: Any = None, after: Any = None) -> Line:
+        return Line(self.at, self.actor, action, tenant, subject, _json(before), _json(after))
+
+    def note_all(self, lines: Iterable[Line]) -> None:
+        """Lines of a change of many things, in their order."""
+        self.session.flush()  # or a line of this change might not be seen
         newest = select(Audit.sha256).order_by(col(Audit.id).desc()).limit(1)
-        previous = self.session.exec(newest).first() or GENESIS
-        self.session.add(Audit(**line._asdict(), sha256=link(previous, line)))
-        self.session.flush()  # or the next line of this change would not see it
+        sha256, rows = self.session.exec(newest).first() or GENESIS, []
+        for line in lines:
+            sha256 = link(sha256, line)
+            rows.append({**line._asdict(), "sha256": sha256})
+        if rows:
+            self.session.connection().execute(_audit.insert(), rows)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ it complains.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, get_args
@@ -41,13 +42,19 @@ class Removal(InTenant, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-async def read_body(request: Request, expected: type[S], *, optional: bool = False) -> S:
-    """The JSON body as a Struct. `optional`: without a body, one that says nothing."""
+async def read_bytes(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> bytearray:
+    """The body as it comes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise AdminError(BODY_TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
+        if len(body) > limit_bytes:
+            raise AdminError(BODY_TOO_LARGE, f"the body is longer than {limit_bytes} bytes")
+    return body
+
+
+async def read_body(request: Request, expected: type[S], *, optional: bool = False) -> S:
+    """The JSON body as a Struct. `optional`: without a body, one that says nothing."""
+    body = await read_bytes(request)
     if not body and optional:
         return expected()
     if not body:
@@ -55,7 +62,7 @@ async def read_body(request: Request, expected: type[S], *, optional: bool = Fal
     try:
         return msgspec.json.decode(body, type=expected)
     except msgspec.ValidationError as error:
-        raise _in_plain_words(str(error), expected) from None
+        raise in_plain_words(str(error), expected) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AdminError(MALFORMED, f"the body is not JSON: {_first_lower(str(error))}") from None
 
@@ -70,7 +77,7 @@ def read_query(request: Request, expected: type[S]) -> S:
     try:
         return msgspec.convert(values, type=expected, strict=False)
     except msgspec.ValidationError as error:
-        raise _in_plain_words(str(error), expected) from None
+        raise in_plain_words(str(error), expected) from None
 
 
 def checked(field: str, parse: Callable[[T], V], value: T) -> V:
@@ -108,10 +115,12 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _CHOICE = re.compile(r"Invalid enum value .*", re.DOTALL)
 _INDEX = re.compile(r"\[[^\]]*\]")
+_STEP = re.compile(r"[^.\[\]]+|\.\.\.")
 _PLACE = re.compile(r" - at `(?:key in )?\$\.?(.*)`$", re.DOTALL)
 
 
-def _in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
+def in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
+    """msgspec's complaint about what was to be an `expected`, as ours."""
     place = _PLACE.search(message)
     field, message = (place[1], message[: place.start()]) if place else ("", message)
     expected, name = _holder(expected, field)
@@ -129,6 +138,15 @@ def _in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
             words = sentence.format(*(_type_words(group) for group in match.groups()))
             return invalid(field, f"{field} {words}") if field else AdminError(MALFORMED, f"the body {words}")
     return invalid(field, _first_lower(message))
+
+
+def steps_to(message: str) -> list[str]:
+    """Where in what was sent that is which msgspec's sentence is about: of `$.targets[0]` the list `targets`, `0`."""
+    place = _PLACE.search(message)
+    steps = [] if place is None else _STEP.findall(place[1])
+    unknown = _UNKNOWN.fullmatch(message if place is None else message[: place.start()])
+    steps = list(itertools.takewhile(lambda step: step != "...", steps))  # which key of an object it was, nobody says
+    return [*steps, unknown[1]] if unknown else steps
 
 
 def _holder(expected: type[msgspec.Struct], place: str) -> tuple[type[msgspec.Struct], str]:

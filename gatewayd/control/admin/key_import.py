@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,14 +22,12 @@ from gatewayd.control.admin.key_terms import check_labels, expiry_of, scope_of
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import plan_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.turns import quick_turns
 from gatewayd.control.database import Database
 from gatewayd.control.importing import BadRowError, KeyImport, StoppedError, Words
 from gatewayd.control.tables import Tenant
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.policy.audit_chain import Line
-
-# While a thread of ours computes, the loop waits this long for its turn, not Python's 5 ms: look-ups go on meanwhile.
-_TURN_S = 0.0005
 
 
 class ImportOptions(InTenant, frozen=True, kw_only=True):
@@ -55,12 +52,10 @@ async def import_(request: Request) -> Response:
     assert tenant.id is not None
     running = KeyImport(control.database.path, tenant.id, _words(control.database, tenant, now_s()), now_s())
     control.imports.running, control.imports.tenant = running, tenant.slug
-    turn_s = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN_S)
     try:
-        await _run(request, control, tenant, running, asked.dry_run)
+        with quick_turns():
+            await _run(request, control, tenant, running, asked.dry_run)
     finally:
-        sys.setswitchinterval(turn_s)
         control.imports.running = None
         running.close()
     imported = 0 if asked.dry_run else running.rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -145,6 +145,29 @@ class Imports:
     tenant: str = ""  # whose keys those are
 
 
+class Applying:
+    """A configuration that is being applied, as others see how far it is."""
+
+    def __init__(self) -> None:
+        self.state = "planning"
+        self.of = 0
+        self.done: Callable[[], int] = lambda: 0
+
+    def __repr__(self) -> str:
+        return f"<Applying {self.state} {self.done()} of {self.of}>"
+
+    def begin(self, state: str, done: Callable[[], int], of: int) -> None:
+        self.state, self.done, self.of = state, done, of
+
+
+@dataclass(slots=True)
+class Applies:
+    """The apply or rollback under way, if there is one. `planning`: documents are compared one after the other."""
+
+    running: Applying | None = None
+    planning: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 @dataclass(slots=True)
 class Exports:
     """How many exports of usage are under way."""
@@ -174,6 +197,7 @@ class ControlState:
     admin_listen: str = ""  # the same of the admin API for other machines, if there is one
     bearers: Bearers = field(init=False)
     imports: Imports = field(default_factory=Imports)
+    applies: Applies = field(default_factory=Applies)
     exports: Exports = field(default_factory=Exports)
     backups: Backups = field(default_factory=Backups)
     tails: Tails = field(default_factory=Tails)

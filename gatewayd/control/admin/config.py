@@ -1,0 +1,296 @@
+"""The whole configuration as one document: shown, compared, applied in one transaction, and brought back.
+
+A document is planned and stored by threads; control's loop goes on meanwhile, with leases and look-ups. Changes by
+others wait while one is stored, and are seen if they came between: then the plan is made once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable
+from typing import Annotated, Any, Literal
+
+import msgspec
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, select
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.changes import Change, now_s
+from gatewayd.control.admin.config_document import MOST_BYTES, DocumentReader, Mistakes
+from gatewayd.control.admin.config_plan import Plan, Planner, Scope
+from gatewayd.control.admin.config_state import digest_of, dump, joined, read_state
+from gatewayd.control.admin.config_store import Ordered, Store, newest_change, present_of
+from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_bytes, read_query
+from gatewayd.control.admin.pages import Paged, page
+from gatewayd.control.admin.peer import actor_of
+from gatewayd.control.admin.problems import AdminError, conflict
+from gatewayd.control.admin.refs import tenant_by
+from gatewayd.control.admin.state import Applying, ControlState, control_of
+from gatewayd.control.admin.turns import quick_turns
+from gatewayd.control.tables import ConfigRevision
+from gatewayd.errors import NOT_FOUND
+from gatewayd.policy.amounts import format_time
+
+_PLANS = 5  # so often others may come between
+# Of more keys than these, workers forget all: to look each of them up would hold the loop.
+_KEYS_NAMED = 50
+
+
+class Shown(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    tenant: str | None = None
+
+
+class Asked(Shown, frozen=True, kw_only=True):
+    """`tenant`: the document is about this one alone."""
+
+    prune: bool = False
+
+
+class Application(Asked, frozen=True, kw_only=True):
+    dry_run: bool = False
+    base: str | None = None
+    message: str = ""
+
+
+class RollbackQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    dry_run: bool = False
+    base: str | None = None
+    message: str = ""
+
+
+class Rollback(msgspec.Struct, forbid_unknown_fields=True):
+    number: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
+
+class RevisionView(msgspec.Struct):
+    """`restored`: the revision that a rollback brought back."""
+
+    id: int
+    number: int
+    at: str
+    actor: str
+    kind: Literal["apply", "rollback", "found"]
+    message: str
+    restored: int | None
+    added: int
+    changed: int
+    removed: int
+
+
+async def show(request: Request) -> Response:
+    asked, control = read_query(request, Shown), control_of(request)
+    with quick_turns():
+        document = await asyncio.to_thread(_document, control, asked.tenant)
+    return Response(document, media_type="application/json")
+
+
+async def diff(request: Request) -> Response:
+    """What an apply would do. Nothing is changed."""
+    asked, control = read_query(request, Asked), control_of(request)
+    body = await read_bytes(request, MOST_BYTES)
+    async with control.applies.planning:
+        with quick_turns():
+            plan = await asyncio.to_thread(_plan, control, body, _scope(control, asked), Applying())
+            return await asyncio.to_thread(_answer, plan)
+
+
+async def apply(request: Request) -> Response:
+    asked, control = read_query(request, Application), control_of(request)
+    message = checked("message", check_display_name, asked.message)
+    body = await read_bytes(request, MOST_BYTES)
+    return await _applied(request, body, _scope(control, asked), Ordered("apply", message), asked)
+
+
+async def rollback(request: Request) -> Response:
+    """As a document that was applied before, with all that was not in it taken away."""
+    asked, control = read_query(request, RollbackQuery), control_of(request)
+    message = checked("message", check_display_name, asked.message)
+    wanted = await read_body(request, Rollback)
+    with control.database.read() as session:
+        body = _document_of(_revision(session, wanted.number))
+    ordered = Ordered("rollback", message, wanted.number)
+    return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
+
+
+def progress(request: Request) -> Response:
+    """Of what goes on; `idle` when nothing does."""
+    running = control_of(request).applies.running
+    if running is None:
+        return answer({"state": "idle", "done": 0, "of": 0})
+    return answer({"state": running.state, "done": running.done(), "of": running.of})
+
+
+def revisions(request: Request) -> Response:
+    asked = read_query(request, Paged)
+    with control_of(request).database.read() as session:
+        query = select(ConfigRevision).options(defer(ConfigRevision.document))  # type: ignore[arg-type]
+        return answer(page(session, query, col(ConfigRevision.id), asked, _show_revisions, newest_first=True))
+
+
+def revision(request: Request) -> Response:
+    """With its document."""
+    number = request.path_params["number"]
+    with control_of(request).database.read() as session:
+        found = _revision(session, int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0)
+        shown = msgspec.structs.asdict(_show_revisions([found])[0])
+        return answer({**shown, "document": msgspec.Raw(_document_of(found))})
+
+
+async def _applied(
+    request: Request, body: bytes | bytearray, scope: Scope, ordered: Ordered, asked: Application | RollbackQuery
+) -> Response:
+    control = control_of(request)
+    if control.applies.running is not None:
+        raise conflict("another configuration is being applied; wait until it has ended")
+    running = control.applies.running = Applying()
+    try:
+        async with control.applies.planning:
+            with quick_turns():
+                plan, number = await _planned_and_stored(request, body, scope, ordered, asked)
+                if number is not None:
+                    running.state = "publishing"
+                    await _publish(control, plan)
+                return await asyncio.to_thread(_answer, plan, control, number)
+    finally:
+        control.applies.running = None
+
+
+async def _planned_and_stored(
+    request: Request, body: bytes | bytearray, scope: Scope, ordered: Ordered, asked: Application | RollbackQuery
+) -> tuple[Plan, int | None]:
+    """The plan, and the number of its revision where there is one."""
+    control, actor = control_of(request), actor_of(request)
+    running = control.applies.running
+    assert running is not None
+    caught_up = False
+    for _ in range(_PLANS):
+        plan = await asyncio.to_thread(_plan, control, body, scope, running)
+        if asked.base not in (None, plan.base):
+            raise conflict("the configuration has changed since it was compared; compare again, then apply")
+        if asked.dry_run or not plan.steps:
+            return plan, None
+        if plan.has("tenant", "currency") and not caught_up:
+            await control.plane.catch_up()  # whether there is a bill yet
+            caught_up = True
+            continue
+        await control.database.given_back()
+        with control.database.lent():
+            number = await _until_done(asyncio.to_thread(_store, control, plan, ordered, actor, running))
+        if number is not None:
+            return plan, number
+    raise conflict("the configuration is being changed by others all the time; try again")
+
+
+def _scope(control: ControlState, asked: Asked) -> Scope:
+    if asked.tenant is None:
+        return Scope(asked.prune)
+    with control.database.read() as session:
+        return Scope(asked.prune, tenant_by(session, asked.tenant).slug)
+
+
+def _document(control: ControlState, ref: str | None) -> bytes:
+    with control.database.read() as session:
+        state = read_state(session)
+        return dump(state if ref is None else {(slug := tenant_by(session, ref).slug): state[slug]})
+
+
+def _plan(control: ControlState, body: bytes | bytearray, scope: Scope, running: Applying) -> Plan:
+    """For a thread. Raises AdminError with every mistake."""
+    reader = DocumentReader(control)
+    running.begin("planning", lambda: reader.done, 0)
+    wanted = reader.read(body)
+    mistakes: Mistakes = reader.mistakes
+    with control.database.read() as session:
+        last_change = newest_change(session)
+        state = read_state(session)
+        plan = Planner(session, state, scope, mistakes).plan(wanted)
+    mistakes.refuse()
+    plan.document = dump(state)
+    plan.base, plan.last_change = digest_of(plan.document), last_change
+    return plan
+
+
+def _store(control: ControlState, plan: Plan, ordered: Ordered, actor: str, running: Applying) -> int | None:
+    """For a thread. None: somebody changed something since this was planned."""
+    with control.database.write_elsewhere() as session:
+        if newest_change(session) != plan.last_change:
+            return None
+        store = Store(Change(session, actor, now_s()), plan, control.url)
+        running.begin("storing", lambda: store.done, len(plan.steps))
+        return store.run(ordered)
+
+
+async def _publish(control: ControlState, plan: Plan) -> None:
+    """Keys first: one that is revoked is refused from then on."""
+    changes = {(step.difference.kind, step.difference.change) for step in plan.steps}
+    named = [
+        str(present_of(step).columns["public_id"])
+        for step in plan.steps
+        if step.difference.kind == "key" and step.difference.change != "add"
+    ]
+    if ("plan", "set") in changes or len(named) > _KEYS_NAMED:
+        await control.plane.publish_keys(None)
+    elif named:
+        await control.plane.publish_keys(named)
+    if {kind for kind, _ in changes} & {"tenant", "service", "route"}:
+        await control.plane.publish_snapshot()
+
+
+def _answer(plan: Plan, control: ControlState | None = None, number: int | None = None) -> Response:
+    parts = {
+        "differences": joined([step.difference for step in plan.steps]),
+        "added": msgspec.json.encode(plan.counts["add"]),
+        "changed": msgspec.json.encode(plan.counts["set"]),
+        "removed": msgspec.json.encode(plan.counts["remove"]),
+        "base": msgspec.json.encode(plan.base),
+    }
+    if control is not None:
+        shown: Any = None
+        if number is not None:
+            with control.database.read() as session:
+                shown = _show_revisions([_revision(session, number)])[0]
+        parts = {"revision": msgspec.json.encode(shown), **parts}
+    members = b",".join(b'"%s":%s' % (name.encode(), value) for name, value in parts.items())
+    return Response(b"{%s}" % members, media_type="application/json")
+
+
+def _revision(session: Session, number: int) -> ConfigRevision:
+    found = session.get(ConfigRevision, number)
+    if found is None:
+        raise AdminError(NOT_FOUND, f"there is no revision {number}")
+    return found
+
+
+def _document_of(revision: ConfigRevision) -> bytes:
+    return zlib.decompress(revision.document)
+
+
+def _show_revisions(found: Any) -> list[RevisionView]:
+    return [
+        RevisionView(
+            id=each.id,
+            number=each.id,
+            at=format_time(each.at),
+            actor=each.actor,
+            kind=each.kind,
+            message=each.message,
+            restored=each.restored,
+            added=each.added,
+            changed=each.changed,
+            removed=each.removed,
+        )
+        for each in found
+    ]
+
+
+async def _until_done(work: Awaitable[int | None]) -> int | None:
+    """Also when we are cancelled: a thread cannot be, and the write lock is its own until it has ended."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
