@@ -28,6 +28,13 @@ class ClaimedRoute(NamedTuple):
         return f"route {f'{self.name} ' if self.name else ''}({self.match}) of tenant {self.tenant}"
 
 
+class Taken(NamedTuple):
+    """Why an address cannot be had, in a sentence, and whose it is: not everybody gets to know."""
+
+    why: str
+    tenant: str
+
+
 class Claims:
     """Services and routes by what they claim. Each is known by an `own`, so that none is in its own way."""
 
@@ -50,38 +57,39 @@ class Claims:
             for prefix in _prefixes(match):
                 self._below.setdefault(prefix, []).append((own, route))
 
-    def against_service(self, own: Hashable, claim: Claim) -> str | None:
-        """Why it cannot be, in a sentence; None when it can."""
+    def against_service(self, own: Hashable, claim: Claim) -> Taken | None:
+        """None when it can be."""
         addresses = claim.addresses()
         for address in addresses:
             for other, claimed in self._addresses.get(address, ()):
                 if other != own:
-                    return f"the address {address} is already that of service {claimed}"
+                    return Taken(f"the address {address} is already that of service {claimed}", claimed.tenant)
         for address in addresses:
             for _, route in self._below.get(address, ()):
                 if route.tenant != claim.tenant:
-                    return f"the address {address} is already that of {route}"
+                    return Taken(f"the address {address} is already that of {route}", route.tenant)
             match = Match(address)
             for _, route in self._matches.get((None, False, match.shape()), ()):
                 if clash(route.match, match):
-                    return f"the address {address} is already that of {route}"
+                    return Taken(f"the address {address} is already that of {route}", route.tenant)
         return None
 
-    def against_route(self, own: Hashable, route: ClaimedRoute) -> str | None:
-        """Why it cannot be, in a sentence; None when it can."""
+    def against_route(self, own: Hashable, route: ClaimedRoute) -> Taken | None:
+        """None when it can be."""
         match = route.match
         for other, there in self._matches.get((match.host, match.exact, match.shape()), ()):
             if other != own and clash(match, there.match):
-                return f"{match} would tie with {there}"
+                return Taken(f"{match} would tie with {there}", there.tenant)
         if match.host is not None:
             return None
         for _, claim in self._addresses.get(match.path, ()):
             if clash(match, Match(match.path)):
-                return f"the address {match.path} is already that of service {claim}"
+                return Taken(f"the address {match.path} is already that of service {claim}", claim.tenant)
         for prefix in _prefixes(match):
             for _, claim in self._addresses.get(prefix, ()):
                 if claim.tenant != route.tenant:
-                    return f"{match.path} lies below {prefix}, which is an address of service {claim}"
+                    why = f"{match.path} lies below {prefix}, which is an address of service {claim}"
+                    return Taken(why, claim.tenant)
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
 import time
 from collections.abc import Collection, Coroutine, Iterator, Sequence
@@ -22,6 +23,8 @@ from gatewayd.control.admin.state import ControlState, JournalView, LoadView, Ta
 from gatewayd.control.database import Database
 from gatewayd.control.pressure import Pressure
 from gatewayd.settings import Settings
+
+_numbers = itertools.count(1)
 
 
 @dataclass
@@ -107,35 +110,23 @@ class AsPeer:
         await self.app(scope, receive, send)
 
 
-class Admin:
-    """A client of the admin API that a test can call without awaiting."""
-
-    def __init__(self, control: ControlState, plane: FakePlane) -> None:
-        self.control = control
-        self.plane = plane
-        self.app = AsPeer(build_app(control))
-        self._runner = asyncio.Runner()
-        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://admin")
+class Calling:
+    """What a test says to the admin API, and what it expects of the answer."""
 
     def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
-        if json is not None:
-            more["json"] = json
-        return self._runner.run(self._client.request(method, path, **more))
+        raise NotImplementedError
 
-    def run(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(awaitable)
-
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         response = self("GET", path, params=query)
         assert response.status_code == 200, response.text
         return response.json()
 
-    def post(self, path: str, **body: Any) -> Any:
+    def post(self, path: str, /, **body: Any) -> Any:
         response = self("POST", path, body)
         assert response.status_code in (200, 201), response.text
         return response.json()
 
-    def patch(self, path: str, **body: Any) -> Any:
+    def patch(self, path: str, /, **body: Any) -> Any:
         response = self("PATCH", path, body)
         assert response.status_code == 200, response.text
         return response.json()
@@ -155,9 +146,49 @@ class Admin:
         assert "\n" not in problem["detail"]
         return problem
 
+
+class Admin(Calling):
+    """A client of the admin API that a test can call without awaiting."""
+
+    def __init__(self, control: ControlState, plane: FakePlane) -> None:
+        self.control = control
+        self.plane = plane
+        self.app = AsPeer(build_app(control))
+        self._runner = asyncio.Runner()
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://admin")
+
+    def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
+        if json is not None:
+            more["json"] = json
+        return self._runner.run(self._client.request(method, path, **more))
+
+    def run(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(awaitable)
+
+    def holder(self, role: str, tenant: str | None = None, **more: Any) -> Holder:
+        """Somebody on another machine with a token of this role."""
+        made = self.post("/v1/tokens", name=f"{role} {tenant} {next(_numbers)}", role=role, tenant=tenant, **more)
+        return Holder(self, made["token"])
+
     def close(self) -> None:
         self._runner.run(self._client.aclose())
         self._runner.close()
+
+
+@dataclass
+class Holder(Calling):
+    """Shows a token, as from another machine."""
+
+    admin: Admin
+    token: str
+
+    def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
+        more.setdefault("headers", {"Authorization": f"Bearer {self.token}"})
+        peer, self.admin.app.peer = self.admin.app.peer, None
+        try:
+            return self.admin(method, path, json, **more)
+        finally:
+            self.admin.app.peer = peer
 
 
 @pytest.fixture(scope="session")

@@ -219,7 +219,7 @@ def test_who_claims_what(new: Claim, address: str | None) -> None:
     reason = claims.against_service("new", new)
     assert (reason is None) == (address is None)
     if address is not None:
-        assert reason == f"the address {address} is already that of service orders"
+        assert reason == (f"the address {address} is already that of service orders", "default")
     assert claims.against_service("orders", new) is None  # in its own way nobody is
 
 

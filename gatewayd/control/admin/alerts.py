@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from gatewayd.control import outbox, usage, webhooks
 from gatewayd.control.admin.answers import answer, created
+from gatewayd.control.admin.bounds import refuse_own_machine
 from gatewayd.control.admin.changes import change, now_s
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
@@ -125,6 +126,7 @@ async def add(request: Request) -> Response:
     new = await read_body(request, NewAlert)
     kind, threshold = _threshold(new)
     url = checked("url", check_url, new.url)
+    refuse_own_machine(request, "url", [url])
     secret = write_secret(secrets.token_bytes(NEW_SECRET_BYTES)) if new.secret is None else new.secret
     checked("secret", check_secret, secret)
     with change(request) as made:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from gatewayd.control.admin.admission import Admission
-from gatewayd.control.admin.operations import OPERATIONS
+from gatewayd.control.admin.operations import OPERATIONS, Operation
 from gatewayd.control.admin.problems import (
     NoTraceback,
     answer_database_error,
@@ -21,12 +23,12 @@ from gatewayd.control.admin.turns import ChangesWait
 from gatewayd.errors import GatewayError
 
 
-def build_app(control: ControlState) -> Starlette:
+def build_app(control: ControlState, operations: Sequence[Operation] = OPERATIONS) -> Starlette:
     app = Starlette(
-        routes=[Route(each.path, each.handler, methods=[each.method]) for each in OPERATIONS],
+        routes=[Route(each.path, each.handler, methods=[each.method]) for each in operations],
         middleware=[
             Middleware(NoTraceback),
-            Middleware(Admission, control, OPERATIONS),
+            Middleware(Admission, control, operations),
             Middleware(ChangesWait, control.database),
         ],
         exception_handlers={

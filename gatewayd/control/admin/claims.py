@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from sqlmodel import Session, col, select
 
-from gatewayd.control.admin.problems import conflict
+from gatewayd.control.admin.problems import TakenError
 from gatewayd.control.tables import Route, Service, Tenant
 from gatewayd.policy.addresses import Claim
 from gatewayd.policy.claims import ClaimedRoute, Claims
@@ -21,14 +21,14 @@ def match_of(route: Route) -> Match:
 
 def refuse_claimed(session: Session, claim: Claim, own_id: int | None) -> None:
     """`own_id`: of the service, where it exists already."""
-    if reason := _claims(session).against_service(("service", own_id), claim):
-        raise conflict(reason)
+    if taken := _claims(session).against_service(("service", own_id), claim):
+        raise TakenError(taken.why, taken.tenant)
 
 
 def refuse_clash(session: Session, tenant: str, match: Match, own_id: int | None) -> None:
     """`own_id`: of the route, where it exists already."""
-    if reason := _claims(session).against_route(("route", own_id), ClaimedRoute(tenant, "", match)):
-        raise conflict(reason)
+    if taken := _claims(session).against_route(("route", own_id), ClaimedRoute(tenant, "", match)):
+        raise TakenError(taken.why, taken.tenant)
 
 
 def _claims(session: Session) -> Claims:

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.changes import Change, now_s
 from gatewayd.control.admin.config_document import MOST_BYTES, DocumentReader, Mistakes
 from gatewayd.control.admin.config_plan import Plan, Planner, Scope
@@ -25,7 +26,6 @@ from gatewayd.control.admin.config_state import digest_of, dump, joined, read_st
 from gatewayd.control.admin.config_store import Ordered, Store, newest_change, present_of
 from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_bytes, read_query
 from gatewayd.control.admin.pages import Paged, page
-from gatewayd.control.admin.peer import actor_of
 from gatewayd.control.admin.problems import AdminError, conflict
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import Applying, ControlState, control_of

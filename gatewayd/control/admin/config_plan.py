@@ -346,12 +346,12 @@ class Planner:
             pair = step.pair
             if pair.wanted is None:
                 continue
-            if pair.kind == "service" and (reason := claims.against_service(id(pair), _claim(pair))):
+            if pair.kind == "service" and (taken := claims.against_service(id(pair), _claim(pair))):
                 self._mistakes.add(
-                    f"{pair.wanted.pointer}/{'paths' if pair.wanted.defined.get('paths') else 'slug'}", reason
+                    f"{pair.wanted.pointer}/{'paths' if pair.wanted.defined.get('paths') else 'slug'}", taken.why
                 )
-            elif pair.kind == "route" and (reason := claims.against_route(id(pair), _claimed_route(pair))):
-                self._mistakes.add(f"{pair.wanted.pointer}/path", reason)
+            elif pair.kind == "route" and (taken := claims.against_route(id(pair), _claimed_route(pair))):
+                self._mistakes.add(f"{pair.wanted.pointer}/path", taken.why)
 
     def _end(self, kind: Kind) -> Iterator[Pair]:
         for kinds in self._pairs.values():

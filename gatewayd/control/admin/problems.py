@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gatewayd.control.admin.callers import caller_of
 from gatewayd.errors import (
     CONFLICT,
     INTERNAL,
@@ -36,6 +37,14 @@ class AdminError(GatewayError):
     def __init__(self, problem: Problem, detail: str, **members: Any) -> None:
         super().__init__(problem, detail)
         self.members = members
+
+
+class TakenError(AdminError):
+    """A conflict with something of the tenant `owner`, which one who is bound to another does not get to know."""
+
+    def __init__(self, detail: str, owner: str) -> None:
+        super().__init__(CONFLICT, detail)
+        self.owner = owner
 
 
 def invalid(field: str, detail: str) -> AdminError:
@@ -68,10 +77,13 @@ def problem_response(
     return Response(msgspec.json.encode(body), problem.status, headers, "application/problem+json")
 
 
-async def answer_gateway_error(_: Request, error: Exception) -> Response:
+async def answer_gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     members = error.members if isinstance(error, AdminError) else None
-    return problem_response(error.problem, error.detail, members)
+    detail = error.detail
+    if isinstance(error, TakenError) and caller_of(request).tenant not in (None, error.owner):
+        detail = "that address is another tenant's already"
+    return problem_response(error.problem, detail, members)
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:

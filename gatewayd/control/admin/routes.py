@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from gatewayd.channel import RateConf, RouteConf, ServiceConf
 from gatewayd.control.admin.answers import answer, created
+from gatewayd.control.admin.bounds import refuse_outside
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.claims import match_of, refuse_clash
 from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
@@ -193,6 +194,7 @@ async def add(request: Request) -> Response:
             public_id=new_public_id(made.session, Route, "rte_"), tenant_id=tenant.id, path="/", created_at=made.at
         )
         _set(made.session, tenant, route, {name: getattr(new, name) for name in _FIELDS})
+        refuse_outside(request, made.session, tenant, match_of(route), None)
         made.session.add(route)
         shown = show(route, tenant, _service_names(made.session, tenant).get(route.service_id))
         made.note("route.add", tenant.slug, route.public_id, after=shown)
@@ -207,9 +209,10 @@ async def set_(request: Request) -> Response:
         tenant = tenant_by(made.session, asked.tenant)
         route = route_by(made.session, tenant, request.path_params["ref"])
         names = _service_names(made.session, tenant)
-        before = show(route, tenant, names.get(route.service_id))
+        before, matched = show(route, tenant, names.get(route.service_id)), match_of(route)
         given = {name: value for name in _FIELDS if (value := getattr(wanted, name)) is not UNSET}
         _set(made.session, tenant, route, given)
+        refuse_outside(request, made.session, tenant, match_of(route), route.id, matched)
         made.session.add(route)
         shown = show(route, tenant, names.get(route.service_id))
         made.note("route.set", tenant.slug, route.public_id, before, shown)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from gatewayd.channel import BreakerConf, HealthConf
 from gatewayd.control.admin.answers import answer, created
+from gatewayd.control.admin.bounds import refuse_files, refuse_outside, refuse_own_machine
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.claims import refuse_claimed
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
@@ -46,6 +47,7 @@ from gatewayd.policy.addresses import (
     check_slug,
 )
 from gatewayd.policy.amounts import format_time
+from gatewayd.policy.routing import Match
 from gatewayd.upstream_tls import TlsFileError, check_files
 
 Paths = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
@@ -208,10 +210,15 @@ async def add(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewService)
     columns, urls = columns_of(new), check_targets(new.targets, control)
+    refuse_own_machine(request, "targets", urls)
+    refuse_files(request, {name: getattr(new, name) for name in TLS_FILES}, {})
+    paths = _paths.decode(columns["paths"])
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         _refuse_taken(made.session, tenant, new.slug)
-        refuse_claimed(made.session, Claim(tenant.slug, new.slug, _paths.decode(columns["paths"])), None)
+        for path in paths:
+            refuse_outside(request, made.session, tenant, Match(path), None)
+        refuse_claimed(made.session, Claim(tenant.slug, new.slug, paths), None)
         assert tenant.id is not None
         public_id = new_public_id(made.session, Service, "svc_")
         service = Service(public_id=public_id, tenant_id=tenant.id, created_at=made.at, **columns)
@@ -265,16 +272,20 @@ async def set_(request: Request) -> Response:
         if wanted.tls_server_name is not UNSET:
             service.tls_server_name = _server_name(wanted.tls_server_name)
         if any(getattr(wanted, name) is not UNSET for name in TLS_FILES):
+            refuse_files(request, _files(wanted), _files(before))
             for name in TLS_FILES:
                 if (value := getattr(wanted, name)) is not UNSET:
                     setattr(service, name, value)
             check_tls_files(service)
         if wanted.paths is not UNSET:
             paths = _check_paths(wanted.paths)
+            for path in set(paths) - set(before.paths):
+                refuse_outside(request, made.session, tenant, Match(path), None)
             refuse_claimed(made.session, Claim(tenant.slug, service.slug, paths), service.id)
             service.paths = _json(paths)
         if wanted.targets is not UNSET or wanted.weights:
             urls = before.targets if wanted.targets is UNSET else check_targets(wanted.targets, control)
+            refuse_own_machine(request, "targets", set(urls) - set(before.targets))
             targets = replace_targets(made.session, service, targets, urls, wanted.weights)
         made.session.add(service)
         shown = show(service, tenant, targets, control.url)
@@ -300,6 +311,11 @@ async def remove(request: Request) -> Response:
 
 def _server_name(name: str | None) -> str | None:
     return None if name is None else checked("tls_server_name", check_server_name, name)
+
+
+def _files(of: ChangedService | ServiceView) -> dict[str, str | None]:
+    given = {name: getattr(of, name) for name in TLS_FILES}
+    return {name: None if file is UNSET else file for name, file in given.items()}
 
 
 def check_tls_files(service: Any) -> None:

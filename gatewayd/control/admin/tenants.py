@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from gatewayd.control import billing
 from gatewayd.control.admin.answers import answer, created
+from gatewayd.control.admin.bounds import refuse_fields
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.pages import Paged, page
@@ -59,6 +60,9 @@ class ChangedTenant(msgspec.Struct, forbid_unknown_fields=True):
     allow: Allow | UnsetType = UNSET
     rates: Rates | UnsetType = UNSET
     burst: Burst | UnsetType = UNSET
+
+
+_OVER_THE_TENANT = ("suspended", "rates", "burst")
 
 
 class Removed(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -153,6 +157,7 @@ def columns_of(new: NewTenant) -> dict[str, Any]:
 
 async def set_(request: Request) -> Response:
     wanted = await read_body(request, ChangedTenant)
+    refuse_fields(request, (name for name in _OVER_THE_TENANT if getattr(wanted, name) is not UNSET))
     if wanted.currency is not UNSET:
         await control_of(request).plane.catch_up()  # whether there is a bill yet
     with change(request) as made:
