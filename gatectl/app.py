@@ -42,7 +42,9 @@ NOUNS = (
     Noun("alert", "Webhooks that are told of quotas, spending and refusals."),
     Noun("tenant", "Organisations that own services, plans and keys."),
     Noun("config", "All that is configured as one file: dump, diff, apply, roll back."),
+    Noun("token", "Tokens of the admin API for other machines."),
     Noun("audit", "Who changed what, and when."),
+    Noun("context", "Gateways elsewhere, under names."),
     Noun("backup", "A copy of everything, while the gateway goes on."),
     Noun("restore", "A backup back into a state folder."),
 )

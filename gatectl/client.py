@@ -65,6 +65,11 @@ class Gateway:
     def __repr__(self) -> str:
         return f"<Gateway {self.transport.place}>"
 
+    def close(self) -> None:
+        """Let go of what was kept; ssh would outlive us for a moment, and still write to the terminal."""
+        while self._kept:
+            self._kept.pop()[0].close()
+
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         return self._ask("GET", path, query)
 
@@ -109,50 +114,46 @@ class Gateway:
         """
         connection, _ = self._connected(changes=True)
         reply = Reply()
-        parser = httptools.HttpResponseParser(reply)
         try:
             self._sent(connection, self._manner.request(method, path, query, None))
             connection.settimeout(begins_s)
             while not reply.headed:
-                self._take(connection, parser)
+                self._take(connection, reply)
             self._date = reply.date
-            if parser.get_status_code() >= 300:
+            if reply.status >= 300:
                 while not reply.complete:
-                    self._take(connection, parser)
-                reply.status = parser.get_status_code()
+                    self._take(connection, reply)
                 self._answer(reply)
         except BaseException:
             connection.close()
             raise
         connection.settimeout(patience_s)
-        return self._rest(connection, reply, parser, lines)
+        return self._rest(connection, reply, lines)
 
-    def _rest(
-        self, connection: Connection, reply: Reply, parser: httptools.HttpResponseParser, lines: bool
-    ) -> Iterator[bytes]:
+    def _rest(self, connection: Connection, reply: Reply, lines: bool) -> Iterator[bytes]:
         try:
             while not reply.complete:
                 if block := reply.whole_lines() if lines else reply.taken():
                     yield block
-                self._take(connection, parser)
+                self._take(connection, reply)
         finally:
             connection.close()
         if reply.body:
             yield bytes(reply.body)
 
-    def _take(self, connection: Connection, parser: httptools.HttpResponseParser) -> None:
+    def _take(self, connection: Connection, reply: Reply) -> None:
         try:
-            self._feed(parser, connection.recv(_READ_BYTES))
+            self._feed(reply, connection.recv(_READ_BYTES))
         except TimeoutError:
             raise self._silent() from None
         except OSError:
             raise UnreachableError("the gateway went away in the middle of its answer", _WENT) from None
 
-    def _feed(self, parser: httptools.HttpResponseParser, received: bytes) -> None:
+    def _feed(self, reply: Reply, received: bytes) -> None:
         if not received:
             raise ConnectionResetError
         try:
-            parser.feed_data(received)
+            reply.feed(received)
         except httptools.HttpParserError:
             what = f"what listens at {self.transport.place} is no gateway"
             raise UnreachableError(what, self.transport.mend) from None
@@ -197,11 +198,10 @@ class Gateway:
         deadline = monotonic() + timeout_s
         connection, new = self._connected(changes=not again)
         reply = Reply()
-        parser = httptools.HttpResponseParser(reply)
         try:
             connection.settimeout(timeout_s)
             self._send(connection, request, more)
-            self._read(connection, parser, reply, deadline)
+            self._read(connection, reply, deadline)
         except _ClosedError:
             connection.close()
             if again and not new and not reply.begun:
@@ -211,8 +211,8 @@ class Gateway:
         except BaseException:
             connection.close()
             raise
-        reply.status, self._date = parser.get_status_code(), reply.date
-        if self._manner.kept and parser.should_keep_alive():
+        self._date = reply.date
+        if self._manner.kept and reply.goes_on:
             self._kept.append((connection, monotonic()))
         else:
             connection.close()
@@ -243,13 +243,11 @@ class Gateway:
             return False  # it may have answered before it read everything: a refusal is worth reading
         return True
 
-    def _read(
-        self, connection: Connection, parser: httptools.HttpResponseParser, reply: Reply, deadline: float
-    ) -> None:
+    def _read(self, connection: Connection, reply: Reply, deadline: float) -> None:
         try:
             while not reply.complete:
                 connection.settimeout(max(deadline - monotonic(), 0.001))
-                self._feed(parser, connection.recv(_READ_BYTES))
+                self._feed(reply, connection.recv(_READ_BYTES))
         except TimeoutError:
             raise self._silent() from None
         except OSError:

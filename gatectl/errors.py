@@ -82,7 +82,7 @@ PROBLEMS: Mapping[str, type[GatectlError]] = {
 
 # By the word that a sentence has for it: what lists such things.
 _LISTS: Mapping[str, str] = {
-    **{noun: f"{noun} list" for noun in ("tenant", "service", "route", "plan", "key", "client", "alert")},
+    **{noun: f"{noun} list" for noun in ("tenant", "service", "route", "plan", "key", "client", "alert", "token")},
     "invoice": "billing invoice list",
     "cycle": "billing cycles",
 }

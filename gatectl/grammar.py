@@ -78,6 +78,7 @@ class Call(typer.Context):
         if self.shared.gateway is None:
             where = self.destination
             self.shared.gateway = Gateway(where.transport, where.token, None if where.local else self.name_gateway)
+            self.find_root().call_on_close(self.shared.gateway.close)
         return self.shared.gateway
 
     @property

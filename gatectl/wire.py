@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+import httptools
+
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -47,15 +49,21 @@ class Manner(NamedTuple):
 
 
 class Reply:
-    """Collects an answer; httptools calls it."""
+    """Collects an answer from what is fed to it; httptools calls the rest."""
 
     def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.body = bytearray()  # an invoice of 100,000 keys is 30 MB: not copied for each part
         self.date = self.location = b""
         self.begun = False
         self.headed = False
         self.complete = False
+        self.goes_on = False  # the connection, for another request
+
+    def feed(self, received: bytes) -> None:
+        """Raises httptools.HttpParserError where it is no HTTP."""
+        self._parser.feed_data(received)
 
     def on_message_begin(self) -> None:
         self.begun = True
@@ -69,12 +77,14 @@ class Reply:
 
     def on_headers_complete(self) -> None:
         self.headed = True
+        self.status = self._parser.get_status_code()
 
     def on_body(self, part: bytes) -> None:
         self.body += part
 
     def on_message_complete(self) -> None:
         self.complete = True
+        self.goes_on = self._parser.should_keep_alive()  # after this callback it no longer knows
 
     def taken(self) -> bytes:
         """What came of the body, and take it out."""

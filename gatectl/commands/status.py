@@ -44,7 +44,9 @@ def status(call: Call) -> None:
     answer = call.gateway.get("/v1/status")
     printer = call.printer
     if not printer.whole(answer):
-        printer.one({**answer, "serving": _serving(answer["workers"])}, COLUMNS)
+        columns = COLUMNS if call.destination.local else (Column("gateway"), *COLUMNS)
+        shown = {**answer, "gateway": call.destination.shown, "serving": _serving(answer["workers"])}
+        printer.one(shown, columns)
         if printer.terminal and not printer.asked and not printer.quiet and not call.shared.columns:
             printer.text("")
             printer.many([answer["workers"]], WORKER_COLUMNS)

@@ -42,6 +42,11 @@ class Tcp:
     def __repr__(self) -> str:
         return f"<Tcp {self.place}>"
 
+    def check_authorities(self) -> None:
+        """Raises what is wrong with the file of them, before it is kept for later."""
+        if self._tls:
+            self._tls_context()
+
     def connect(self, timeout_s: float) -> socket.socket:
         """Raises what says whether the name, the way, or the certificate is at fault."""
         wrapping = self._tls_context() if self._tls else None

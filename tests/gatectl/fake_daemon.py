@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.gatectl import billing_answers, fake_alerts, fake_backup, fake_names
+from tests.gatectl import billing_answers, fake_alerts, fake_backup, fake_names, remote_answers
 from tests.gatectl.fake_config import FakeConfig
 from tests.gatectl.problems import ProblemError
 
@@ -154,12 +154,8 @@ def fresh_state() -> dict[str, Any]:
         "quotas": [quota("ab12cd34", "ci", 12345), quota("bc23df45", "", 0)],
         "alerts": fake_alerts.fresh_alerts(),
         "doctor": fake_alerts.DOCTOR,
-        "audit": [
-            {"id": 2, "at": CREATED, "actor": "root", "action": "key.revoke", "tenant": "default",
-             "subject": "gw_cd34fg56", "before": {"status": "active"}, "after": {"status": "revoked"}},
-            {"id": 1, "at": CREATED, "actor": "root", "action": "service.add", "tenant": "default", "subject": "orders",
-             "before": None, "after": {"slug": "orders"}},
-        ],
+        "audit": [dict(line) for line in remote_answers.AUDIT],
+        "tokens": remote_answers.fresh_tokens(),
         "ledger": billing_answers.fresh_state(),
         "status": {
             "version": "0.1.0", "state": "ok", "started_at": CREATED, "listen": "127.0.0.1:8080",
@@ -212,6 +208,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return self.config.answer(method, path, query, body)
         if noun == "explain":
             return 200, _what_if(body) if method == "POST" else _remembered(unquote("/".join(rest)))
+        if told := remote_answers.answer(self.state, method, path, query, body):
+            return told
         if told := billing_answers.answer(self.state["ledger"], method, path, query, body):
             return told
         if noun in ("status", "doctor", "usage", "targets") or rest == ["test"]:
