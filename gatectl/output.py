@@ -280,10 +280,11 @@ class Printer:
         """Whether what is written may be arranged for reading: a table, of no particular columns."""
         return self.form in ("table", "wide") and self._names is None
 
-    def text(self, text: str, style: str | None = None) -> None:
-        """Write a line for people among the data; `style`: its SGR code, where there are colours."""
-        text = _printable(text)
-        sys.stdout.write(f"\x1b[{style}m{text}\x1b[0m\n" if style and self._coloured else f"{text}\n")
+    def text(self, text: str, meaning: str = "") -> None:
+        """Write a line for people among the data; `meaning`: whose colour it gets (`colours.PALETTE`)."""
+        from gatectl.colours import Colours, painted
+
+        sys.stdout.write(painted(_printable(text), Colours().code(meaning)) + "\n")
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Write labels and texts for people, a line each, among the data."""

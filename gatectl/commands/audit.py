@@ -79,7 +79,7 @@ def show(
     changes = list(_changes(line["before"], line["after"]))
     printer.text("")
     for sign, text in changes or [(" ", "nothing that is shown has changed")]:
-        printer.text(f"{sign} {text}", style=_STYLES.get(sign))
+        printer.text(f"{sign} {text}", _MEANINGS.get(sign, ""))
 
 
 def verify(
@@ -112,7 +112,7 @@ def verify(
     )
 
 
-_STYLES = {"-": "31", "+": "32"}
+_MEANINGS = {"-": "ill", "+": "good"}
 
 
 def _changes(before: Any, after: Any) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,8 @@ from gatectl.destination import checked_token, read_token
 from gatectl.errors import MisuseError
 from gatectl.grammar import Call, noun, refuse_both
 from gatectl.output import Column
+from gatectl.places import default_socket
 from gatectl.transports.tcp import Tcp
-from gatectl.transports.unix import default_socket
 from gatectl.transports.urls import transport_to
 
 COLUMNS = (
