@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trustme
 
 from gatewayd.control import outbox
 from gatewayd.control.admin import doctor
 from gatewayd.control.admin.changes import now_s
-from gatewayd.control.admin.state import JournalView
+from gatewayd.control.admin.state import JournalView, TargetView
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import Alert, AlertEvent, Cycle
 from gatewayd.records import ADMITTED, Record
@@ -31,6 +34,7 @@ class Disk(NamedTuple):
 def well(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine of the test is like."""
     admin.control.settings.state_dir.chmod(0o700)
+    admin.control.settings.admin_socket.touch(0o660)
     admin.control.database.path.chmod(0o600)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(100 << 30, 50 << 30, 50 << 30))
 
@@ -169,7 +173,7 @@ def removed(_: AlertEvent, alert: Alert) -> None:
 @pytest.mark.parametrize(
     ("become", "age_s", "state", "says"),
     [
-        (pending, 600, "ok", "1 alert, nothing is late"),
+        (pending, 600, "warning", "the last attempt failed, and another will follow: alr_1"),
         (pending, 7200, "warning", "events wait: alr_1"),
         (given_up, DAY_S, "failed", "events were given up: alr_1"),
         (given_up, 8 * DAY_S, "ok", "1 alert,"),
@@ -191,3 +195,39 @@ def test_alerts(admin: Admin, become: Callable[[AlertEvent, Alert], None], age_s
     finding = found(admin, "alerts")
     assert finding["state"] == state
     assert finding["detail"].startswith(says)
+
+
+def test_targets(admin: Admin) -> None:
+    admin.post("/v1/services", slug="orders", targets=["http://a", "http://b"])
+    said = ("http://a", "unhealthy", 1_795_262_400, "connection refused", 1_795_262_400)
+    admin.plane.target_views = [TargetView("probe", *said), TargetView("probe", "http://b", *said[1:])]
+    finding = found(admin, "targets")
+    assert finding["detail"].startswith(
+        "target http://a of service orders is unhealthy: connection refused, and 1 more"
+    )
+    assert "gatectl service health orders" in finding["mend"]
+
+
+@pytest.mark.parametrize(("days", "state"), [(40, "ok"), (10, "warning"), (-1, "warning")])
+def test_certificates_that_targets_are_shown(admin: Admin, tmp_path: Path, days: int, state: str) -> None:
+    issued = trustme.CA().issue_cert("gateway", not_after=datetime.now(UTC) + timedelta(days=days))
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    file = str(tmp_path / "client.pem")
+    admin.post("/v1/services", slug="orders", targets=["https://a"], tls_cert_file=file, tls_key_file=file)
+    finding = found(admin, "certificates")
+    assert finding["state"] == state
+    if state != "ok":
+        assert f"the certificate {file} of service orders expire" in finding["detail"]
+
+
+def test_the_socket(admin: Admin) -> None:
+    admin.control.settings.admin_socket.chmod(0o666)
+    assert "any user may try it" in found(admin, "socket")["detail"]
+    admin.control.settings.admin_socket.unlink()
+    assert found(admin, "socket")["state"] == "failed"
+
+
+def test_the_schema(admin: Admin) -> None:
+    with admin.control.database.write() as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    assert "has schema 9999" in found(admin, "schema")["detail"]

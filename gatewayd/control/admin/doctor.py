@@ -9,24 +9,22 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.findings import Finding, Patient, Verdict, some
 from gatewayd.control.admin.health import BEHIND_S
-from gatewayd.control.admin.state import ControlState, JournalView, WorkerView, control_of
+from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView, control_of
+from gatewayd.control.admin.surroundings import certificates_last, schema_is_ours, socket_is_guarded, targets_are_well
 from gatewayd.control.tables import Alert, AlertEvent, Cycle, Rollup, Tenant
 from gatewayd.control.verification import verify_newest
 from gatewayd.policy.amounts import format_time
-
-State = Literal["ok", "warning", "failed"]
 
 _GIB = 1 << 30
 _DISK_LOW_BYTES, _DISK_OUT_BYTES = 2 * _GIB, _GIB // 4
@@ -38,39 +36,11 @@ _CLOSED_WITHIN_S = 3600  # after a cycle is due (`invoice_after_s`): the clock l
 _INVOICES, _INVOICE_BYTES = 3, 1 << 20
 _UNDELIVERED_S = 3600
 _GIVEN_UP_SHOWN_S = 7 * 86400
-_NAMES = 3  # of those that something is wrong with; beyond it there is a count
 
 _alert, _event, _cycle, _rollup, _tenant = (
     table.__table__  # type: ignore[union-attr]
     for table in (Alert, AlertEvent, Cycle, Rollup, Tenant)
 )
-
-
-class Finding(msgspec.Struct):
-    """What a check has found. `mend` is what to do about it, empty if there is nothing to do."""
-
-    check: str
-    state: State
-    detail: str
-    mend: str = ""
-
-
-class Patient(NamedTuple):
-    """What checks look at. Workers and journal are the loop's, and were read there."""
-
-    control: ControlState
-    connection: Connection
-    workers: list[WorkerView]
-    journal: JournalView
-    now_s: int
-
-
-class Verdict(NamedTuple):
-    """Of a check, whose name is in the list."""
-
-    state: State
-    detail: str
-    mend: str = ""
 
 
 def workers_serve(patient: Patient) -> Verdict:
@@ -109,7 +79,7 @@ def segments_are_whole(patient: Patient) -> Verdict:
         return Verdict("ok", "no file of the journal was set aside")
     folder = patient.control.settings.state_dir / "journal"
     mend = f"'gatewayd journal FILE' shows what can be read of them; then move them out of {folder}"
-    return Verdict("failed", f"set aside as damaged, and not billed: {_some(damaged)}", mend)
+    return Verdict("failed", f"set aside as damaged, and not billed: {some(damaged)}", mend)
 
 
 def records_are_whole(patient: Patient) -> Verdict:
@@ -137,7 +107,7 @@ def state_is_private(patient: Patient) -> Verdict:
     if not wrong:
         return Verdict("ok", f"{folder} is for its user alone")
     mend = f"chmod 700 {folder} && chmod 600 {patient.control.database.path}"
-    return Verdict("failed", f"others may read or write {_some([str(path) for path in wrong])}", mend)
+    return Verdict("failed", f"others may read or write {some([str(path) for path in wrong])}", mend)
 
 
 def clock_is_steady(patient: Patient) -> Verdict:
@@ -166,7 +136,7 @@ def cycles_are_closed(patient: Patient) -> Verdict:
         return Verdict("ok", "every cycle that is over has its invoice")
     slug, period = rows[0]
     mend = f"gatectl billing close --period {period} -t {slug}"
-    return Verdict("warning", f"over, and without an invoice: {_some([f'{p} of {t}' for t, p in rows])}", mend)
+    return Verdict("warning", f"over, and without an invoice: {some([f'{p} of {t}' for t, p in rows])}", mend)
 
 
 def alerts_arrive(patient: Patient) -> Verdict:
@@ -174,7 +144,7 @@ def alerts_arrive(patient: Patient) -> Verdict:
     disabled = patient.connection.execute(live.where(_alert.c.disabled_at.is_not(None))).scalars().all()
     if disabled:
         mend = f"gatectl alert test {disabled[0]} enables it again if it arrives; else remove it"
-        return Verdict("failed", f"disabled, since the receiver answered 410: {_some(disabled)}", mend)
+        return Verdict("failed", f"disabled, since the receiver answered 410: {some(disabled)}", mend)
     of_alert = live.join(_event, _event.c.alert_id == _alert.c.id).distinct().order_by(_alert.c.public_id)
     given_up = of_alert.where(
         _event.c.created_at > patient.now_s - _GIVEN_UP_SHOWN_S,
@@ -183,10 +153,15 @@ def alerts_arrive(patient: Patient) -> Verdict:
         _event.c.attempts > 1,  # a test is tried once, and whoever asked for it knows
     )
     late = of_alert.where(_event.c.next_at.is_not(None), _event.c.created_at < patient.now_s - _UNDELIVERED_S)
-    for state, what, query in (("failed", "events were given up", given_up), ("warning", "events wait", late)):
+    failing = of_alert.where(_event.c.next_at.is_not(None), _event.c.attempts > 0)
+    for state, what, query in (
+        ("failed", "events were given up", given_up),
+        ("warning", "events wait", late),
+        ("warning", "the last attempt failed, and another will follow", failing),
+    ):
         if found := patient.connection.execute(query).scalars().all():
             mend = f"gatectl alert show {found[0]} tells why; mend the receiver, then gatectl alert test {found[0]}"
-            return Verdict(state, f"{what}: {_some(found)}", mend)  # type: ignore[arg-type]
+            return Verdict(state, f"{what}: {some(found)}", mend)  # type: ignore[arg-type]
     count = len(patient.connection.execute(live).all())
     return Verdict("ok", f"{count} alert{'s' * (count != 1)}, nothing is late")
 
@@ -197,7 +172,7 @@ def invoices_are_true(patient: Patient) -> Verdict:
     if not differences:
         return Verdict("ok", f"what the ledger makes of them; looked at the last {count}" if count else "none yet")
     names = dict.fromkeys(str(each.invoice) for each in differences)
-    return Verdict("failed", f"altered after they were issued: {_some(names)}", "gatectl billing verify names what")
+    return Verdict("failed", f"altered after they were issued: {some(names)}", "gatectl billing verify names what")
 
 
 # In the order in which they hurt. To add one: a function that looks at a Patient, and its line here.
@@ -209,6 +184,10 @@ CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
     ("records", records_are_whole),
     ("disk", disk_has_room),
     ("permissions", state_is_private),
+    ("socket", socket_is_guarded),
+    ("schema", schema_is_ours),
+    ("certificates", certificates_last),
+    ("targets", targets_are_well),
     ("clock", clock_is_steady),
     ("cycles", cycles_are_closed),
     ("alerts", alerts_arrive),
@@ -219,15 +198,17 @@ CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
 async def examine(request: Request) -> Response:
     """Every check; `state` is ok if each is."""
     control = control_of(request)
-    workers, journal = control.plane.workers(), control.plane.journal()
-    checks = await run_in_threadpool(_examine, control, workers, journal)
+    plane = control.plane
+    checks = await run_in_threadpool(_examine, control, plane.workers(), plane.journal(), plane.all_targets())
     state = "ok" if all(finding.state == "ok" for finding in checks) else "degraded"
     return answer({"state": state, "checks": checks})
 
 
-def _examine(control: ControlState, workers: list[WorkerView], journal: JournalView) -> list[Finding]:
+def _examine(
+    control: ControlState, workers: list[WorkerView], journal: JournalView, views: Mapping[int, Sequence[TargetView]]
+) -> list[Finding]:
     with control.database.read() as session:
-        patient = Patient(control, session.connection(), workers, journal, now_s())
+        patient = Patient(control, session.connection(), workers, journal, views, now_s())
         return [Finding(name, *look(patient)) for name, look in CHECKS]
 
 
@@ -245,9 +226,3 @@ def _is_open_to_others(path: os.PathLike[str]) -> bool:
 
 def _size(size_bytes: int) -> str:
     return f"{size_bytes / _GIB:.1f} GiB" if size_bytes >= _GIB else f"{size_bytes >> 20} MiB"
-
-
-def _some(names: object) -> str:
-    listed = [str(name) for name in names]  # type: ignore[attr-defined]
-    more = f" and {len(listed) - _NAMES} more" if len(listed) > _NAMES else ""
-    return ", ".join(listed[:_NAMES]) + more
