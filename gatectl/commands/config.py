@@ -81,7 +81,7 @@ def diff(call: Call, file: Files, prune: Prune = False) -> None:
         document = files.document_of(file)
         with applying.placed(document):
             answer = applying.compared(call, document, prune=prune)
-    left = "" if prune else applying.left_over(call, document)
+    left = "" if prune else applying.left_over(call, document, answer)
     if answer["differences"] or call.printer.asked:
         applying.show_differences(call, answer)
     elif not call.printer.quiet:
@@ -116,7 +116,7 @@ def apply(
                 applying.show_differences(call, wish.rehearsed())
                 return
             answer = applying.compared(call, document, prune=prune)
-            left = "" if prune or yes else applying.left_over(call, document)
+            left = "" if prune or yes else applying.left_over(call, document, answer)
             applying.carry_out(call, wish, answer, yes=yes, note=left)
 
 

@@ -31,6 +31,7 @@ REVISION_COLUMNS = (
 )
 _MOST_SHOWN = 100  # before a question; `diff` shows all
 _MOST_KEYS = 10
+_MOST_COMPARED_AGAIN = 1000  # of more differences, that is: it takes seconds, for a remark
 
 
 class Wish:
@@ -98,8 +99,10 @@ def tell(error: MistakenError, stream: TextIO) -> None:
     stream.write("".join(f"{shown.visible(str(mistake))}\n" for mistake in error.mistakes))
 
 
-def left_over(call: Call, document: Document) -> str:
+def left_over(call: Call, document: Document, answer: Any) -> str:
     """How many objects the file does not name, and what would remove them; nothing where nothing would."""
+    if len(answer["differences"]) > _MOST_COMPARED_AGAIN:
+        return ""
     try:
         return _not_named(int(compared(call, document, prune=True)["removed"]), "--prune")
     except GatectlError:
