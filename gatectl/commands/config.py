@@ -159,11 +159,12 @@ def rollback(
 
     again = f"config rollback {number} --dry-run"
     wish = applying.Wish(call, applying.ROLLBACK, {"number": number}, {"message": message}, again)
-    answer = wish.rehearsed()
-    if dry_run:
-        applying.show_differences(call, answer)
-    else:
-        applying.carry_out(call, wish, answer, yes=yes)
+    with applying.restored(number):
+        answer = wish.rehearsed()
+        if dry_run:
+            applying.show_differences(call, answer)
+        else:
+            applying.carry_out(call, wish, answer, yes=yes)
 
 
 def _show_mistakes(call: Call, error: Any) -> None:

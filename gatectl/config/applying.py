@@ -86,6 +86,19 @@ def placed(document: Document) -> Iterator[None]:
 
 
 @contextmanager
+def restored(number: int) -> Iterator[None]:
+    """What stands against an old revision is told without its places: there is no file of it."""
+    try:
+        yield
+    except RejectedError as error:
+        if error.errors:
+            more = f", and {len(error.errors) - 1} more" if len(error.errors) > 1 else ""
+            error.what = f"revision {number} cannot come back: {error.errors[0]['detail']}{more}"
+            error.hint = f"'gatectl config show {number}' tells what it was"
+        raise
+
+
+@contextmanager
 def told() -> Iterator[None]:
     """Mistakes go to stderr, a line each; that there were some is the error."""
     try:

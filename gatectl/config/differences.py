@@ -33,6 +33,7 @@ _SIGNS = {"add": "+", "set": "~", "remove": "-"}
 _COLOURS = {"add": "32", "set": "33", "remove": "31"}
 _REMOVALS = {"key": "revoke"}
 _MOST_NAMED = 3
+_LONGEST_LISTS = 56  # before and after; of longer ones only what comes and goes is told
 _TITLES = ("slug", "name")
 
 Difference = Mapping[str, Any]
@@ -47,12 +48,12 @@ def drawn(differences: Sequence[Difference], colours: bool, most: int | None = N
     for difference in differences[:most]:
         change = difference["change"]
         title = f"{_SIGNS[change]} {difference['kind']} {called(difference)}"
-        yield f"\x1b[{_COLOURS[change]}m{visible(title)}\x1b[0m\n" if colours else f"{visible(title)}\n"
+        yield _coloured(visible(title), _COLOURS[change], colours) + "\n"
         for field in difference["fields"] if change != "remove" else ():
             if field["field"] in _TITLES and field["after"] == difference["name"]:
                 continue
             for name, before, after in _parts(field["field"], field["before"], field["after"]):
-                yield f"    {_field(name, before, after, change, colours)}\n"
+                yield from (f"    {line}\n" for line in _field(name, before, after, change, colours))
     if most is not None and (rest := differences[most:]):
         yield f"  and {len(rest):,} more: {_counts(rest)}\n"
 
@@ -74,13 +75,30 @@ def _parts(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]
         yield name, spelling.to_file(before, name), spelling.to_file(after, name)
 
 
-def _field(name: str, before: Any, after: Any, change: str, colours: bool) -> str:
+def _field(name: str, before: Any, after: Any, change: str, colours: bool) -> Iterator[str]:
     was, becomes = visible(_value(before)), visible(_value(after))
     if change == "add":
-        return f"{visible(name)}: {becomes}"
-    if colours:
-        was, becomes = f"\x1b[31m{was}\x1b[0m", f"\x1b[32m{becomes}\x1b[0m"
-    return f"{visible(name)}: {was} -> {becomes}"
+        yield f"{visible(name)}: {becomes}"
+    elif len(was) + len(becomes) > _LONGEST_LISTS and (items := _items(before, after)):
+        yield f"{visible(name)}:"
+        for sign, item in items:
+            yield _coloured(f"  {sign} {visible(_value(item))}", "32" if sign == "+" else "31", colours)
+    else:
+        yield f"{visible(name)}: {_coloured(was, '31', colours)} -> {_coloured(becomes, '32', colours)}"
+
+
+def _items(before: Any, after: Any) -> list[tuple[str, Any]]:
+    """What comes into a list and what goes; none where it is not only that."""
+    if not (isinstance(before, list) and isinstance(after, list)):
+        return []
+    if [each for each in before if each in after] != [each for each in after if each in before]:
+        return []  # the order is another
+    gone = [("-", each) for each in before if each not in after]
+    return gone + [("+", each) for each in after if each not in before]
+
+
+def _coloured(text: str, code: str, colours: bool) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if colours else text
 
 
 def _value(value: Any) -> str:

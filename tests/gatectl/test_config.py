@@ -273,6 +273,28 @@ def test_of_very_many_differences_the_first_are_shown(daemon: FakeDaemon, gatect
     assert gatectl("config", "rollback", "1", "--dry-run").out.count("- service") == 120
 
 
+def test_of_long_lists_only_what_comes_and_goes_is_told(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
+    targets = [f"http://127.0.0.1:{port}" for port in (8003, 8004, 8005)]
+    file.write_text(f"version: 1\ntenants:\n- slug: default\n  services: [{{slug: products, targets: {targets}}}]\n")
+    lines = (
+        "    targets:\n      - http://127.0.0.1:8002\n      + http://127.0.0.1:8004\n      + http://127.0.0.1:8005\n"
+    )
+    assert lines in gatectl("config", "diff", "-f", str(file)).out
+    file.write_text(file.read_text().replace(str(targets), "[http://127.0.0.1:8003, http://127.0.0.1:8002]"))
+    line = "    targets: [http://127.0.0.1:8002, http://127.0.0.1:8003] -> [http://127.0.0.1:8003, http://127.0.0.1:8002]\n"
+    assert line in gatectl("config", "diff", "-f", str(file)).out
+
+
+def test_a_revision_that_cannot_come_back(daemon: FakeDaemon, gatectl: Gatectl) -> None:
+    daemon.config.revisions[-1]["document"]["tenants"].pop()
+    ended = gatectl("config", "rollback", "1", "--yes")
+    assert ended.code == 4
+    assert ended.err == (
+        "gatectl: revision 1 cannot come back: tenant 'default' is not in the document, and is not pruned; "
+        "'gatectl config show 1' tells what it was\n"
+    )
+
+
 def test_names_cannot_write_to_the_terminal(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
     file.write_text('version: 1\ntenants:\n- slug: default\n  plans: [{name: "a\\e[31m", contact: "b\\e[0m"}]\n')
     ended = gatectl("config", "diff", "-f", str(file))
