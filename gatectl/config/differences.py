@@ -31,7 +31,6 @@ COLUMNS = (
 DEFAULT_TENANT = "default"
 _SIGNS = {"add": "+", "set": "~", "remove": "-"}
 _COLOURS = {"add": "32", "set": "33", "remove": "31"}
-_REMOVALS = {"key": "revoke"}
 _MOST_NAMED = 3
 _LONGEST_LISTS = 56  # before and after; of longer ones only what comes and goes is told
 _TITLES = ("slug", "name")
@@ -142,11 +141,14 @@ def deed(differences: Sequence[Difference]) -> str:
         held = [each for each in differences if each["change"] == change]
         if held:
             deeds.append(f"{verb} {_named(held[0]['kind'], held) if len(held) == 1 else f'{len(held):,}'}")
-    gone: dict[str, list[Difference]] = {}
-    for each in differences:
-        if each["change"] == "remove":
-            gone.setdefault(each["kind"], []).append(each)
-    return _and(deeds + [f"{_REMOVALS.get(kind, 'remove')} {_named(kind, held)}" for kind, held in gone.items()])
+    for verb, mine in (("revoke", True), ("remove", False)):
+        kinds: dict[str, list[Difference]] = {}
+        for each in differences:
+            if each["change"] == "remove" and (each["kind"] == "key") is mine:
+                kinds.setdefault(each["kind"], []).append(each)
+        if kinds:
+            deeds.append(f"{verb} {', '.join(_named(kind, held) for kind, held in kinds.items())}")
+    return _and(deeds)
 
 
 def _named(kind: str, held: Sequence[Difference]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -138,3 +139,53 @@ def test_a_quota_is_one_number_everywhere_under_load(house: House) -> None:
     assert (quota["limit"], quota["used"], quota["remaining"]) == (300, load.ok, 0)
     assert quota["used"] == shown["limits"]["quota"]["used"] == shown["usage"]["requests"]
     assert quota["used"] == house.usage("--key", key[:11])["units"] == house.counting.served("/same/x")
+
+
+def test_the_configuration_as_a_file(house: House, tmp_path: Path) -> None:
+    """Dumped, edited, compared, applied and rolled back, each time in force for the next request."""
+    do, run = house.gatectl.do, house.gatectl.run
+    do("tenant", "add", "filed")
+    do("service", "add", "shop", f"{house.counting.url}/shop", "-t", "filed")
+    do(
+        "plan",
+        "add",
+        "kept",
+        "--rate",
+        "50/s",
+        "--burst",
+        "100",
+        "--quota",
+        "1M/month",
+        "--price",
+        "0.0005",
+        "-t",
+        "filed",
+    )
+    key = house.key("-t", "filed", "--plan", "kept", "--name", "till")
+    file, again = tmp_path / "filed.yaml", tmp_path / "again.yaml"
+    do("config", "dump", "-t", "filed", "-f", str(file))
+    dumped = file.read_text()
+    assert run("config", "diff", "-f", str(file), "--prune", "-t", "filed").returncode == 0
+    assert statuses(house, "/filed/till/x", key, 2) == [404] * 2
+    added = f"  services:\n  - slug: till\n    targets: [{house.counting.url}/till]\n    timeout_s: 5\n"
+    file.write_text(dumped.replace("  services:\n", added).replace("price: 0.0005", "price: 0.00025"))
+    differ = run("config", "diff", "-f", str(file), "--prune", "-t", "filed")
+    assert differ.returncode == 7
+    assert "    price: 0.0005 -> 0.00025\n" in differ.stdout
+    assert differ.stdout.endswith("1 to add, 1 to change, 0 to remove\n")
+    do("config", "apply", "-f", str(file), "--prune", "--yes", "-t", "filed", "--message", "a till")
+    assert statuses(house, "/filed/till/x", key, 4) == [200] * 4
+    do("config", "dump", "-t", "filed", "-f", str(again))
+    assert run("config", "diff", "-f", str(file), "--prune", "-t", "filed").returncode == 0
+    newest, before = house.gatectl.json("config", "history", "--limit", "2")["items"]
+    assert (newest["kind"], newest["message"], before["kind"]) == ("apply", "a till", "found")
+    do("config", "rollback", str(before["number"]), "--yes")
+    assert statuses(house, "/filed/till/x", key, 4) == [404] * 4
+    assert statuses(house, "/filed/shop/x", key, 2) == [200] * 2
+    do("config", "dump", "-t", "filed", "-f", str(again))
+    assert again.read_text() == dumped
+    file.write_text(dumped.replace("50/s", "50/fortnight"))
+    line = 1 + file.read_text().splitlines().index("    rates: [50/fortnight burst 100]")
+    mistaken = run("config", "validate", "-f", str(file), "-t", "filed")
+    assert mistaken.returncode == 4
+    assert mistaken.stdout.startswith(f"{file}:{line}:5: rates: ")

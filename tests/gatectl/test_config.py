@@ -207,8 +207,8 @@ def test_nobody_to_ask(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     ended = gatectl("config", "apply", "-f", GATEWAY, "--prune")
     assert ended.code == 2
     assert ended.err == (
-        "gatectl: there is nobody to ask whether to add 3, change 3, remove route reads, remove plan pro and "
-        "remove service products; add --yes, or look first with --dry-run\n"
+        "gatectl: there is nobody to ask whether to add 3, change 3 and remove route reads, plan pro, "
+        "service products; add --yes, or look first with --dry-run\n"
     )
     assert not sent(daemon, "/v1/config/apply")
 
