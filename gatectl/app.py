@@ -47,6 +47,7 @@ NOUNS = (
     Noun("context", "Gateways elsewhere, under names."),
     Noun("backup", "A copy of everything, while the gateway goes on."),
     Noun("restore", "A backup back into a state folder."),
+    Noun("completion", "What completes gatectl in bash, zsh and fish."),
 )
 
 _BY_NAME = {noun.name: noun for noun in NOUNS}

@@ -120,6 +120,8 @@ TERMINAL_ONLY = (
     "context add --help",
     "alert --help",
     "alert add --help",
+    "completion --help",
+    "completion install --help",
     "key rotate --help",
     "billing --help",
     "billing invoice --help",

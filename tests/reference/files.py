@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.reference import table
+from tests.reference import man, markdown, table
 from tests.reference.walk import walked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -18,3 +18,7 @@ def wanted_files() -> Iterator[tuple[Path, str]]:
     # Where packagers look for them, and `hatch` for what a wheel puts into share/; the package has its own to print.
     for script in sorted((package / "scripts").iterdir()):
         yield ROOT / "completions" / script.name, script.read_text()
+    for name, page in man.pages(walked()):
+        yield ROOT / "gatectl" / "man" / f"man{name[-1]}" / name, page
+    yield ROOT / "gatectl" / "REFERENCE.md", markdown.reference(walked())
+    yield ROOT / "README.md", markdown.readme((ROOT / "README.md").read_text(), walked())

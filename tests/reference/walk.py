@@ -26,6 +26,12 @@ class Option(NamedTuple):
     repeats: bool
     shared: bool
 
+    @property
+    def shown(self) -> str:
+        """As help writes it: `-o, --output FORM`."""
+        names = ", ".join(sorted(self.names, key=len))
+        return f"{names} {self.metavar}" if self.metavar else names
+
 
 class Argument(NamedTuple):
     metavar: str
@@ -62,8 +68,12 @@ class Command(NamedTuple):
 @cache
 def walked() -> Command:
     """The whole grammar."""
-    root = get_command(app.app)
-    return _walk(root, ("gatectl",), None, None)
+    return walk(get_command(app.app), "gatectl")
+
+
+def walk(root: Any, name: str) -> Command:
+    """A command line made with typer, from its root on."""
+    return _walk(root, (name,), None, None)
 
 
 def _walk(command: Any, path: tuple[str, ...], parent: Any, function: Any) -> Command:
