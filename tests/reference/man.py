@@ -25,6 +25,8 @@ _ENVIRONMENT = {
     "GATECTL_URL": "Address of the gateway's admin API, as by --url.",
     "GATECTL_TOKEN": "Token for that address.",
     "GATECTL_CONTEXT": "Context to work in, as by --context.",
+    "GATECTL_CA": "Authorities that may sign its certificate, as by --ca.",
+    "GATECTL_SSH": "Program that takes the place of ssh.",
     "GATECTL_PAGER": "What long tables on a terminal are shown by, instead of PAGER.",
     "PAGER": "What long tables on a terminal are shown by.",
     "NO_COLOR": "No colours, whatever its value.",
