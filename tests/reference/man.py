@@ -24,9 +24,9 @@ _ENVIRONMENT = {
     "GATECTL_SOCKET": "Admin socket of the gateway, as by --socket.",
     "GATECTL_URL": "Address of the gateway's admin API, as by --url.",
     "GATECTL_TOKEN": "Token for that address.",
+    "GATECTL_CA": "File of the authorities that sign its certificate.",
+    "GATECTL_SSH": "What reaches ssh:// instead of ssh, with options of its own.",
     "GATECTL_CONTEXT": "Context to work in, as by --context.",
-    "GATECTL_CA": "Authorities that may sign its certificate, as by --ca.",
-    "GATECTL_SSH": "Program that takes the place of ssh.",
     "GATECTL_PAGER": "What long tables on a terminal are shown by, instead of PAGER.",
     "PAGER": "What long tables on a terminal are shown by.",
     "NO_COLOR": "No colours, whatever its value.",
@@ -161,7 +161,7 @@ def _exit_codes() -> list[tuple[str, str]]:
 
 def _environment() -> list[tuple[str, str]]:
     code = "".join(path.read_text() for path in sorted((_ROOT / "gatectl").rglob("*.py")))
-    return [(name, text) for name, text in _ENVIRONMENT.items() if re.search(rf'"{name}"', code)]
+    return [(name, text) for name, text in _ENVIRONMENT.items() if re.search(rf"\b{name}\b", code)]
 
 
 def _page(name: str, number: int, summary: str, sections: Iterable[str]) -> str:

@@ -10,7 +10,13 @@ from tests.reference.walk import Command, Option
 _BEGIN = "<!-- Written by `make completions`: -->\n"
 _END = "<!-- up to here. -->\n"
 # Sections of the README on what a noun is about, where they are not called as it is.
-_SECTIONS = {"billing": "Bills and invoices", "explain": "Why a request gets what it gets"}
+_SECTIONS = {
+    "billing": "Bills and invoices",
+    "explain": "Why a request gets what it gets",
+    "config": "The configuration as a file",
+    "token": "Remote",
+    "context": "Remote",
+}
 
 
 def reference(root: Command) -> str:
