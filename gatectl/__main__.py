@@ -10,7 +10,7 @@ import sys
 
 from gatectl import COMPLETE_VARIABLE, __version__
 
-# Imports make some 60,000 objects that stay: to look through them 80 times is a fourteenth of `gatectl service list`.
+# Imports make some 20,000 objects that stay; to look through them 40 times is a fourteenth of `gatectl service list`.
 _COLLECT_EVERY = 100_000
 
 
