@@ -193,15 +193,16 @@ def _say_done(call: Call, made: Any) -> None:
 
 
 def _say_secretless(call: Call, differences: Any) -> None:
-    """A key that came of a file has a secret that nobody knows."""
+    """A key that came of a file has a secret that nobody knows. Also in a pipe, which is somebody's log."""
     keys = [each for each in differences if (each["kind"], each["change"]) == ("key", "add")]
-    if not keys:
+    if not keys or call.printer.asked or call.printer.quiet:
         return
     count = "1 key has" if len(keys) == 1 else f"{len(keys):,} keys have"
-    head = f"{count} no secret yet. To get one, shown once:"
-    commands = [f"gatectl key rotate {each['name']}{_elsewhere(each)}" for each in keys[:_MOST_KEYS]]
-    more = f"  and so on for {len(keys) - _MOST_KEYS:,} more" if len(keys) > _MOST_KEYS else ""
-    call.printer.note("\n".join([f"\n{head}", *(f"  {command}" for command in commands), *([more] if more else [])]))
+    call.printer.text(f"{count} no secret yet. To get one, shown once:")
+    for each in keys[:_MOST_KEYS]:
+        call.printer.text(f"    gatectl key rotate {each['name']}{_elsewhere(each)}")
+    if len(keys) > _MOST_KEYS:
+        call.printer.text(f"    and so on for {len(keys) - _MOST_KEYS:,} more")
 
 
 def _elsewhere(difference: Mapping[str, Any]) -> str:

@@ -25,8 +25,8 @@ from gatectl.errors import GatectlError, MisuseError, RejectedError
 from gatectl.grammar import Call
 
 _HEAD = (
-    "# Change what is to be different, save, and leave the editor: the differences are shown before anything is done.\n"
-    "# What is taken out of a list is removed. To leave all as it is, leave the file as it is.\n"
+    "# Save and leave the editor: what would change is shown before it is done.\n"
+    "# What is taken out of a list is removed. An unchanged file changes nothing.\n"
 )
 _MISTAKE = "# ! "
 _TRIES = 3

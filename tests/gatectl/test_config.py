@@ -179,7 +179,10 @@ def test_a_file_from_standard_input(daemon: FakeDaemon, gatectl: Gatectl) -> Non
 def test_an_apply_is_of_what_was_shown(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     base = daemon.config.base
     ended = gatectl("config", "apply", "-f", GATEWAY, "--yes", "-m", "beta opens")
-    assert ended.out.endswith("3 to add, 3 to change, 0 to remove\nRevision 4: 3 added, 3 changed, 0 removed.\n")
+    assert ended.out.endswith(
+        "3 to add, 3 to change, 0 to remove\nRevision 4: 3 added, 3 changed, 0 removed.\n"
+        "1 key has no secret yet. To get one, shown once:\n    gatectl key rotate beta-web\n"
+    )
     query, document = sent(daemon, "/v1/config/apply")[0]
     assert query == {"base": base, "message": "beta opens"}
     assert document == sent(daemon, "/v1/config/diff")[0][1]
@@ -231,7 +234,7 @@ def test_at_a_terminal_it_asks_and_names_keys_without_secrets(daemon: FakeDaemon
     assert "\x1b[32m+ plan max\x1b[0m\n" in ended.out
     assert "timeout_s: \x1b[31m5\x1b[0m -> \x1b[32m2.5\x1b[0m\n" in ended.out
     assert "3 are not in the file; --prune removes them\nAdd 3 and change 3? [y/N] " in ended.plain
-    assert "1 key has no secret yet. To get one, shown once:\n  gatectl key rotate beta-web\n" in ended.plain
+    assert "1 key has no secret yet. To get one, shown once:\n    gatectl key rotate beta-web\n" in ended.plain
 
 
 def test_keys_that_would_be_revoked_are_named(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
