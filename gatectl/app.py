@@ -25,11 +25,13 @@ class Noun(NamedTuple):
     summary: str
 
 
-# `status`, `doctor` and `explain` are verbs that need no noun. In the order of an operator's day, as `gatectl --help`
-# has them.
+# `status`, `doctor`, `top`, `logs` and `explain` are verbs that need no noun. In the order of an operator's day, as
+# `gatectl --help` has them.
 NOUNS = (
     Noun("status", "How the gateway is: workers, journal, database, problems."),
     Noun("doctor", "What is wrong or soon will be, and how to mend it."),
+    Noun("top", "What is going on now, on a live screen."),
+    Noun("logs", "Requests that have been, and those that come."),
     Noun("explain", "What would become of a request, or became of one, and why."),
     Noun("service", "APIs behind the gateway and where they are."),
     Noun("route", "What leads to a service: host, path, methods."),
@@ -51,7 +53,14 @@ NOUNS = (
 )
 
 _BY_NAME = {noun.name: noun for noun in NOUNS}
-_PLURALS = {"statuses": "status", "usages": "usage", "audits": "audit", "bill": "billing", "bills": "billing"}
+_PLURALS = {
+    "log": "logs",
+    "statuses": "status",
+    "usages": "usage",
+    "audits": "audit",
+    "bill": "billing",
+    "bills": "billing",
+}
 # What is looked for by itself, and where it is.
 _HOMES = {
     "invoice": "billing invoice",
@@ -59,9 +68,7 @@ _HOMES = {
     "ledger": "billing ledger",
     "cycle": "billing cycles",
     "webhook": "alert",
-    "top": "usage top",
-    "tail": "usage tail",
-    "log": "usage tail",
+    "tail": "logs --follow",
     "export": "usage export",
 }
 

@@ -196,6 +196,8 @@ class _Helpful:
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], SHARED_PANEL: []}
         for param in self.params:
+            if getattr(param, "hidden", False):
+                continue
             if param.param_type_name == "argument":
                 sections["Arguments"].append((param.metavar, param.help))
             elif record := param.get_help_record(ctx):
@@ -228,7 +230,7 @@ class VerbCommand(_Helpful, TyperCommand):
         self.params.extend(option for option in SHARED_OPTIONS if option.opts[0] not in own)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        arguments = [param for param in self.params if param.param_type_name == "argument"]
+        arguments = [param for param in self.params if param.param_type_name == "argument" and not param.hidden]
         return [f"{param.metavar}{'...' * (param.nargs == -1)}" for param in arguments] + ["[OPTIONS]"]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -193,6 +193,9 @@ KINDS: Mapping[str, Kind] = {
     "hour": Kind(hour_text, str),
     "clock": Kind(_clock, str),
     "number": Kind(_number, _text, right=True),
+    "rate": Kind(lambda value: f"{_number(round(value, 1))}/s", _text, right=True),
+    "millis": Kind(lambda value: f"{_number(value)} ms", _text, right=True),
+    "ratio": Kind(lambda value: f"{value:.1%}", _text, right=True),
     "quota": Kind(lambda value: f"{value:,}/month", _text, right=True),
     "money": Kind(_money, str, right=True),
     "price": Kind(price_text, price_text, right=True),  # of a whole plan

@@ -17,6 +17,7 @@ from gatectl.kinds import KINDS, Object
 from gatectl.output import Column, Pages, View, human
 
 GAP = 2
+_UNITS = {"seconds": "_s", "size": "_bytes", "rate": "_s", "millis": "_ms", "ratio": "_ratio"}
 _NO_TERMINAL_COLUMNS = 1_000_000  # `-o table` into a file: as wide as it is
 _NARROWEST = 16  # a column of text narrower than this is folded beyond reading
 _FOLDING = ("text", "lines", "scope", "rates", "price", "labels", "weights", "headers", "any", "chosen")
@@ -54,7 +55,7 @@ def pairs(rows: Iterable[tuple[str, str]], *, header: bool) -> str:
 def label(column: Column) -> str:
     """The field's name in words, without a unit that the value says already."""
     name = column.field.removeprefix("limits.").replace(".", "_")
-    unit = {"seconds": "_s", "size": "_bytes"}.get(column.kind, "")
+    unit = _UNITS.get(column.kind, "")
     words = name.removesuffix(unit)
     return words.removesuffix("_at" if column.kind in ("time", "moment") and words != "at" else "").replace("_", " ")
 

@@ -1,9 +1,9 @@
-"""`gatectl usage tail`: requests as they are counted."""
+"""`gatectl logs` and `gatectl usage tail`: requests that have been, and as they are counted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gatectl.errors import MisuseError, UnreachableError
@@ -32,18 +32,62 @@ TENANT = Column("tenant")
 _MEANINGS = {2: "good", 3: "other", 4: "warn", 5: "ill"}
 
 
-def tail(call: Call, query: dict[str, Any], typed: dict[str, str]) -> None:
+def tail(call: Call, query: Mapping[str, Any], typed: Mapping[str, str]) -> None:
     """Write until the gateway stops or somebody has seen enough."""
     printer = call.printer
-    if printer.form == "id":
-        raise MisuseError("these have no ids", "leave out -o id and -q")
+    _refuse_ids(call)
     told = _Told(call, printer.form in ("json", "ndjson", "yaml"))
-    columns = (COLUMNS[0], TENANT, *COLUMNS[1:]) if query.get("everyone") else COLUMNS
     with named_as_typed(typed):
         blocks = call.gateway.blocks("/v1/usage/tail", query, None)
     printer.note("Requests as they are counted; Ctrl-C ends it.\n")
-    printer.live(told.pages(blocks), columns, lambda item: _MEANINGS.get(item["status"] // 100, ""))
+    printer.live(told.pages(blocks), _columns(query, None), _meaning)
     raise UnreachableError("the gateway is stopping, and so does the tail", "'gatectl status' tells whether it is back")
+
+
+def look_back(call: Call, query: Mapping[str, Any], typed: Mapping[str, str]) -> None:
+    """Write those that are found, and how far back that is where it is less than was asked for."""
+    printer = call.printer
+    _refuse_ids(call)
+    with named_as_typed(typed):
+        answer = call.gateway.get("/v1/logs", query)
+    if printer.whole(answer):
+        return
+    columns = _columns(query, answer)
+    if printer.form in ("table", "wide"):
+        printer.live([answer["items"]], columns, _meaning)
+    else:
+        printer.many([answer["items"]], columns)
+    _tell_how_far(call, query, answer)
+
+
+def _tell_how_far(call: Call, query: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    back_to = answer["looked_back_to"].replace("T", " ")
+    if not answer["items"]:
+        call.printer.note(f"None since {back_to}; 'gatectl logs -f' shows those to come.")
+    elif answer["ended_by"] == "limit":
+        call.printer.note(f"\nThe last {len(answer['items'])}; --limit shows more, 'gatectl explain ID' tells of one.")
+    if answer["ended_by"] == "kept" and query.get("since"):
+        call.printer.note(
+            f"Journals are kept back to {back_to} (journal_keep_bytes); 'gatectl usage show' has the sums."
+        )
+    if answer["ended_by"] == "bytes":
+        call.printer.warn(f"looked back to {back_to}; there may be older ones")
+
+
+def _refuse_ids(call: Call) -> None:
+    if call.printer.form == "id":
+        raise MisuseError("these have no ids", "leave out -o id and -q")
+
+
+def _columns(query: Mapping[str, Any], answer: Mapping[str, Any] | None) -> Sequence[Column]:
+    columns = (COLUMNS[0], TENANT, *COLUMNS[1:]) if query.get("everyone") else COLUMNS
+    if answer is None or not answer["items"] or answer["items"][0]["time"][:10] == answer["at"][:10]:
+        return columns
+    return (Column("time", "time"), *columns[1:])  # from another day on: the clock alone would mislead
+
+
+def _meaning(item: Object) -> str:
+    return _MEANINGS.get(item["status"] // 100, "")
 
 
 class _Told:

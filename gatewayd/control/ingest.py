@@ -163,7 +163,7 @@ class Ingest:
             behind = max(0, reader.filled_until() - reader.position) // SLOT_BYTES
             if behind:
                 records += behind
-                made_ns = reader.next_time_ns()
+                made_ns = reader.next_end_ns()
                 oldest_ns = min(oldest_ns, made_ns) if oldest_ns else made_ns
         return Lag(records, oldest_ns)
 

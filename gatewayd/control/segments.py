@@ -68,14 +68,11 @@ class Reader:
                 low = middle + 1
         return low * SLOT_BYTES
 
-    def next_time_ns(self) -> int:
-        """When the request at the position was made."""
-        return int.from_bytes(os.pread(self.descriptor, 8, self.position + _TIME_OFFSET), "little")
-
     def next_end_ns(self) -> int:
-        """When the request at the position had ended, or nearly so."""
-        records, _ = unpack_records(self.slot(self.position))
-        return ended_ns(records[0]) if records else self.next_time_ns()
+        """When the record at the position was made: when its request had ended, or nearly so."""
+        slot = self.slot(self.position)
+        records, _ = unpack_records(slot)
+        return ended_ns(records[0]) if records else int.from_bytes(slot[_TIME_OFFSET : _TIME_OFFSET + 8], "little")
 
     def writer_gone(self) -> bool:
         try:

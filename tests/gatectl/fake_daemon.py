@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.gatectl import billing_answers, fake_alerts, fake_backup, fake_names, remote_answers
+from tests.gatectl import billing_answers, fake_alerts, fake_backup, fake_live, fake_names, remote_answers
 from tests.gatectl.fake_config import FakeConfig
 from tests.gatectl.problems import ProblemError
 
@@ -157,6 +157,7 @@ def fresh_state() -> dict[str, Any]:
         "audit": [dict(line) for line in remote_answers.AUDIT],
         "tokens": remote_answers.fresh_tokens(),
         "ledger": billing_answers.fresh_state(),
+        "top": fake_live.picture(),
         "status": {
             "version": "0.1.0", "state": "ok", "started_at": CREATED, "listen": "127.0.0.1:8080",
             "url": "http://127.0.0.1:8080",
@@ -166,8 +167,14 @@ def fresh_state() -> dict[str, Any]:
                  "connections": 10 * slot, "cached_keys": 3}
                 for slot in (1, 2)
             ],
-            "journal": {"segments": 2, "torn": 0, "full": False}, "database": {"schema": "0002", "bytes": 131072},
-            "tenants": 2, "services": 2, "keys": 3, "problems": [],
+            "journal": {"segments": 2, "torn": 0, "full": False, "waiting_records": 3, "waiting_s": 0},
+            "database": {"schema": "0002", "bytes": 131072},
+            "disk": {"free_bytes": 32 << 30, "total_bytes": 98 << 30},
+            "certificates": [{"setting": "tls_cert", "file": "/etc/gatewayd/cert.pem", "error": None,
+                              "expires_at": "2027-02-19T02:00:00Z"}],
+            "now": {"window_s": 10, "requests_s": 1284.31, "errors_ratio": 0.0125, "refused_ratio": 0.041,
+                    "p50_ms": 1.5, "p99_ms": 37.5, "in_flight": 12},
+            "tenants": 2, "services": 2, "keys": 3, "problems": [], "troubles": [],
         },
     }  # fmt: skip
 
@@ -212,7 +219,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return told
         if told := billing_answers.answer(self.state["ledger"], method, path, query, body):
             return told
-        if noun in ("status", "doctor", "usage", "targets") or rest == ["test"]:
+        if noun in ("status", "doctor", "usage", "targets", "top", "logs") or rest == ["test"]:
             return 200, READERS["/".join([noun, *rest])](self, query)
         if path in KEY_ACTIONS:
             return 200, KEY_ACTIONS[path](self, method, query, body)
@@ -584,6 +591,8 @@ READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "usage/verify": _verified,
     "routes/test": _tried,
     "targets": _targets,
+    "top": lambda daemon, query: daemon.state["top"],
+    "logs": lambda daemon, query: fake_live.logs(query),
 }
 
 
@@ -600,6 +609,9 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(url.query))
         self.server.requests.append((self.command, url.path, query, body))
         try:
+            if url.path == "/v1/top" and "once" not in query:
+                self._live()
+                return
             if url.path in STREAMS:
                 text = "".join(json.dumps(line) + "\n" for line in STREAMS[url.path](query)).encode()
                 self._stream(text, "application/x-ndjson")
@@ -636,6 +648,23 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
                 sent += len(part)
         self.wfile.write(b"0\r\n\r\n")
+
+    def _live(self) -> None:
+        """A picture now, and another whenever it is a new one, until the daemon is closed or the client goes."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        told = ""
+        try:
+            while not self.server.closing.wait(0.02):
+                text = json.dumps(self.server.state["top"]) + "\n"
+                if text != told:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(text.encode()), text.encode()))
+                    told = text
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            pass
 
     def _chunks(self) -> bytes:
         content = b""

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.inputs import InTenant, checked, read_query
 from gatewayd.control.admin.problems import invalid, not_found
 from gatewayd.control.admin.refs import key_by, route_by, service_by, tenant_by
@@ -78,7 +79,10 @@ async def list_(request: Request) -> Response:
         raise not_found("client", asked.client, _client_names(control))
     ends = control.plane.positions(to_the_end=True)
     looked = await _look_back(control, ends, replace(wanted, client_ids=clients), asked.limit, since, until)
-    return answer({"items": looked.lines, "looked_back_to": looked.looked_back_to, "ended_by": looked.ended_by})
+    at = format_time(now_s())
+    return answer(
+        {"at": at, "items": looked.lines, "looked_back_to": looked.looked_back_to, "ended_by": looked.ended_by}
+    )
 
 
 async def tail(request: Request) -> Response:

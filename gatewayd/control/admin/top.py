@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from typing import Annotated, Any, NamedTuple
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import __version__
-from gatewayd.control.admin.health import is_ill, problems_of, state_of
+from gatewayd.control.admin.health import ill_targets, is_ill, problems_of, state_of
 from gatewayd.control.admin.inputs import read_query
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, LoadView, TargetView, control_of
@@ -138,9 +139,12 @@ async def picture(control: ControlState, window_s: int, tenant_id: int | None) -
     """What workers, journals and leases hold is read on the loop, which has them; what takes long, in a thread."""
     plane = control.plane
     workers, journal, load, views = plane.workers(), plane.journal(), plane.load(), plane.all_targets()
-    figures = await control.watch.figures(window_s, plane.whole_until_ns() // 1_000_000_000, tenant_id, MOST_SHOWN)
+    until_ns = plane.whole_until_ns()
+    figures = await control.watch.figures(window_s, until_ns // 1_000_000_000, tenant_id, MOST_SHOWN)
     found = await asyncio.to_thread(_looked_up, control, figures, views, tenant_id)
     services = _services(figures, found, load, views)
+    named = {row.id: (row.slug, row.tenant) for row in found.services.values()}
+    troubles = [*problems_of(workers, journal), *ill_targets(views, named)]
     in_flight = sum(line.in_flight for line in services) if tenant_id else sum(each.in_flight for each in workers)
     return Picture(
         time=format_time(figures.until_s),
@@ -151,8 +155,8 @@ async def picture(control: ControlState, window_s: int, tenant_id: int | None) -
         workers=len(workers),
         workers_serving=sum(worker.state == "serving" for worker in workers),
         journal_records=journal.waiting_records,
-        journal_s=journal.waiting_s,
-        problems=[each.problem for each in problems_of(workers, journal)],
+        journal_s=max(0, time.time_ns() - until_ns) // 1_000_000_000,
+        problems=[trouble.problem for trouble in troubles],
         total=TotalLine(**_rates(figures.total), in_flight=in_flight),
         services=services,
         keys=_keys(figures, found, load),
