@@ -22,7 +22,7 @@ from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.changes import Change, now_s
 from gatewayd.control.admin.config_document import MOST_BYTES, DocumentReader, Mistakes
 from gatewayd.control.admin.config_plan import Plan, Planner, Scope
-from gatewayd.control.admin.config_state import digest_of, dump, joined, read_state
+from gatewayd.control.admin.config_state import digest_of, dump, joined, let_go, read_state
 from gatewayd.control.admin.config_store import Ordered, Store, newest_change, present_of
 from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_bytes, read_query
 from gatewayd.control.admin.pages import Paged, page
@@ -37,6 +37,7 @@ from gatewayd.policy.amounts import format_time
 _PLANS = 5  # so often others may come between
 # Of more keys than these, workers forget all: to look each of them up would hold the loop.
 _KEYS_NAMED = 50
+_LET_GO = 100  # steps at once
 
 
 class Shown(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -91,17 +92,19 @@ async def diff(request: Request) -> Response:
     """What an apply would do. Nothing is changed."""
     asked, control = read_query(request, Asked), control_of(request)
     body = await read_bytes(request, MOST_BYTES)
+    scope = _scope(control, asked)
     async with control.applies.planning:
         with quick_turns():
-            plan = await asyncio.to_thread(_plan, control, body, _scope(control, asked), Applying())
-            return await asyncio.to_thread(_answer, plan)
+            return await asyncio.to_thread(lambda: _answer(_plan(control, body, scope, Applying())))
 
 
 async def apply(request: Request) -> Response:
     asked, control = read_query(request, Application), control_of(request)
     message = checked("message", check_display_name, asked.message)
     body = await read_bytes(request, MOST_BYTES)
-    return await _applied(request, body, _scope(control, asked), Ordered("apply", message), asked)
+    scope = _scope(control, asked)
+    with quick_turns():
+        return await _applied(request, body, scope, Ordered("apply", message), asked)
 
 
 async def rollback(request: Request) -> Response:
@@ -112,7 +115,8 @@ async def rollback(request: Request) -> Response:
     with control.database.read() as session:
         body = _document_of(_revision(session, wanted.number))
     ordered = Ordered("rollback", message, wanted.number)
-    return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
+    with quick_turns():
+        return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
 
 
 def progress(request: Request) -> Response:
@@ -148,12 +152,11 @@ async def _applied(
     running = control.applies.running = Applying()
     try:
         async with control.applies.planning:
-            with quick_turns():
-                plan, number = await _planned_and_stored(request, body, scope, ordered, asked)
-                if number is not None:
-                    running.state = "publishing"
-                    await _publish(control, plan)
-                return await asyncio.to_thread(_answer, plan, control, number)
+            plan, number = await _planned_and_stored(request, body, scope, ordered, asked)
+            if number is not None:
+                running.state = "publishing"
+                await _publish(control, plan)
+            return await asyncio.to_thread(_answer, plan, control, number)
     finally:
         control.applies.running = None
 
@@ -210,6 +213,7 @@ def _plan(control: ControlState, body: bytes | bytearray, scope: Scope, running:
     mistakes.refuse()
     plan.document = dump(state)
     plan.base, plan.last_change = digest_of(plan.document), last_change
+    let_go(state)  # what is to change is still known by its step
     return plan
 
 
@@ -240,6 +244,7 @@ async def _publish(control: ControlState, plan: Plan) -> None:
 
 
 def _answer(plan: Plan, control: ControlState | None = None, number: int | None = None) -> Response:
+    """For a thread, which also lets go of the plan: all at once, that would take the loop as long as a lease may."""
     parts = {
         "differences": joined([step.difference for step in plan.steps]),
         "added": msgspec.json.encode(plan.counts["add"]),
@@ -254,6 +259,8 @@ def _answer(plan: Plan, control: ControlState | None = None, number: int | None 
                 shown = _show_revisions([_revision(session, number)])[0]
         parts = {"revision": msgspec.json.encode(shown), **parts}
     members = b",".join(b'"%s":%s' % (name.encode(), value) for name, value in parts.items())
+    while plan.steps:
+        del plan.steps[-_LET_GO:]
     return Response(b"{%s}" % members, media_type="application/json")
 
 

@@ -33,6 +33,7 @@ _ids = msgspec.json.Decoder(tuple[int, ...])
 _overrides = msgspec.json.Decoder(Overrides)
 
 VERSION = 1
+_LET_GO = 100
 
 
 @dataclass(slots=True)
@@ -144,6 +145,17 @@ def dump(state: State) -> bytes:
 def digest_of(document: bytes) -> str:
     """What tells whether the configuration is still the same."""
     return hashlib.sha256(document).hexdigest()
+
+
+def let_go(state: State) -> None:
+    """Of a state that is not needed any more, bit by bit: to free it all at once would keep everybody waiting."""
+    for each in state.values():
+        for objects in (each.routes, each.keys):
+            while objects:
+                del objects[-_LET_GO:]
+        for named in (each.services, each.plans):
+            while named:
+                named.popitem()
 
 
 def joined(objects: list[Any]) -> bytes:

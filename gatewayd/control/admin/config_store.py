@@ -21,7 +21,7 @@ from gatewayd.control.admin import key_views, plans, routes, services, tenants
 from gatewayd.control.admin.changes import Change
 from gatewayd.control.admin.config_definitions import NO_SERVICE
 from gatewayd.control.admin.config_plan import Pair, Plan, Step
-from gatewayd.control.admin.config_state import Present, State, dump, read_state
+from gatewayd.control.admin.config_state import Present, State, dump, let_go, read_state
 from gatewayd.control.compile import Overrides
 from gatewayd.control.prices import price_id_of
 from gatewayd.control.tables import Audit, ConfigRevision, Key, PlanVersion, Route, Service, Target, Tenant
@@ -84,7 +84,9 @@ class Store:
         self._routes()
         self._keys()
         after = read_state(self._session)
-        return self._record(ordered, after)
+        number = self._record(ordered, after)
+        let_go(after)
+        return number
 
     # Rows.
 
