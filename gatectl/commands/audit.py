@@ -107,9 +107,8 @@ def verify(
     if not answer["ok"]:
         printer.note(f"\nLooked at {lines}: the audit is not what was written.")
         raise typer.Exit(DIFFERENT)
-    printer.note(
-        f"\nLooked at {lines}: each is as it was written. Note the hash down where no database is, for --sha256."
-    )
+    printer.note(f"\nLooked at {lines}: each is as it was written.")
+    printer.note("Note the hash down elsewhere; with --sha256 it shows that nothing was written anew.")
 
 
 _MEANINGS = {"-": "ill", "+": "good"}

@@ -99,12 +99,15 @@ class Ssh:
         code, _, what = told.partition(" ")
         if code != "0":
             kind = _BY_CODE.get(int(code) if code.isdecimal() else 1, GatectlError)
-            raise kind(f"on {self._login}: {what}")
+            what, _, hint = what.partition("; ")
+            if kind is UnreachableError:
+                hint = f"start gatewayd there, or name its socket: ssh://{self._login}/run/gatewayd/admin.sock"
+            raise kind(f"on {self._login}: {what}", hint)
 
     def _ended(self, code: int) -> GatectlError:
         if code == 127:
-            hint = "install it there, on the PATH that a command by ssh has"
-            return UnreachableError(f"{self._login} has no gatectl", hint)
+            hint = "link it there to a folder that a command by ssh finds, such as /usr/local/bin"
+            return UnreachableError(f"{self._login} has no gatectl on its PATH", hint)
         if code == 255:
             hint = f"what ssh said is above; '{shlex.join(['ssh', self._login, 'true'])}' has to work first"
             return UnreachableError(f"no ssh connection to {self._login}", hint)
@@ -128,8 +131,8 @@ class Login:
             return -1
 
     def close(self) -> None:
-        """ssh sees the end of its input, and so does the relay; but nobody here waits two more round trips for that."""
-        self._socket.close()
+        """End ssh, and with it the relay. The end of its input would do too, but two round trips later."""
         if self._process.poll() is None:
             self._process.terminate()
             self.ended()
+        self._socket.close()

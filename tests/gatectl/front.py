@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from select import select
 
 
 class Front:
@@ -41,33 +42,37 @@ class Front:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        """In one thread: OpenSSL does not let two read and write one connection."""
         inner = socket.socket(socket.AF_UNIX)
         try:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             self.connections += 1
             inner.connect(str(self._behind))
-            threading.Thread(target=self._back, args=(inner, connection), daemon=True).start()
-            while given := connection.recv(65536):
-                self.tokens += re.findall(r"Authorization: Bearer (.*)\r", given.decode("latin-1"))
-                inner.sendall(given)
+            self._pass_on(connection, inner)
         except OSError:
             pass
         finally:
             _hang_up(inner, connection)
 
-    def _back(self, inner: socket.socket, connection: socket.socket) -> None:
+    def _pass_on(self, connection: socket.socket, inner: socket.socket) -> None:
         answers = 0
-        try:
-            while received := inner.recv(1 << 20):
+        while True:
+            pending = isinstance(connection, ssl.SSLSocket) and connection.pending()
+            ready = [connection] if pending else select([connection, inner], [], [])[0]
+            if connection in ready:
+                given = connection.recv(65536)
+                if not given:
+                    return
+                self.tokens += re.findall(r"Authorization: Bearer (.*)\r", given.decode("latin-1"))
+                inner.sendall(given)
+            elif received := inner.recv(1 << 20):
                 connection.sendall(received)
                 answers += received.count(b"HTTP/1.1 ")
                 if answers == self._ends_after and received.endswith(b"}"):
-                    break
-        except OSError:
-            pass
-        finally:
-            _hang_up(inner, connection)
+                    return
+            else:
+                return
 
 
 def _hang_up(*connections: socket.socket) -> None:
