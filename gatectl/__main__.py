@@ -21,7 +21,6 @@ def main() -> None:
         from gatectl.completion import answer
 
         answer(shell, sys.argv[1:])
-        return
     if sys.argv[1:] == ["--version"] and sys.stdout is not None:
         sys.stdout.write(f"gatectl {__version__}\n")
         return

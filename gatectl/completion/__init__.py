@@ -20,7 +20,7 @@ SCRIPTS = os.path.join(os.path.dirname(__file__), "scripts")  # noqa: PTH118, PT
 
 
 def answer(shell: str, words: list[str]) -> None:
-    """Write what completes the last of `words`. Whatever goes wrong, nothing is written and nothing raised."""
+    """Write what completes the last of `words`, and exit. Whatever goes wrong, nothing is written or raised."""
     try:
         from gatectl.completion import shells
 
@@ -28,5 +28,7 @@ def answer(shell: str, words: list[str]) -> None:
         if text:
             sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
             sys.stdout.flush()
-    except BaseException:  # also Ctrl-C, and a shell that has gone
-        os._exit(0)  # past the interpreter's end, which would complain of what could not be written
+    except BaseException:  # noqa: S110 (also Ctrl-C, and a shell that has gone: there is nobody to tell)
+        pass
+    # Past the interpreter's end, which would wait for a thread that is late, and complain of what was not written.
+    os._exit(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from time import monotonic
 
 from gatectl.completion.sources import CONTEXTS, FIXED, IN_TENANT, LISTED, NAMED
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # 100 ms are what a person does not notice, and the interpreter starts in some ten of them.
 DEADLINE_S = 0.08
+# Elsewhere: TLS takes as long to import alone. Without an answer by then one goes on typing.
+ELSEWHERE_DEADLINE_S = 0.3
 MOST_NAMES = 200  # as many as a person may read through
 _MOST_BYTES = 1 << 20
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -60,18 +63,60 @@ def _tenant(options: Mapping[str, str]) -> dict[str, str]:
 
 
 def _items(path: str, asked: Mapping[str, str], options: Mapping[str, str]) -> list[dict[str, Any]]:
-    answer = json.loads(_get(_socket_path(options), f"{path}?{_query(asked)}"))
+    socket_path = _socket_path(options)
+    target = f"{path}?{_query(asked)}"
+    answer = json.loads(_get(socket_path, target)) if socket_path else _ask_elsewhere(path, asked, options)
     items: list[dict[str, Any]] = answer["items"]
     return items
 
 
 def _socket_path(options: Mapping[str, str]) -> str:
-    given = options.get("--socket") or os.environ.get("GATECTL_SOCKET")
-    if given:
-        return given
+    """The socket that the command would use, "" for a gateway elsewhere: `destination.choose`, without its imports."""
+    given = [options.get(f"--{way}", "") for way in ("url", "context", "socket")]
+    url, context, path = given if any(given) else [os.environ.get(f"GATECTL_{way}", "") for way in _WAYS]
+    if url:
+        return ""
+    if path and not context:
+        return path
     from gatectl.places import default_socket
 
-    return default_socket()
+    if context == "local":
+        return os.environ.get("GATECTL_SOCKET") or default_socket()
+    known = _known_contexts()
+    return default_socket() if (context or known.get("current") or "local") == "local" else ""
+
+
+_WAYS = ("URL", "CONTEXT", "SOCKET")
+
+
+def _ask_elsewhere(path: str, asked: Mapping[str, str], options: Mapping[str, str]) -> Any:
+    """By the client that commands have, in a thread that is left behind when it is late.
+
+    Not through ssh, which may ask for a password, and not with a token that would have to be typed.
+    """
+    from threading import Thread
+    from types import SimpleNamespace
+
+    from gatectl.client import Gateway
+    from gatectl.destination import choose
+
+    names = ("url", "context", "socket", "token-file", "ca")
+    given = SimpleNamespace(**{name.replace("-", "_"): options.get(f"--{name}") for name in names})
+    if given.token_file == "-":  # noqa: S105 (standard input)
+        raise ValueError("a token would be read from the terminal")
+    there = choose(given, os.environ)
+    if not there.transport.place.startswith("http"):
+        raise ValueError("not one that only answers")
+    found: list[Any] = []
+
+    def ask() -> None:
+        with suppress(Exception):
+            found.append(Gateway(there.transport, there.token).get(path, asked))
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ELSEWHERE_DEADLINE_S)
+    return found[0]
 
 
 def _get(path: str, target: str) -> bytes:
@@ -113,4 +158,17 @@ def _quoted(text: str) -> str:
 
 
 def _contexts() -> list[tuple[str, str]]:
-    return []
+    known = _known_contexts()
+    here = [("local", "the gateway of this machine")]
+    return [*here, *((name, str(each["url"])) for name, each in sorted(known.get("contexts", {}).items()))]
+
+
+def _known_contexts() -> dict[str, Any]:
+    """The file that `contexts` writes; nothing where there is none."""
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 (a str is all)
+    try:
+        with open(f"{home}/gatectl/contexts.json", "rb") as file:  # noqa: PTH123 (a str is all)
+            known: dict[str, Any] = json.loads(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return known

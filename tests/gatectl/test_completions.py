@@ -264,10 +264,11 @@ def test_no_daemon_no_socket(gatectl: Gatectl, folder: Path) -> None:
 def test_no_line_is_an_error(
     shell: str, words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """An error would end this process."""
-    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"ends with {code}"))
+    ends: list[int] = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    shells.answer(shell, words)
     completion.answer(shell, words)
-    assert capfd.readouterr().err == ""
+    assert (ends, capfd.readouterr().err) == ([0], "")
 
 
 def test_the_deadline_is_over_all_of_it(gatectl: Gatectl, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +292,7 @@ def test_the_deadline_is_over_all_of_it(gatectl: Gatectl, folder: Path, monkeypa
 def test_every_kind_of_the_grammar_has_a_source() -> None:
     for command in walked().all():
         kinds = [kind_of_option(option) for option in command.options]
-        kinds += [kind_of_argument(argument) for argument in command.arguments]
+        kinds += [kind_of_argument(command, argument) for argument in command.arguments]
         assert {kind for kind in kinds if kind[:1] not in ("", "-", "=", ",")} <= {*sources.KINDS, "columns"}
 
 
@@ -301,7 +302,7 @@ def test_whatever_is_called_as_a_noun_completes_to_its_names() -> None:
     for command in walked().all():
         for argument in command.arguments:
             if argument.metavar in nouns and not argument.choices:
-                assert kind_of_argument(argument) == argument.metavar.lower(), command.path
+                assert kind_of_argument(command, argument) == argument.metavar.lower(), command.path
         for option in command.options:
             if option.metavar in nouns and not option.choices:
                 assert kind_of_option(option) == option.metavar.lower() or option.names[0] in ("--default-plan", "--to")
@@ -330,3 +331,69 @@ def test_nothing_dear_is_imported(gatectl: Gatectl) -> None:
         "gatectl.client",
         "ssl",
     }
+
+
+@pytest.fixture
+def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the file of contexts; nothing else says where a gateway is."""
+    for name in ("URL", "CONTEXT", "SOCKET", "TOKEN", "CA"):
+        monkeypatch.delenv(f"GATECTL_{name}", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_contexts_complete_from_their_file(contexts: Path, gatectl: Gatectl) -> None:
+    assert answered("gatectl context use ") == ["names", "local\tthe gateway of this machine"]
+    environment = {"XDG_CONFIG_HOME": str(contexts)}
+    assert gatectl("context", "add", "prod", "--url", "ssh://ops@gw.example", **environment).code == 0
+    assert answered("gatectl context use p") == ["names", "prod\tssh://ops@gw.example"]
+    assert offered("gatectl --context ") == ["local", "prod"]
+    assert offered("gatectl context add p") == []
+    (contexts / "gatectl" / "contexts.json").write_text("[")
+    assert answered("gatectl context use ") == []
+
+
+def test_the_gateway_is_the_one_that_the_command_would_ask(
+    contexts: Path, gatectl: Gatectl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh might ask for a password: what is reached by it completes nothing."""
+    here, line = str(daemon.path), "gatectl {} service show o"
+    monkeypatch.setattr("gatectl.places.default_socket", lambda: here)
+    assert offered("gatectl service show o") == ["orders"]
+    gatectl("context", "add", "prod", "--url", "ssh://nobody@127.0.0.1:1", XDG_CONFIG_HOME=str(contexts))
+    monkeypatch.setenv("GATECTL_SSH", "touch " + str(contexts / "asked"))
+    for given in ("--context prod", "--url ssh://nobody@127.0.0.1:1", "--url http://127.0.0.1:1", "--context none"):
+        assert offered(line.format(given)) == []
+    gatectl("context", "use", "prod", XDG_CONFIG_HOME=str(contexts))
+    assert offered("gatectl service show o") == []
+    for given in (f"--socket {here}", "--context local"):
+        assert offered(line.format(given)) == ["orders"]
+    monkeypatch.setenv("GATECTL_CONTEXT", "local")
+    assert offered("gatectl service show o") == ["orders"]
+    monkeypatch.setenv("GATECTL_URL", "http://127.0.0.1:1")
+    assert offered("gatectl service show o") == []
+    assert not (contexts / "asked").exists()
+
+
+def test_a_gateway_elsewhere_is_asked_for_as_long_as_it_is_in_time(
+    contexts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b'{"items": [{"name": "orders", "id": "svc_x", "about": "far"}]}'
+    monkeypatch.setattr(names, "ELSEWHERE_DEADLINE_S", 20.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = []
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(65536))
+                connection.sendall(reply(body))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert answered(f"gatectl --url {url} -t acme service show o") == ["names", "orders\tfar"]
+        thread.join()
+        assert b"tenant=acme" in asked[0]
+        monkeypatch.setattr(names, "ELSEWHERE_DEADLINE_S", 0.05)
+        assert answered(f"gatectl --url {url} service show o") == []  # it takes connections and says nothing

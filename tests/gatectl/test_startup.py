@@ -122,12 +122,10 @@ def test_start_up_cost(
 @pytest.mark.usefixtures("daemon")
 def test_nothing_that_has_to_be_done_at_the_end_is_left_out(gatectl: Gatectl) -> None:
     """It exits without the interpreter's own end, unless something waits for that."""
-    before = (
-        "import atexit, sys, threading, time, gatectl.__main__ as m; sys.argv = ['gatectl', 'service', 'list', '-q'];"
-    )
+    before = "import atexit, sys, threading, gatectl.__main__ as m; sys.argv = ['gatectl', 'service', 'list', '-q'];"
     for waits, says in (
         ("atexit.register(print, 'bye')", "bye"),
-        ("threading.Thread(target=lambda: (time.sleep(0.5), print('bye'))).start()", "bye"),
+        ("threading.Thread(target=lambda: (threading.main_thread().join(), print('bye'))).start()", "bye"),
         ("sys.setprofile(lambda *_: None)", ""),
         ("", ""),
     ):

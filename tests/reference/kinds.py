@@ -29,6 +29,7 @@ OPTIONS: Mapping[str, str] = {
     "--socket": "file",
     "--state-dir": "folder",
     "--input": "file",
+    "--billable": ",2xx|3xx|4xx|5xx|client-left",
 }
 
 # Of options and arguments, by the word that help has for their value. Those of a noun's name need no line.
@@ -75,8 +76,16 @@ def kind_of_option(option: Option) -> str:
     return kind_of_metavar(option.metavar)
 
 
-def kind_of_argument(argument: Argument) -> str:
-    return "=" + "|".join(argument.choices) if argument.choices else kind_of_metavar(argument.metavar)
+def kind_of_argument(command: Command, argument: Argument) -> str:
+    """A NAME is one of its noun's, unless it is given here."""
+    if argument.choices:
+        return "=" + "|".join(argument.choices)
+    noun = command.path[-2]
+    if argument.metavar == "NAME" and noun in sources.KINDS and command.name not in ("add", "create"):
+        return noun
+    if noun == "config" and argument.metavar == "N":
+        return "revision"
+    return kind_of_metavar(argument.metavar)
 
 
 def kind_of_metavar(metavar: str) -> str:

@@ -36,7 +36,7 @@ def _command(command: Command, depth: int) -> str:
     """A line for each option and each verb, so that a change of one is a change of a line."""
     inner = "    " * (depth + 1)
     options = [_option(option) for option in command.options if not option.shared]
-    arguments = tuple((kind_of_argument(argument), argument.repeats) for argument in command.arguments)
+    arguments = tuple((kind_of_argument(command, argument), argument.repeats) for argument in command.arguments)
     verbs = "".join(f"{inner}    {_command(verb, depth + 2)},\n" for verb in command.verbs)
     return (
         f"(\n{inner}{command.name!r},\n{inner}{command.summary!r},\n"
