@@ -121,7 +121,7 @@ def admin_address(name: str, *, encrypted: bool) -> tuple[int, tuple[str, int]]:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
-        raise StartupError(f"cannot listen on {name}: {error.strerror}; set another admin_listen") from None
+        raise StartupError(f"cannot listen on {name}: {error.strerror}; choose another with --admin-listen") from None
     if not encrypted and not ip_address(address[0]).is_loopback:
         raise StartupError(
             f"admin_listen {name} is not of this machine alone, and tokens would pass in the clear;"

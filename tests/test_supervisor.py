@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from gatewayd.binding import address_of, bind_remote
 from gatewayd.boot import Boot
-from gatewayd.settings import Settings
-from gatewayd.supervisor import Child, Supervisor
+from gatewayd.errors import StartupError
+from gatewayd.settings import Settings, load
+from gatewayd.supervisor import Child, Supervisor, check_files
 
 
 class Dead:
@@ -73,3 +75,43 @@ def test_a_child_whose_supervisor_dies_before_it_says_anything_ends_quietly(modu
     ours.close()
     assert child.communicate(timeout=30)[1] == b""
     assert child.returncode == 0
+
+
+TLS = {"admin_tls_cert": "/nowhere.pem", "admin_tls_key": "/nowhere.pem"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"admin_listen": "0.0.0.0:0"}, "set admin_tls_cert and admin_tls_key, or listen on 127.0.0.1"),
+        ({"admin_listen": "[::]:0"}, "set admin_tls_cert and admin_tls_key, or listen on 127.0.0.1"),
+        ({"admin_listen": "192.0.2.1:9443"}, "set admin_tls_cert and admin_tls_key, or listen on 127.0.0.1"),
+        ({"admin_listen": "nowhere.invalid:1"}, "choose another with --admin-listen"),
+        ({"admin_listen": "9443"}, "setting admin_listen: must be HOST:PORT"),
+        ({"admin_tls_cert": "x.pem"}, "admin_tls_cert is set and admin_tls_key is not"),
+        ({"admin_tls_key": "x.pem"}, "admin_tls_key is set and admin_tls_cert is not"),
+        (TLS, "admin_tls_cert is set and admin_listen is not"),
+        ({"admin_listen": "0.0.0.0:0", **TLS}, "admin_tls_cert /nowhere.pem cannot be read"),
+        ({"admin_tls_key": "-----BEGIN PRIVATE KEY-----"}, "must be the path of a file"),
+    ],
+)
+def test_an_admin_api_that_would_not_do_is_refused_in_one_line(
+    flags: dict[str, str], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(StartupError) as refused:
+        check_files(load({"state_dir": tmp_path, "admin_socket": tmp_path / "s", **flags}))
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "BEGIN" not in str(refused.value)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:0", "127.9.9.9:0"])
+def test_on_loopback_the_admin_api_may_be_plain(listen: str, tmp_path: Path) -> None:
+    settings = load({"state_dir": tmp_path, "admin_socket": tmp_path / "s", "admin_listen": listen})
+    check_files(settings)
+    with bind_remote(settings) as bound:
+        assert bound is not None
+        assert address_of(bound).startswith("127.")
+        again = settings.model_copy(update={"admin_listen": address_of(bound)})
+        with pytest.raises(StartupError, match="address already in use; choose another with --admin-listen"):
+            bind_remote(again).__enter__()

@@ -1,7 +1,8 @@
 """The admin API for other machines: TCP, with TLS but on loopback, and only so much for strangers.
 
-Control hands out leases, so nobody who has not shown a token may cost it much: connections are bounded, in all and by
-address, a handshake and a head have to come in time, and a head has a length. A renewed certificate is taken up by the
+Control hands out leases, so nobody who has not shown a token may cost it much: connections are bounded, in all, by
+address and by the second (a handshake is a millisecond of computing), a handshake and a head have to come in time, and
+a head has a length. A renewed certificate is taken up by the
 next handshake, as the data plane does it.
 
 The application is the one of the Unix socket; so is uvicorn's server, which ends these connections too when it drains.
@@ -21,10 +22,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gatewayd.listener_tls import ListenerTls
-from gatewayd.policy.strangers import network_of
+from gatewayd.policy.strangers import Turnstile, network_of
 
 CONNECTIONS = 100
 CONNECTIONS_OF_ADDRESS = 20
+ENTRIES_S = 50  # others wait in the socket's queue
+ENTRIES_AT_ONCE = 100
 HANDSHAKE_TIMEOUT_S = 10.0
 HEAD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 60.0  # without a byte of it
@@ -120,6 +123,7 @@ class RemoteDoor:
         self._tls = tls
         self._inside: Counter[str] = Counter()
         self._entering: set[asyncio.Task[None]] = set()
+        self._turnstile = Turnstile(ENTRIES_S, ENTRIES_AT_ONCE)
         self._silent_until = 0.0
 
     def __repr__(self) -> str:
@@ -139,6 +143,8 @@ class RemoteDoor:
                     await asyncio.sleep(_NO_ROOM_S)
                     continue
                 self._admit(connection, network_of(address[0]))
+                if wait_s := self._turnstile.wait_s(loop.time()):
+                    await asyncio.sleep(wait_s)
         finally:
             if watching is not None:
                 watching.cancel()

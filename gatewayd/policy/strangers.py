@@ -1,4 +1,4 @@
-"""Who shows wrong tokens again and again: counted by address, so that it costs little and the log stays short.
+"""What strangers may cost: how many come in a second, and how often an address shows a wrong token.
 
 A token cannot be guessed (131 random bits), so nobody is locked out: who shows one that is live is heard, also from an
 address that others have spoilt, such as that of a proxy. After `FAILURES` in a window the wrong ones are answered 429.
@@ -32,6 +32,22 @@ class Strangers:
             del self._counts[next(iter(self._counts))]
         self._counts[place] = since, count + 1
         return since + WINDOW_S - now if count >= FAILURES else 0.0
+
+
+class Turnstile:
+    """Lets `rate` a second through, and up to `burst` that come at once. `<Turnstile 50/s>`"""
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate, self._burst = rate, burst
+        self._free_at = float("-inf")  # when all that went through would have been let through one by one
+
+    def __repr__(self) -> str:
+        return f"<Turnstile {self._rate:g}/s>"
+
+    def wait_s(self, now: float) -> float:
+        """How long the next one has to wait. It is counted as gone through."""
+        self._free_at = max(self._free_at, now - self._burst / self._rate) + 1 / self._rate
+        return max(0.0, self._free_at - now)
 
 
 def network_of(address: str) -> str:

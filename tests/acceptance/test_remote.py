@@ -8,7 +8,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,39 +187,3 @@ def test_a_link_that_comes_to_lead_to_the_admin_socket_makes_nobody_an_admin(hou
     answer = httpx.get(f"{house.gateway.url}/sly/v1/keys", timeout=20)
     assert (answer.status_code, answer.json()["code"]) == (403, "not_permitted")
     house.local("DELETE", "/v1/services/sly")
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--admin-listen", "0.0.0.0:0"], "set admin_tls_cert and admin_tls_key, or listen on 127.0.0.1"),
-        (["--admin-listen", "[::]:0"], "set admin_tls_cert and admin_tls_key, or listen on 127.0.0.1"),
-        (["--admin-listen", "nowhere.invalid:1"], "set another admin_listen"),
-        (["--admin-listen", "9443"], "setting admin_listen: must be HOST:PORT"),
-        (["--admin-tls-cert", "x.pem"], "admin_tls_cert is set and admin_tls_key is not"),
-        (["--admin-tls-key", "x.pem"], "admin_tls_key is set and admin_tls_cert is not"),
-        (["--admin-tls-cert", "x.pem", "--admin-tls-key", "x.pem"], "admin_tls_cert is set and admin_listen is not"),
-        (
-            ["--admin-listen", "127.0.0.1:0", "--admin-tls-cert", "/nowhere.pem", "--admin-tls-key", "/nowhere.pem"],
-            "admin_tls_cert /nowhere.pem cannot be read",
-        ),
-    ],
-)
-def test_settings_that_would_not_do_are_one_line(options: list[str], says: str, tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "gatewayd", "--state-dir", str(tmp_path), "--admin-socket", str(tmp_path / "s")]
-    run = subprocess.run([*argv, *options, "check"], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 1
-    assert says in run.stderr
-    assert run.stderr.count("\n") == 1
-
-
-def test_on_loopback_it_may_be_plain_and_a_port_in_use_is_one_line(tmp_path: Path) -> None:
-    with gateway(tmp_path, workers=1, options=["--admin-listen", "localhost:0"]) as running:
-        found = _AT.search(running.daemon.output())
-        assert found is not None
-        assert found[1].startswith("http://")
-        assert httpx.get(f"{found[1]}/healthz").json() == {"status": "ok"}
-        argv = [sys.executable, "-m", "gatewayd", "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "other")]
-        argv += ["--admin-socket", str(tmp_path / "other.sock"), "--admin-listen", f"127.0.0.1:{found[2]}"]
-        run = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-        assert (run.returncode, "address already in use; choose another with --admin-listen" in run.stderr) == (1, True)

@@ -321,6 +321,11 @@ def test_changes_at_once_are_made_one_after_the_other(admin: Admin, tmp_path: Pa
     assert asyncio.run(drive()) == [201] + [409] * 19
 
 
+def test_every_address_begins_with_its_noun() -> None:
+    """By which admission looks it up."""
+    assert not [each.path for each in OPERATIONS if "{" in "/".join(each.path.split("/")[:3])]
+
+
 def test_every_address_has_one_line_in_the_list() -> None:
     seen = [(each.path, each.method) for each in OPERATIONS]
     assert len(seen) == len(set(seen))

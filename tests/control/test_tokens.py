@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gatewayd import keys
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.bearers import Bearers
-from gatewayd.policy.strangers import ADDRESSES, FAILURES, Strangers
+from gatewayd.policy.strangers import ADDRESSES, FAILURES, Strangers, Turnstile
 from tests.control.conftest import Admin, Holder
 
 TOKEN = re.compile(r"gwt_[a-z0-9]{8}_[0-9A-Za-z]{28}")
@@ -283,6 +283,19 @@ def test_failures_are_counted_by_address_and_minute(failures: list[tuple[int, fl
         wait_s = strangers.failed(address, now)
         assert (wait_s > 0) == (count + 1 > FAILURES)
         assert wait_s <= 60
+
+
+@given(st.lists(st.floats(0, 2), min_size=1, max_size=60))
+def test_never_more_come_in_than_the_turnstile_lets_through(pauses: list[float]) -> None:
+    turnstile, now, entered = Turnstile(10, 5), 0.0, list[float]()
+    for pause in pauses:
+        now += pause
+        entered.append(now)
+        now += turnstile.wait_s(now)  # until then nobody is let in
+    for first, since in enumerate(entered):
+        for count, until in enumerate(entered[first:], 1):
+            assert count <= 5 + 1 + 10 * (until - since) + 1e-6
+    assert Turnstile(10, 5).wait_s(now) == 0
 
 
 def test_a_network_of_ipv6_is_one_stranger_and_memory_is_bounded() -> None:

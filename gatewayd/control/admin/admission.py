@@ -106,14 +106,16 @@ class Admission:
 
 
 def _finder(operations: Sequence[Operation]) -> Callable[[Scope], tuple[Operation | None, dict[str, str]]]:
-    """What finds the operation of a request by the very routes that lead to the handlers, in their order.
+    """What finds the operation of a request by routes like those that lead to the handlers, in their order.
 
-    An address without names in it, as most are, is found at once: that of a list costs 1 us where all take 40.
+    Only those of the same noun are tried, and an address without names in it is known: all of them take 100 us.
     """
-    routes = [(Route(each.path, each.handler, methods=[each.method]), each) for each in operations]
+    routes: dict[str, list[tuple[Route, Operation]]] = {}
+    for each in operations:
+        routes.setdefault(_noun_of(each.path), []).append((Route(each.path, each.handler, methods=[each.method]), each))
 
     def search(scope: Scope) -> tuple[Operation | None, dict[str, str]]:
-        for route, operation in routes:
+        for route, operation in routes.get(_noun_of(scope["path"]), ()):
             match, child = route.matches(scope)
             if match is Match.FULL:
                 return operation, child["path_params"]
@@ -130,6 +132,11 @@ def _finder(operations: Sequence[Operation]) -> Callable[[Scope], tuple[Operatio
         return plain.get((scope["method"], scope["path"])) or search(scope)
 
     return find
+
+
+def _noun_of(path: str) -> str:
+    """`/v1/keys` of `/v1/keys/{ref}/rotate`. No operation has a name in it."""
+    return "/".join(path.split("/", 3)[:3])
 
 
 def _refusal(operation: Operation, caller: Caller) -> str | None:

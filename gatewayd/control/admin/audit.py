@@ -21,6 +21,7 @@ from gatewayd.control.admin.pages import Paged, page
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import control_of
+from gatewayd.control.short_turns import short_turns
 from gatewayd.control.tables import Audit
 from gatewayd.policy.amounts import format_time, parse_time
 
@@ -88,7 +89,7 @@ def list_(request: Request) -> Response:
 def verify(request: Request) -> Response:
     """In a thread: a million lines take seconds."""
     asked = read_query(request, Noted)
-    with control_of(request).database.read() as session:
+    with short_turns(), control_of(request).database.read() as session:
         found = audit_check.check(session.connection(), asked.sha256)
     return answer(Verified(not found.differences, found.lines, found.sha256 or None, found.differences))
 

@@ -29,7 +29,7 @@ from gatewayd.control.admin.pages import Paged, page
 from gatewayd.control.admin.problems import AdminError, conflict
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import Applying, ControlState, control_of
-from gatewayd.control.admin.turns import quick_turns
+from gatewayd.control.short_turns import short_turns
 from gatewayd.control.tables import ConfigRevision
 from gatewayd.errors import NOT_FOUND
 from gatewayd.policy.amounts import format_time
@@ -83,7 +83,7 @@ class RevisionView(msgspec.Struct):
 
 async def show(request: Request) -> Response:
     asked, control = read_query(request, Shown), control_of(request)
-    with quick_turns():
+    with short_turns():
         document = await asyncio.to_thread(_document, control, asked.tenant)
     return Response(document, media_type="application/json")
 
@@ -94,7 +94,7 @@ async def diff(request: Request) -> Response:
     body = await read_bytes(request, MOST_BYTES)
     scope = _scope(control, asked)
     async with control.applies.planning:
-        with quick_turns():
+        with short_turns():
             return await asyncio.to_thread(lambda: _answer(_plan(control, body, scope, Applying())))
 
 
@@ -103,7 +103,7 @@ async def apply(request: Request) -> Response:
     message = checked("message", check_display_name, asked.message)
     body = await read_bytes(request, MOST_BYTES)
     scope = _scope(control, asked)
-    with quick_turns():
+    with short_turns():
         return await _applied(request, body, scope, Ordered("apply", message), asked)
 
 
@@ -115,7 +115,7 @@ async def rollback(request: Request) -> Response:
     with control.database.read() as session:
         body = _document_of(_revision(session, wanted.number))
     ordered = Ordered("rollback", message, wanted.number)
-    with quick_turns():
+    with short_turns():
         return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
 
 

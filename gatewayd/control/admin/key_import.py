@@ -22,9 +22,9 @@ from gatewayd.control.admin.key_terms import check_labels, expiry_of, scope_of
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import plan_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
-from gatewayd.control.admin.turns import quick_turns
 from gatewayd.control.database import Database
 from gatewayd.control.importing import BadRowError, KeyImport, StoppedError, Words
+from gatewayd.control.short_turns import short_turns
 from gatewayd.control.tables import Tenant
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.policy.audit_chain import Line
@@ -53,7 +53,7 @@ async def import_(request: Request) -> Response:
     running = KeyImport(control.database.path, tenant.id, _words(control.database, tenant, now_s()), now_s())
     control.imports.running, control.imports.tenant = running, tenant.slug
     try:
-        with quick_turns():
+        with short_turns():  # look-ups go on meanwhile
             await _run(request, control, tenant, running, asked.dry_run)
     finally:
         control.imports.running = None

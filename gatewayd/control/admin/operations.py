@@ -63,7 +63,7 @@ OPERATIONS = (
     Operation("POST", "/v1/tenants", tenants.add, "admin", "gateway"),
     Operation("GET", "/v1/tenants/{ref}", tenants.get, "viewer", "itself"),
     Operation("PATCH", "/v1/tenants/{ref}", tenants.set_, "admin", "itself"),
-    Operation("DELETE", "/v1/tenants/{ref}", tenants.remove, "admin", "itself"),
+    Operation("DELETE", "/v1/tenants/{ref}", tenants.remove, "admin", "gateway"),
     Operation("GET", "/v1/services", services.list_, "viewer"),
     Operation("POST", "/v1/services", services.add, "operator"),
     Operation("GET", "/v1/services/{ref}", services.get, "viewer"),
