@@ -7,10 +7,13 @@ it gave, and whoever turned that back, or wrote all later lines anew, is found b
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from gatewayd.policy.audit_chain import GENESIS, Line, link
 
@@ -42,10 +45,9 @@ class Checked:
 def check(connection: Connection, noted: str | None = None) -> Checked:
     """Go through all lines. `noted`: a hash that one of them had some day."""
     found, last_id, seen = Checked(), 0, noted is None
-    rows = connection.execution_options(yield_per=_AT_ONCE).execute(_LINES)
-    for lines in rows.partitions():
+    for lines in _read(connection, found):
         for id_, sha256, *line in lines:
-            expected = link(found.sha256, Line(*line))
+            expected = _link(found.sha256, Line(*line))
             if expected != sha256 and len(found.differences) < MOST_DIFFERENCES:
                 # From here on by the hash that stands there: what follows is no worse for it.
                 found.differences.append(Difference(id_, expected, sha256, _what_happened(found.lines)))
@@ -57,6 +59,24 @@ def check(connection: Connection, noted: str | None = None) -> Checked:
         detail = "the noted hash is that of no line: lines were taken from the end, or written anew, since it was noted"
         found.differences.append(Difference(None, noted, None, detail))
     return found
+
+
+def _read(connection: Connection, found: Checked) -> Iterator[Sequence[Any]]:
+    """All lines in their order, so many at once; up to one that Python takes for no text, which only others write."""
+    rows = connection.execution_options(yield_per=_AT_ONCE).execute(_LINES)
+    try:
+        yield from rows.partitions()
+    except OperationalError:
+        detail = f"one of the {_AT_ONCE} lines after this many holds what is no text; from there on none was looked at"
+        found.differences.append(Difference(None, "text", str(found.lines), detail))
+
+
+def _link(previous: str, line: Line) -> str:
+    """Empty where a column holds what the gateway never writes, such as bytes."""
+    try:
+        return link(previous, line)
+    except TypeError:
+        return ""
 
 
 def _what_happened(lines_before: int) -> str:

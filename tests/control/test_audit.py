@@ -141,6 +141,14 @@ def test_lines_written_anew_are_found_by_a_noted_hash(lines: list[Line]) -> None
         assert check(connection, noted).differences[0].expected == noted
 
 
+@pytest.mark.parametrize("odd", ["x'ff'", "CAST(x'ff' AS TEXT)"])
+def test_what_is_no_text_is_a_difference_and_no_failure(odd: str) -> None:
+    lines = [Line(number, "root", "key.set", "default", "key", None, None) for number in range(3)]
+    with written(lines) as connection:
+        connection.exec_driver_sql(f"UPDATE audit SET actor = {odd} WHERE id = 2")
+        assert check(connection).differences
+
+
 def test_of_many_differences_the_first_are_named(admin: Admin) -> None:
     lines = [Line(number, "root", "key.set", "default", "key", None, None) for number in range(300)]
     with written(lines) as connection:

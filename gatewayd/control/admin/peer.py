@@ -90,4 +90,4 @@ def is_worker(pid: int) -> bool:
     except OSError:  # gone, or of another namespace: no worker of ours
         return False
     # proc_pid_stat(5): the name stands in parentheses and may hold some; state and parent follow the last one.
-    return int(text.rpartition(b")")[2].split()[1]) == os.getppid()
+    return int(text.rpartition(b")")[2].split()[1]) == os.getppid() != 0
