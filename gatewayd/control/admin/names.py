@@ -25,9 +25,9 @@ from gatewayd.control.admin.state import control_of
 from gatewayd.control.tables import Alert, Client, Cycle, Invoice, Key, Plan, Route, Service, Target, Tenant
 
 _LAST = chr(0x10FFFF)
-# Shorter beginnings of an id are looked for among so many of the newest keys; of a million, 31 have the same 3 letters.
-_WHOLE_INDEX_FROM = 3
-_NEWEST_KEYS = 10_000
+# Shorter beginnings of an id are looked for among so many of the newest keys; of a million, a thousand share 2 letters.
+_WHOLE_INDEX_FROM = 2
+_NEWEST_KEYS = 5_000
 
 Of = Literal["service", "target", "route", "plan", "key", "client", "alert", "invoice"]
 
