@@ -541,3 +541,16 @@ def test_what_others_change_meanwhile_is_seen(admin: Admin, monkeypatch: pytest.
     monkeypatch.setattr(config, "_store", stored)
     answer = applied(admin, default(plans=[{"name": "starter", "quota": 6}]))
     assert answer["differences"][0]["fields"] == [{"field": "quota", "before": 7, "after": 6}]
+
+
+def test_keys_that_were_imported_are_no_part_of_it(admin: Admin) -> None:
+    """There may be a million, and a file that does not name them must not revoke them."""
+    admin.post("/v1/plans", name="starter")
+    lines = ["secret,name,plan", "sk_live_0123456789abcdef,theirs,starter"]
+    assert admin("POST", "/v1/keys/import", content="\n".join(lines).encode()).status_code == 200
+    assert dump(admin)["tenants"][0]["keys"] == []
+    applied(admin, default(keys=[{"name": "ours"}]), prune=True)
+    assert admin.get("/v1/keys/theirs")["status"] == "active"
+    assert "imported need it still" in mistakes(admin, default(plans=[]), prune=True)["/tenants/0/plans"]
+    theirs = admin.get("/v1/keys/theirs")["id"]
+    assert "or was imported" in mistakes(admin, default(keys=[{"id": theirs}]))["/tenants/0/keys/0/id"]

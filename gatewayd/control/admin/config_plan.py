@@ -290,6 +290,9 @@ class Planner:
                         f"{wanted.tenant.pointer}/{noun}s",
                         f"{noun} {name!r} would go, and {kind} {pair.name or 'of no name'} needs it still",
                     )
+        for name in sorted(gone["plan"] & (self._state[slug].imported_on if slug in self._state else set())):
+            why = f"plan {name!r} would go, and keys that were imported need it still"
+            self._mistakes.add(f"{wanted.tenant.pointer}/plans", why)
         for pair in pairs["key"]:
             for index, name in enumerate(pair.wanted.scope if pair.wanted is not None else ()):
                 if pair.wanted is not None and name not in services:
@@ -320,7 +323,9 @@ class Planner:
                     why = f"key gw_{public_id} is revoked, which is for ever; leave its id out for another key"
                     self._mistakes.add(f"{wanted.pointer}/id", why)
                 else:
-                    self._mistakes.add(f"{wanted.pointer}/id", f"key gw_{public_id} is one of another tenant")
+                    self._mistakes.add(
+                        f"{wanted.pointer}/id", f"key gw_{public_id} is one of another tenant, or was imported"
+                    )
 
     def _check_alone(self, step: Step) -> None:
         """What can be said against one object that becomes another."""
