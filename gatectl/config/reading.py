@@ -168,9 +168,13 @@ def _decimal(text: str) -> Any:
 
 
 def _scalar(event: Any) -> Any:
-    text: str = event.value
     if not event.implicit[0] or event.tag is not None:  # quoted, or its tag says that it is text
-        return text
+        return event.value
+    return meaning(event.value)
+
+
+def meaning(text: str) -> Any:
+    """Of a plain scalar."""
     if text in _WORDS:
         return _WORDS[text]
     return _number(text) if text[0] in "-0123456789" else text

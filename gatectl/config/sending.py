@@ -69,4 +69,4 @@ class _Watch:
             if state["state"] == "idle" or self._over.is_set():
                 continue
             bar = bar or self._shown.enter_context(progress(self._call.printer.quiet))
-            bar.show(state["state"], state["done"], state["of"] or None, 0)
+            bar.show(state["state"], state["done"], state["of"] or None, state["done"], "objects")

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from gatectl.config import spelling
+from gatectl.config.reading import meaning
 
 _WIDTH = 100
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -40,8 +41,10 @@ def _amount(writer: Any, value: str) -> Any:
 
 
 def _text(writer: Any, value: str) -> Any:
-    # Of a text with line breaks the usual form, in which they are doubled, is beyond reading.
-    return writer.represent_scalar("tag:yaml.org,2002:str", value, style='"' if "\n" in value else None)
+    # Of a text with line breaks the usual form, in which they are doubled, is beyond reading. And PyYAML knows of
+    # quotes that YAML 1.1 needs, in which 0E0 is no number.
+    style = '"' if "\n" in value else "'" if not isinstance(meaning(value), str) else None
+    return writer.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Writer.add_representer(dict, _mapping)

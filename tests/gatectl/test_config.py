@@ -315,7 +315,7 @@ def test_progress_in_lines(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     first = process.stderr.readline()
     daemon.config.gate.set()
     _, rest = process.communicate(timeout=30)
-    assert (process.returncode, first, rest) == (0, "gatectl: storing 25 %\n", "")
+    assert (process.returncode, first, rest) == (0, "gatectl: storing 25 %, 1 objects\n", "")
 
 
 def test_ctrl_c_while_it_is_under_way_says_that_nobody_knows(daemon: FakeDaemon, gatectl: Gatectl) -> None:

@@ -221,6 +221,7 @@ def test_money_is_never_a_float(amount: str) -> None:
         ("targets", ["http://a", "http://b"], "targets:\n- http://a\n- http://b\n"),
         ("name", "on", "name: 'on'\n"),
         ("name", "010", "name: '010'\n"),
+        ("name", "0E0", "name: '0E0'\n"),
         ("contact", "a\nb", 'contact: "a\\nb"\n'),
         ("labels", {}, "labels: {}\n"),
         ("name", "Bäcker", "name: Bäcker\n"),
