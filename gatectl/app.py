@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NamedTuple, TextIO, cast
 
@@ -47,9 +48,11 @@ NOUNS = (
     Noun("token", "Tokens of the admin API for other machines."),
     Noun("audit", "Who changed what, and when."),
     Noun("context", "Gateways elsewhere, under names."),
+    Noun("api", "Any request to the admin API."),
     Noun("backup", "A copy of everything, while the gateway goes on."),
     Noun("restore", "A backup back into a state folder."),
     Noun("completion", "What completes gatectl in bash, zsh and fish."),
+    Noun("version", "Which gatectl this is, and which gatewayd answers it."),
 )
 
 _BY_NAME = {noun.name: noun for noun in NOUNS}
@@ -73,6 +76,15 @@ _HOMES = {
 }
 
 
+# Under which headings `gatectl --help` has them.
+HEADINGS = {
+    "Look": "status doctor top logs explain",
+    "Operate": "service route plan key client quota usage billing alert tenant",
+    "Administer": "config token audit",
+    "This program": "context api backup restore completion version",
+}
+
+
 class Nouns(NounGroup):
     """The root. A noun's module is imported when the noun is used: the eight others would cost 0.4 `python -c pass`."""
 
@@ -93,6 +105,14 @@ class Nouns(NounGroup):
         if noun is None:
             return None
         return import_module(f"gatectl.commands.{noun.name}").command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        longest = max(map(len, _BY_NAME))
+        for heading, names in HEADINGS.items():
+            rows = [(name.ljust(longest), _BY_NAME[name].summary) for name in names.split() if name in _BY_NAME]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
     def summary_of(self, ctx: Any, name: str) -> str:
         return _BY_NAME[name].summary
@@ -188,9 +208,16 @@ def _explain(error: GatectlError) -> int:
 def _as_misuse(error: typer.TyperException) -> GatectlError:
     """typer's own complaint (an unknown option, a missing argument, a bad number) in our form."""
     what = error.format_message().partition(" (Possible options")[0].rstrip(".")
-    near = getattr(error, "possibilities", None)
+    near = getattr(error, "possibilities", None) or _near_choices(error, what)
     path = ctx.command_path if (ctx := getattr(error, "ctx", None)) else "gatectl"
     return MisuseError(what[:1].lower() + what[1:], f"did you mean {near[0]!r}?" if near else f"see '{path} --help'")
+
+
+def _near_choices(error: typer.TyperException, what: str) -> list[str]:
+    """Of an option that takes one of some words: those that are like what was typed."""
+    choices = getattr(getattr(getattr(error, "param", None), "type", None), "choices", ())
+    typed = what.rpartition(" is not one of")[0].rpartition(": ")[2].strip("'")
+    return get_close_matches(typed, [str(choice) for choice in choices], 1)
 
 
 def _reader_gone() -> int:

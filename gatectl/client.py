@@ -9,10 +9,10 @@ its TLS handshake or its login, is kept from one request to the next.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from select import select
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httptools
@@ -45,6 +45,15 @@ def without_secret(reference: str) -> str:
     if reference.startswith("gw_") and reference.count("_") >= 2:
         reference = "_".join(reference.split("_")[:2])
     return reference
+
+
+class RawAnswer(NamedTuple):
+    """An answer as it came; its body in parts, as they come."""
+
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    parts: Iterator[bytes]
 
 
 class Gateway:
@@ -129,6 +138,42 @@ class Gateway:
             raise
         connection.settimeout(patience_s)
         return self._rest(connection, reply, lines)
+
+    def raw(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        headers: Sequence[tuple[str, str]],
+        content: bytes | None,
+    ) -> RawAnswer:
+        """Any request, and its answer as it comes, whatever its status."""
+        self._warn_of_change("GET" if method in ("HEAD", "OPTIONS") else method, path.partition("?")[0], dict(query))
+        connection, reply = self.transport.connect(ANSWER_TIMEOUT_S), Reply()
+        try:
+            self._sent(connection, self._manner.raw(method, path, query, headers, content))
+            while not reply.headed:
+                self._take(connection, reply)
+        except BaseException:
+            connection.close()
+            raise
+        self._date = reply.date
+        connection.settimeout(None)  # it may be one that goes on until Ctrl-C
+        told = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in reply.headers]
+        parts = iter(()) if method == "HEAD" else self._parts(connection, reply)
+        return RawAnswer(reply.status, reply.reason.decode("latin-1"), told, parts)
+
+    def _parts(self, connection: Connection, reply: Reply) -> Iterator[bytes]:
+        try:
+            while True:
+                if reply.body:
+                    yield bytes(reply.body)
+                    reply.body.clear()
+                if reply.complete:
+                    return
+                self._take(connection, reply)
+        finally:
+            connection.close()
 
     def _rest(self, connection: Connection, reply: Reply, lines: bool) -> Iterator[bytes]:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -22,6 +23,7 @@ from typer.main import get_command
 from gatectl.client import Gateway
 from gatectl.colours import bold
 from gatectl.errors import MisuseError, NotFoundError, RejectedError
+from gatectl.groups import GLANCE, REST, group_of, in_order
 from gatectl.output import FORMS, Printer
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class Call(typer.Context):
         if not self.shared.named:
             self.shared.named = True
             self.printer.warn(f"on {self.destination.shown}")
+            sys.stdout.flush()  # it is seen before the change is made
 
     @property
     def tenant(self) -> str | None:
@@ -116,9 +119,13 @@ class Call(typer.Context):
     def printer(self) -> Printer:
         shared = self.shared
         columns = [name.strip() for name in shared.columns.split(",")] if shared.columns else None
-        return Printer(
-            shared.output, columns, header=not shared.no_header, quiet=shared.quiet, clock=lambda: self.gateway.clock
-        )
+        header, quiet = not shared.no_header, shared.quiet
+        return Printer(shared.output, columns, header=header, quiet=quiet, clock=lambda: self.clock)
+
+    @property
+    def clock(self) -> int | None:
+        """What the gateway's said when it last answered; None where none was asked."""
+        return None if self.shared.gateway is None else self.shared.gateway.clock
 
     def example(self, command: str) -> str:
         """A command to type next, in the tenant that this call is about."""
@@ -135,7 +142,9 @@ def _remember(ctx: typer.Context, param: Any, value: Any) -> Any:
     if isinstance(ctx, Call) and value not in (None, False):
         name = param.name.removeprefix(_SHARED)
         if name == "output" and value not in FORMS:
-            raise MisuseError(f"there is no output form {value!r}", f"take one of {', '.join(FORMS)}")
+            near = get_close_matches(value, FORMS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(FORMS)}"
+            raise MisuseError(f"there is no output form {value!r}", hint)
         if name == "token":
             raise MisuseError(
                 "a token is never an argument: 'ps' and the shell's history would show it",
@@ -194,20 +203,30 @@ class _Helpful:
     epilog: str | None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], SHARED_PANEL: []}
-        for param in self.params:
-            if getattr(param, "hidden", False):
-                continue
-            if param.param_type_name == "argument":
-                sections["Arguments"].append((param.metavar, param.help))
-            elif record := param.get_help_record(ctx):
-                sections[param.rich_help_panel or "Options"].append(record)
         if isinstance(self, NounGroup):
             self.format_commands(ctx, formatter)
-        for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+        for title, params in self.help_sections().items():
+            records = [
+                (param.metavar, param.help) if param.param_type_name == "argument" else param.get_help_record(ctx)
+                for param in params
+            ]
+            with formatter.section(title):
+                formatter.write_dl([record for record in records if record])
+
+    def help_sections(self) -> Mapping[str, Sequence[Any]]:
+        """Arguments and options by the headings that help has them under."""
+        own = [param for param in self.params if param.param_type_name != "argument" and not param.hidden]
+        own = [param for param in own if param.rich_help_panel != SHARED_PANEL]
+        found: dict[str, list[Any]] = {}
+        for param in own:
+            usual = group_of(param.opts[0]) if len(own) > GLANCE else REST
+            found.setdefault(param.rich_help_panel or usual, []).append(param)
+        arguments = [param for param in self.params if param.param_type_name == "argument" and not param.hidden]
+        return {
+            **({"Arguments": arguments} if arguments else {}),
+            **{heading: found[heading] for heading in in_order(found)},
+            SHARED_PANEL: SHARED_OPTIONS,
+        }
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if not self.epilog:
@@ -305,6 +324,11 @@ class NounGroup(_Helpful, TyperGroup):
             return name, command, args[1:]
         if ctx.resilient_parsing:
             return None, None, args[1:]
+        if name == "help":  # as git and kubectl have it: `help service add`, `service help add`
+            if args[1:]:
+                return self.resolve_command(ctx, [*args[1:], "--help"])
+            typer.echo(ctx.get_help())
+            raise typer.Exit
         if name.startswith("-"):
             self.parse_args(ctx, args)  # says which option there is not
         known = self.list_commands(ctx)

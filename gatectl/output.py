@@ -275,6 +275,10 @@ class Printer:
         sys.stdout.write(_json_text(answer) if self.form == "json" else _yaml_text(answer))
         return True
 
+    def document(self, answer: Any) -> None:
+        """Write JSON that nothing is known of: as YAML where that was asked for."""
+        sys.stdout.write(_yaml_text(answer) if self.form == "yaml" else _json_text(answer))
+
     @property
     def for_people(self) -> bool:
         """Whether what is written may be arranged for reading: a table, of no particular columns."""

@@ -13,7 +13,7 @@ from gatectl.output import Column
 
 PAGE = 1000  # the most that the gateway gives at once
 
-Limit = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many at most.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many at most.")]
 After = Annotated[str | None, typer.Option("--after", metavar="CURSOR", help="Go on where a list was cut.")]
 All = Annotated[bool, typer.Option("--all", help="All of them, however many.")]
 

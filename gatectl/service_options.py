@@ -13,7 +13,7 @@ from gatectl.times import parse_duration, parse_size
 
 Target = Annotated[list[str] | None, typer.Option("--target", metavar="URL", help="One more place where it runs.")]
 Path = Annotated[
-    list[str] | None, typer.Option("--path", metavar="PREFIX", help="Serve it under this path too; / for a whole host.")
+    list[str] | None, typer.Option("--path", metavar="PATH", help="Serve it under this path too; / for a whole host.")
 ]
 Auth = Annotated[Literal["key", "none"] | None, typer.Option("--auth", help="What callers must show.  [default: key]")]
 PreserveHost = Annotated[
@@ -56,7 +56,12 @@ TlsCert = Annotated[
 TlsKey = Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key, in PEM.")]
 Weight = Annotated[
     list[str] | None,
-    typer.Option("--weight", metavar="URL=N", help="Share of a target beside the others'.  [default: 1]"),
+    typer.Option(
+        "--weight",
+        metavar="URL=N",
+        help="Share of a target beside the others'.  [default: 1]",
+        rich_help_panel="Balancing",
+    ),
 ]
 Balance = Annotated[
     Literal["round-robin", "least-outstanding", "hash"] | None,

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
 
 from gatectl.errors import MisuseError
 from gatectl.grammar import argument
 from gatectl.times import parse_moment, rfc3339
+
+Since = Annotated[
+    str, typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month, last-month or 2026-09-01.")
+]
+Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")]
 
 
 def span_of(since: str, until: str | None) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httptools
 
+_TARGET = "/?&=%:@!$'()*+,;~-._[]"  # of RFC 3986, so that what is escaped already stays as it is
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -26,6 +27,27 @@ class Manner(NamedTuple):
             return self._head(method, path, query)
         content = json.dumps(body).encode()
         return self._head(method, path, query, "application/json", f"Content-Length: {len(content)}") + content
+
+    def raw(
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str]],
+        headers: Sequence[tuple[str, str]],
+        content: bytes | None,
+    ) -> bytes:
+        """A whole request as somebody else words it; only what ends it and who asks is ours."""
+        target = self.base + path
+        if query:
+            target += ("&" if "?" in path else "?") + urlencode(query, errors="surrogateescape")
+        own = {"Host": self.host, "Accept": "application/json", "Connection": "close"}
+        own |= {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        own |= {"Content-Length": str(len(content))} if content is not None else {}
+        given = {name.lower() for name, _ in headers}
+        lines = [f"{method} {quote(target, safe=_TARGET, errors='surrogateescape')} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in own.items() if name.lower() not in given]
+        lines += [f"{name}: {value}" for name, value in headers]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + (content or b"")
 
     def upload(self, path: str, query: Mapping[str, Any], content_type: str) -> bytes:
         """The head of a POST whose body comes in chunks (`framed`)."""
@@ -56,6 +78,8 @@ class Reply:
         self.status = 0
         self.body = bytearray()  # an invoice of 100,000 keys is 30 MB: not copied for each part
         self.date = self.location = b""
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
         self.begun = False
         self.headed = False
         self.complete = False
@@ -68,7 +92,11 @@ class Reply:
     def on_message_begin(self) -> None:
         self.begun = True
 
+    def on_status(self, part: bytes) -> None:
+        self.reason += part
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
         name = name.lower()
         if name == b"date":
             self.date = value

@@ -44,7 +44,7 @@ def list_(
         str | None, typer.Option("--subject", metavar="ID", help="Done to this: an id, as the list shows it.")
     ] = None,
     since: Annotated[
-        Moment, typer.Option("--since", metavar="TIME", help="From then on: 24h, 7d, today, 2026-09-01.")
+        Moment, typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month, last-month or 2026-09-01.")
     ] = None,
     until: Annotated[Moment, typer.Option("--until", metavar="TIME", help="Before that.")] = None,
     limit: paging.Limit = 100,

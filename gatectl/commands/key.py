@@ -114,8 +114,10 @@ def _described(key: dict[str, Any]) -> str:
 
 def list_(
     call: Call,
-    service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only keys of this service.")] = None,
-    plan: Annotated[str | None, typer.Option("--plan", metavar="NAME", help="Only keys of this plan.")] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", metavar="SERVICE", help="Only keys of this service.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option("--plan", metavar="PLAN", help="Only keys of this plan.")] = None,
     status: Annotated[
         Literal["active", "disabled", "expired", "revoked"] | None,
         typer.Option("--status", help="Only keys like this."),
@@ -141,7 +143,7 @@ def set_(
     call: Call,
     key: Ref,
     service: Annotated[
-        list[str] | None, typer.Option("--service", metavar="NAME", help="Valid for this service; replaces all.")
+        list[str] | None, typer.Option("--service", metavar="SERVICE", help="Valid for this service; replaces all.")
     ] = None,
     all_services: Annotated[bool, typer.Option("--all-services", help="Valid for all services.")] = False,
     plan: Plan = None,
@@ -154,7 +156,7 @@ def set_(
     ] = None,
     no_allow: Annotated[bool, typer.Option("--no-allow", help="Every method and path.")] = False,
     network: Annotated[
-        list[str] | None, typer.Option("--network", metavar="CIDR", help="Only from there; replaces all.")
+        list[str] | None, typer.Option("--network", metavar="NETWORK", help="Only from there; replaces all.")
     ] = None,
     no_network: Annotated[bool, typer.Option("--no-network", help="From everywhere.")] = False,
     label: Annotated[
@@ -267,8 +269,10 @@ def revoke(
 
 def verify(
     call: Call,
-    service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="For this service.")] = None,
-    method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="With --path.  [default: GET]")] = None,
+    service: Annotated[str | None, typer.Option("--service", metavar="SERVICE", help="For this service.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", metavar="METHOD", help="With --path.  [default: GET]")
+    ] = None,
     path: Annotated[str | None, typer.Option("--path", metavar="PATH", help="Within the service: /users/7.")] = None,
     address: Annotated[str | None, typer.Option("--address", metavar="IP", help="From there.")] = None,
 ) -> None:
@@ -282,7 +286,7 @@ def verify(
 def import_(
     call: Call,
     file: Annotated[str, typer.Argument(metavar="FILE", help="CSV whose first line names the columns; - for stdin.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
+    dry_run: consent.DryRun = False,
 ) -> None:
     """Import keys with secrets of your own making, all of the file or none.
 

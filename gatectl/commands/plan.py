@@ -13,7 +13,7 @@ from gatectl.kinds import KINDS, hour_text
 from gatectl.output import Column
 from gatectl.price_options import price_fields
 from gatectl.price_text import price_text
-from gatectl.spans import span_of
+from gatectl.spans import Since, Until, span_of
 
 COLUMNS = (
     Column("name"),
@@ -219,10 +219,8 @@ def simulate(
     key: Annotated[
         list[str] | None, typer.Option("--key", metavar="KEY", help="Only this key, of whatever plan; repeatable.")
     ] = None,
-    since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="24h, 7d, this-month, last-month or 2026-09-01.")
-    ] = "30d",
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")] = None,
+    since: Since = "30d",
+    until: Until = None,
     rate: NewRates = None,
     no_rate: NoRate = False,
     burst: Burst = None,

@@ -144,7 +144,7 @@ def set_(
         list[str] | None, typer.Option("--target", metavar="URL", help="Where it runs; replaces all targets.")
     ] = None,
     path: Annotated[
-        list[str] | None, typer.Option("--path", metavar="PREFIX", help="Path to serve it under; replaces all paths.")
+        list[str] | None, typer.Option("--path", metavar="PATH", help="Path to serve it under; replaces all paths.")
     ] = None,
     no_path: Annotated[bool, typer.Option("--no-path", help="Take away its paths.")] = False,
     auth: given.Auth = None,

@@ -1,15 +1,17 @@
 """`gatectl usage`: who called what, how often and how fast."""
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import typer
 
+from gatectl import paging
 from gatectl.client import without_secret
 from gatectl.errors import MisuseError
 from gatectl.grammar import Call, noun
 from gatectl.kinds import hour_text
 from gatectl.output import Column
-from gatectl.spans import span_of
+from gatectl.spans import Since, Until, span_of
 
 DIMENSIONS = ("service", "route", "key", "client", "status", "tenant")
 MEASURES = (
@@ -29,15 +31,13 @@ MEASURES = (
 
 def show(
     call: Call,
-    since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month or 2026-09-01.")
-    ] = "24h",
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")] = None,
+    since: Since = "24h",
+    until: Until = None,
     by: Annotated[
         list[str] | None, typer.Option("--by", metavar="A,B", help=f"{', '.join(DIMENSIONS)}.  [default: service]")
     ] = None,
     interval: Annotated[Literal["hour", "day"] | None, typer.Option("--interval", help="A line for each.")] = None,
-    service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only this service.")] = None,
+    service: Annotated[str | None, typer.Option("--service", metavar="SERVICE", help="Only this service.")] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only this key.")] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw it too, as it suits.")] = False,
     plot_as: Annotated[
@@ -70,7 +70,9 @@ def _dimensions(by: list[str] | None) -> list[str]:
     dimensions = [name.strip() for part in by or ["service"] for name in part.split(",")]
     for name in dimensions:
         if name not in DIMENSIONS:
-            raise MisuseError(f"--by {name!r} is no dimension", f"take some of {', '.join(DIMENSIONS)}")
+            near = get_close_matches(name, DIMENSIONS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"take some of {', '.join(DIMENSIONS)}"
+            raise MisuseError(f"--by {name!r} is no dimension", hint)
     return list(dict.fromkeys(dimensions))
 
 
@@ -101,11 +103,9 @@ def top(
     of: Annotated[
         Literal["requests", "refused", "errors", "cost", "bytes"], typer.Option("--of", help="The most of what.")
     ] = "requests",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, metavar="N", help="How many at most.")] = 10,
-    since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month or 2026-09-01.")
-    ] = "1h",
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")] = None,
+    limit: paging.Limit = 10,
+    since: Since = "1h",
+    until: Until = None,
 ) -> None:
     """Show the heaviest: who made the most of something, with their share.
 
@@ -114,13 +114,13 @@ def top(
     """
     from gatectl.usage import heaviest
 
-    query = {**call.in_tenant, **span_of(since, until), "by": by, "of": of, "limit": limit}
+    query = {**call.in_tenant, **span_of(since, until), "by": by, "of": of, "limit": min(limit, paging.PAGE)}
     heaviest.top(call, query)
 
 
 def tail(
     call: Call,
-    service: Annotated[str | None, typer.Option("--service", metavar="NAME", help="Only of this service.")] = None,
+    service: Annotated[str | None, typer.Option("--service", metavar="SERVICE", help="Only of this service.")] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only with this key.")] = None,
     client: Annotated[str | None, typer.Option("--client", metavar="NAME", help="Only from this client.")] = None,
     status: Annotated[
@@ -158,10 +158,8 @@ def tail(
 
 def export(
     call: Call,
-    since: Annotated[
-        str, typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month or 2026-09-01.")
-    ] = "24h",
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Up to here.  [default: now]")] = None,
+    since: Since = "24h",
+    until: Until = None,
     granularity: Annotated[Literal["hour", "day"], typer.Option("--granularity", help="What a row sums.")] = "hour",
     format_: Annotated[
         Literal["csv", "ndjson", "parquet"] | None,

@@ -162,7 +162,7 @@ ROOT: CommandRow = (
                     'list',
                     'List services.',
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -310,7 +310,7 @@ ROOT: CommandRow = (
                     'List routes, in the order in which they are tried.',
                     (
                         (('--addresses',), '-', False, 'Those that services have of themselves too, without an id.'),
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -424,7 +424,7 @@ ROOT: CommandRow = (
                     'list',
                     'List plans.',
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -491,7 +491,7 @@ ROOT: CommandRow = (
                     (
                         (('--like',), 'plan', False, "Whose terms are tried. [default: PLAN's]"),
                         (('--key',), 'key', True, 'Only this key, of whatever plan; repeatable.'),
-                        (('--since',), 'moment', False, '24h, 7d, this-month, last-month or 2026-09-01.'),
+                        (('--since',), 'moment', False, '24h, 7d, today, this-month, last-month or 2026-09-01.'),
                         (('--until',), 'moment', False, 'Up to here. [default: now]'),
                         (('--rate',), '', True, 'Such as 60/min; replaces all rates.'),
                         (('--no-rate',), '-', False, 'Take away its rates.'),
@@ -577,7 +577,7 @@ ROOT: CommandRow = (
                         (('--plan',), 'plan', False, 'Only keys of this plan.'),
                         (('--status',), '=active|disabled|expired|revoked', False, 'Only keys like this.'),
                         (('--label',), '', False, 'Only keys with this label.'),
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -691,7 +691,7 @@ ROOT: CommandRow = (
                     'import',
                     'Import keys with secrets of your own making, all of the file or none.',
                     (
-                        (('--dry-run',), '-', False, 'Only check the file.'),
+                        (('--dry-run',), '-', False, 'Only say what would be done.'),
                     ),
                     (('file', False),),
                     (),
@@ -726,7 +726,7 @@ ROOT: CommandRow = (
                     'List clients: registered ones, and those that a plan accepted.',
                     (
                         (('--key',), 'key', False, 'Only clients of this key.'),
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -786,7 +786,7 @@ ROOT: CommandRow = (
                     'show',
                     "Show this month's quota of a key, or of all keys that have one.",
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -834,7 +834,7 @@ ROOT: CommandRow = (
                     'show',
                     'Show usage, counted up to the moment of asking.',
                     (
-                        (('--since',), 'moment', False, '24h, 7d, today, this-month or 2026-09-01.'),
+                        (('--since',), 'moment', False, '24h, 7d, today, this-month, last-month or 2026-09-01.'),
                         (('--until',), 'moment', False, 'Up to here. [default: now]'),
                         (('--by',), ',service|route|key|client|status|tenant', True, 'service, route, key, client, status, tenant. [default: service]'),
                         (('--interval',), '=hour|day', False, 'A line for each.'),
@@ -855,7 +855,7 @@ ROOT: CommandRow = (
                         (('--by',), '=key|service|route|client|status|tenant', False, 'The most by what.'),
                         (('--of',), '=requests|refused|errors|cost|bytes', False, 'The most of what.'),
                         (('--limit', '-n'), '', False, 'How many at most.'),
-                        (('--since',), 'moment', False, '24h, 7d, today, this-month or 2026-09-01.'),
+                        (('--since',), 'moment', False, '24h, 7d, today, this-month, last-month or 2026-09-01.'),
                         (('--until',), 'moment', False, 'Up to here. [default: now]'),
                     ),
                     (),
@@ -867,7 +867,7 @@ ROOT: CommandRow = (
                     'export',
                     'Write every row of usage, with names, to a file or stdout.',
                     (
-                        (('--since',), 'moment', False, '24h, 7d, today, this-month or 2026-09-01.'),
+                        (('--since',), 'moment', False, '24h, 7d, today, this-month, last-month or 2026-09-01.'),
                         (('--until',), 'moment', False, 'Up to here. [default: now]'),
                         (('--granularity',), '=hour|day', False, 'What a row sums.'),
                         (('--format',), '=csv|ndjson|parquet', False, 'How it is written. [default: as --out ends, else csv]'),
@@ -961,7 +961,7 @@ ROOT: CommandRow = (
                     'cycles',
                     'List billing cycles, the newest first.',
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -1004,7 +1004,7 @@ ROOT: CommandRow = (
                             'list',
                             'List invoices, the newest first.',
                             (
-                                (('--limit',), '', False, 'How many at most.'),
+                                (('--limit', '-n'), '', False, 'How many at most.'),
                                 (('--after',), '', False, 'Go on where a list was cut.'),
                                 (('--all',), '-', False, 'All of them, however many.'),
                             ),
@@ -1086,7 +1086,7 @@ ROOT: CommandRow = (
                     "List the entries that a cycle's invoice is computed from.",
                     (
                         (('--period',), 'period', False, 'Of this cycle. [default: of all]'),
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -1146,7 +1146,7 @@ ROOT: CommandRow = (
                     'list',
                     'List alerts, and whether their receivers take what they are told.',
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -1216,7 +1216,7 @@ ROOT: CommandRow = (
                     'list',
                     'List tenants.',
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -1362,7 +1362,7 @@ ROOT: CommandRow = (
                     'history',
                     'List the revisions of the configuration, the newest first.',
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -1420,7 +1420,7 @@ ROOT: CommandRow = (
                     'list',
                     'List tokens, the newest first: their roles, and when they were used last.',
                     (
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -1458,9 +1458,9 @@ ROOT: CommandRow = (
                         (('--actor',), '', False, 'By this user, or token:NAME.'),
                         (('--action',), '', False, 'Such as key.revoke, or key for all of them.'),
                         (('--subject',), '', False, 'Done to this: an id, as the list shows it.'),
-                        (('--since',), 'moment', False, 'From then on: 24h, 7d, today, 2026-09-01.'),
+                        (('--since',), 'moment', False, '24h, 7d, today, this-month, last-month or 2026-09-01.'),
                         (('--until',), 'moment', False, 'Before that.'),
-                        (('--limit',), '', False, 'How many at most.'),
+                        (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
                         (('--all',), '-', False, 'All of them, however many.'),
                     ),
@@ -1586,6 +1586,22 @@ ROOT: CommandRow = (
             '',
         ),
         (
+            'api',
+            'Send any request to the admin API, and write the answer as it came.',
+            (
+                (('--field', '-f'), '', True, 'A field of the body, a string.'),
+                (('--typed', '-F'), '', True, 'The same; 5, true, null, @FILE as they mean.'),
+                (('--input',), 'file', False, 'The body, as it is; - for standard input.'),
+                (('--header', '-H'), '', True, "With this header, 'Name: value'."),
+                (('--include', '-i'), '-', False, 'Status and headers of the answer first.'),
+                (('--paginate',), '-', False, 'All pages of a list, as one.'),
+            ),
+            (('method', False), ('', False)),
+            (),
+            (),
+            '',
+        ),
+        (
             'backup',
             'Make a backup of everything, while the gateway goes on.',
             (
@@ -1657,7 +1673,16 @@ ROOT: CommandRow = (
             (),
             '',
         ),
+        (
+            'version',
+            'Show the version of this program, and of the gateway if it answers.',
+            (),
+            (),
+            (),
+            (),
+            'client|gateway',
+        ),
     ),
-    (('alerts', 'alert'), ('audits', 'audit'), ('backups', 'backup'), ('bill', 'billing'), ('billings', 'billing'), ('bills', 'billing'), ('clients', 'client'), ('completions', 'completion'), ('configs', 'config'), ('contexts', 'context'), ('doctors', 'doctor'), ('explains', 'explain'), ('keys', 'key'), ('log', 'logs'), ('plans', 'plan'), ('quotas', 'quota'), ('restores', 'restore'), ('routes', 'route'), ('services', 'service'), ('statuses', 'status'), ('tenants', 'tenant'), ('tokens', 'token'), ('tops', 'top'), ('usages', 'usage')),
+    (('alerts', 'alert'), ('apis', 'api'), ('audits', 'audit'), ('backups', 'backup'), ('bill', 'billing'), ('billings', 'billing'), ('bills', 'billing'), ('clients', 'client'), ('completions', 'completion'), ('configs', 'config'), ('contexts', 'context'), ('doctors', 'doctor'), ('explains', 'explain'), ('keys', 'key'), ('log', 'logs'), ('plans', 'plan'), ('quotas', 'quota'), ('restores', 'restore'), ('routes', 'route'), ('services', 'service'), ('statuses', 'status'), ('tenants', 'tenant'), ('tokens', 'token'), ('tops', 'top'), ('usages', 'usage'), ('versions', 'version')),
     '',
 )

@@ -13,9 +13,9 @@ from gatectl.times import parse_expiry, rfc3339
 
 Ref = Annotated[str, typer.Argument(metavar="KEY", help="Its prefix gw_..., id or name; never the key itself.")]
 Service = Annotated[
-    list[str] | None, typer.Option("--service", metavar="NAME", help="Valid for this service; several may be given.")
+    list[str] | None, typer.Option("--service", metavar="SERVICE", help="Valid for this service; several may be given.")
 ]
-Plan = Annotated[str | None, typer.Option("--plan", metavar="NAME", help="Limits and price.")]
+Plan = Annotated[str | None, typer.Option("--plan", metavar="PLAN", help="Limits and price.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="TEXT", help="Whose it is, or what for.")]
 Expires = Annotated[
     str | None, typer.Option("--expires", metavar="TIME", help="In 90d, or at 2027-01-31 or an RFC 3339 time.")
@@ -25,7 +25,8 @@ Allow = Annotated[
     typer.Option("--allow", metavar="RULE", help="Only this, such as 'GET /v1/users/*'; several may be."),
 ]
 Network = Annotated[
-    list[str] | None, typer.Option("--network", metavar="CIDR", help="Only from there, such as 10.0.0.0/8; likewise.")
+    list[str] | None,
+    typer.Option("--network", metavar="NETWORK", help="Only from there, such as 10.0.0.0/8; likewise."),
 ]
 Label = Annotated[
     list[str] | None,

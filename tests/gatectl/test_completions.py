@@ -75,7 +75,7 @@ def test_the_grammar_completes_without_a_daemon(shell: str, line: str, expected:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("gatectl service ls --no-h", "--no-header"),
+        ("gatectl service ls --no-", "--no-header --no-pager"),
         ("gatectl usage show --since 2", "24h"),
         ("gatectl usage show --since=th", "--since=this-month"),
         ("gatectl service list -o j", "json"),

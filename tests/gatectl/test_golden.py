@@ -14,6 +14,7 @@ import pytest
 from tests.gatectl import fake_backup
 from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
+from tests.gatectl.test_grammar import every_verb
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "gatectl"
 COMMANDS = (
@@ -94,6 +95,26 @@ COMMANDS = (
     "restore backup.tar --state-dir state --dry-run",
     "explain --key ci GET /orders/42",
     "explain ff42db4e2b8f4688",
+    "service set orders --timeout 5s",
+    "service remove orders --yes",
+    "route set reads --weight 2",
+    "route remove reads --yes",
+    "plan set starter --shadow",
+    "plan remove pro --yes",
+    "key set ci --plan pro",
+    "key enable ci",
+    "client show kiosk-7",
+    "client set kiosk-7 --no-rate",
+    "client remove kiosk-7 --yes",
+    "quota reset ci --yes",
+    "alert remove alr_quot2222 --yes",
+    "tenant add shop --name Shop",
+    "tenant show acme",
+    "tenant set acme --name Acme",
+    "tenant resume acme",
+    "tenant remove acme --yes",
+    "api /v1/services/orders",
+    "version",
 )
 EXIT_CODES = {  # of all others 0
     "explain ff42db4e2b8f4688": 8,
@@ -158,6 +179,27 @@ def cwd(gatectl: Gatectl, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes((Path(__file__).parent / name).read_bytes())
     (tmp_path / "backup.tar").write_bytes(fake_backup.backup())
     gatectl.cwd = tmp_path
+
+
+# What has no golden file, and what it is tested by instead.
+ELSEWHERE = {
+    "usage tail": "below: it ends when the gateway does",
+    "usage export": "below: it is a file's content in every form",
+    "billing invoice export": "tests/gatectl/test_documents.py: a PDF or a page",
+    "key verify": "tests/gatectl/test_keys.py: the key is read from standard input",
+    "key import": "tests/gatectl/test_keys.py: it needs a file of keys",
+    "config edit": "tests/gatectl/test_config*.py: it needs an editor",
+    **{
+        f"context {verb}": "tests/gatectl/test_contexts.py: places differ from run to run"
+        for verb in ("add", "list", "show", "use", "check", "set", "rename", "remove")
+    },
+}
+
+
+def test_every_verb_has_files() -> None:
+    """In each of the three forms, which is what COMMANDS stands for."""
+    without = {name for name, _ in every_verb() if not any(f"{line} ".startswith(f"{name} ") for line in COMMANDS)}
+    assert without == set(ELSEWHERE)
 
 
 def check(name: str, text: str) -> None:
