@@ -33,10 +33,10 @@ def logs(
     ] = 100,
     all_tenants: Annotated[bool, typer.Option("--all-tenants", help="Of every tenant.")] = False,
 ) -> None:
-    """Show the newest requests, oldest first; with -f go on with those that come.
+    """Show the newest requests; with -f go on with those that come.
 
-    A line a request, from the journals that are kept. With --refused and --errors both. Who reads more slowly than
-    requests come is told how many are missing.
+    A line a request, oldest first, from the journals that are kept. With --refused and --errors both. Who reads more
+    slowly than requests come is told how many are missing.
     """
     if request is not None:
         raise MisuseError(f"logs takes no {request!r}", f"'gatectl explain {request}' tells of one request")

@@ -68,7 +68,7 @@ def status(call: Call) -> None:
             printer.one(view, [column for column in columns if column.field not in _FOR_PROGRAMS])
             printer.text("")
             printer.many([answer["workers"]], WORKER_COLUMNS)
-            for trouble in answer.get("troubles", ()):
+            for trouble in answer.get("troubles") or [{"problem": each, "command": ""} for each in answer["problems"]]:
                 printer.text(f"\n! {trouble['problem']}" + (f"\n  {trouble['command']}" if trouble["command"] else ""))
         else:
             printer.one(view, columns)

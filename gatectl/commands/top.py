@@ -134,8 +134,4 @@ def _draw(state: Any) -> None:
         sys.stdout.write((screen.styled(line, width, True) if colours else screen.plain(line, width).rstrip()) + "\n")
 
 
-command = verb_command(
-    "top",
-    top,
-    ["gatectl top --view keys --sort pressure", "gatectl top --once -o json", "gatectl top -t acme --filter orders"],
-)
+command = verb_command("top", top, ["gatectl top --view keys --sort pressure", "gatectl top -t acme --once -o json"])
