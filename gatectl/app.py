@@ -47,10 +47,10 @@ NOUNS = (
     Noun("config", "All that is configured as one file: dump, diff, apply, roll back."),
     Noun("token", "Tokens of the admin API for other machines."),
     Noun("audit", "Who changed what, and when."),
-    Noun("context", "Gateways elsewhere, under names."),
-    Noun("api", "Any request to the admin API."),
     Noun("backup", "A copy of everything, while the gateway goes on."),
     Noun("restore", "A backup back into a state folder."),
+    Noun("context", "Gateways elsewhere, under names."),
+    Noun("api", "Any request to the admin API."),
     Noun("completion", "What completes gatectl in bash, zsh and fish."),
     Noun("version", "Which gatectl this is, and which gatewayd answers it."),
 )
@@ -80,8 +80,8 @@ _HOMES = {
 HEADINGS = {
     "Look": "status doctor top logs explain",
     "Operate": "service route plan key client quota usage billing alert tenant",
-    "Administer": "config token audit",
-    "This program": "context api backup restore completion version",
+    "Administer": "config token audit backup restore",
+    "This program": "context api completion version",
 }
 
 

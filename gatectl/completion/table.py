@@ -69,7 +69,7 @@ ROOT: CommandRow = (
         ),
         (
             'logs',
-            'Show the newest requests, oldest first; with -f go on with those that come.',
+            'Show the newest requests; with -f go on with those that come.',
             (
                 (('--follow', '-f'), '-', False, 'Go on with those that come, until Ctrl-C.'),
                 (('--service',), 'service', False, 'Only of this service.'),
@@ -1494,6 +1494,30 @@ ROOT: CommandRow = (
             '',
         ),
         (
+            'backup',
+            'Make a backup of everything, while the gateway goes on.',
+            (
+                (('--out',), 'file', False, 'Where to (.tar.gz: compressed; -: stdout); else named for the time.'),
+            ),
+            (),
+            (),
+            (),
+            'file|size_bytes|created_at|gatewayd|schema|files|waiting_records',
+        ),
+        (
+            'restore',
+            'Put a backup back, where no gateway is running.',
+            (
+                (('--state-dir',), 'folder', False, "Of the gateway; by default the system's."),
+                (('--force',), '-', False, "Also over a gateway's state, which is put aside."),
+                (('--dry-run',), '-', False, 'Only say what would be done.'),
+            ),
+            (('file', False),),
+            (),
+            (),
+            'state_dir|created_at|gatewayd|schema|files|size_bytes|waiting_records|kept',
+        ),
+        (
             'context',
             'Gateways elsewhere, under names.',
             (),
@@ -1600,30 +1624,6 @@ ROOT: CommandRow = (
             (),
             (),
             '',
-        ),
-        (
-            'backup',
-            'Make a backup of everything, while the gateway goes on.',
-            (
-                (('--out',), 'file', False, 'Where to (.tar.gz: compressed; -: stdout); else named for the time.'),
-            ),
-            (),
-            (),
-            (),
-            'file|size_bytes|created_at|gatewayd|schema|files|waiting_records',
-        ),
-        (
-            'restore',
-            'Put a backup back, where no gateway is running.',
-            (
-                (('--state-dir',), 'folder', False, "Of the gateway; by default the system's."),
-                (('--force',), '-', False, "Also over a gateway's state, which is put aside."),
-                (('--dry-run',), '-', False, 'Only say what would be done.'),
-            ),
-            (('file', False),),
-            (),
-            (),
-            'state_dir|created_at|gatewayd|schema|files|size_bytes|waiting_records|kept',
         ),
         (
             'completion',
