@@ -215,17 +215,17 @@ class _Helpful:
 
     def help_sections(self) -> Mapping[str, Sequence[Any]]:
         """Arguments and options by the headings that help has them under."""
-        own = [param for param in self.params if param.param_type_name != "argument" and not param.hidden]
-        own = [param for param in own if param.rich_help_panel != SHARED_PANEL]
+        shown = [param for param in self.params if not getattr(param, "hidden", False)]
+        arguments = [param for param in shown if param.param_type_name == "argument"]
+        own = [param for param in shown if param not in arguments and param.rich_help_panel != SHARED_PANEL]
         found: dict[str, list[Any]] = {}
         for param in own:
             usual = group_of(param.opts[0]) if len(own) > GLANCE else REST
             found.setdefault(param.rich_help_panel or usual, []).append(param)
-        arguments = [param for param in self.params if param.param_type_name == "argument" and not param.hidden]
         return {
             **({"Arguments": arguments} if arguments else {}),
             **{heading: found[heading] for heading in in_order(found)},
-            SHARED_PANEL: SHARED_OPTIONS,
+            SHARED_PANEL: [param for param in shown if param.rich_help_panel == SHARED_PANEL],
         }
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:

@@ -25,7 +25,8 @@ def logs(
     refused: Annotated[bool, typer.Option("--refused", help="Only what the gateway refused.")] = False,
     errors: Annotated[bool, typer.Option("--errors", help="Only errors: 5xx, or broken off.")] = False,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only since 10m, 2h, today or 2026-09-01.")
+        str | None,
+        typer.Option("--since", metavar="TIME", help="24h, 7d, today, this-month, last-month or 2026-09-01."),
     ] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only up to here.")] = None,
     limit: Annotated[

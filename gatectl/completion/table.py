@@ -79,7 +79,7 @@ ROOT: CommandRow = (
                 (('--status',), ',2xx|3xx|4xx|5xx|401|403|404|429|502|503|504', False, 'Only answered so: 5xx, 404 or 5xx,429.'),
                 (('--refused',), '-', False, 'Only what the gateway refused.'),
                 (('--errors',), '-', False, 'Only errors: 5xx, or broken off.'),
-                (('--since',), 'moment', False, 'Only since 10m, 2h, today or 2026-09-01.'),
+                (('--since',), 'moment', False, '24h, 7d, today, this-month, last-month or 2026-09-01.'),
                 (('--until',), 'moment', False, 'Only up to here.'),
                 (('--limit', '-n'), '', False, 'The newest so many.'),
                 (('--all-tenants',), '-', False, 'Of every tenant.'),

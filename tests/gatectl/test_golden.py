@@ -190,6 +190,10 @@ ELSEWHERE = {
     "key import": "tests/gatectl/test_keys.py: it needs a file of keys",
     "config edit": "tests/gatectl/test_config*.py: it needs an editor",
     **{
+        f"completion {verb}": "tests/gatectl/test_completions.py: scripts that are checked fresh"
+        for verb in ("bash", "zsh", "fish", "install")
+    },
+    **{
         f"context {verb}": "tests/gatectl/test_contexts.py: places differ from run to run"
         for verb in ("add", "list", "show", "use", "check", "set", "rename", "remove")
     },

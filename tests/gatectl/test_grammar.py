@@ -32,8 +32,8 @@ OTHER_VALUES = {
 OTHER_WORDS = {
     "--address", "--allow", "--auth", "--body-limit", "--burst", "--by", "--file", "--first-byte-timeout", "--force",
     "--format",
-    "--host", "--key", "--label", "--max-in-flight", "--method", "--name", "--network", "--no-allow", "--no-body-limit",
-    "--no-max-in-flight", "--no-network", "--no-plan", "--no-quota", "--no-rate", "--no-timeout", "--out", "--path",
+    "--host", "--key", "--label", "--limit", "--max-in-flight", "--method", "--name", "--network", "--no-allow",
+    "--no-body-limit", "--no-max-in-flight", "--no-network", "--no-plan", "--no-quota", "--no-rate", "--no-timeout", "--out", "--path",
     "--period", "--plan", "--price", "--quota", "--rate", "--reason", "--secret-stdin", "--service", "--status",
     "--target", "--timeout", "--until", "--weight",
 }  # fmt: skip
