@@ -31,11 +31,10 @@ OTHER_VALUES = {
 # What it does is told in the words of what it does it to: the rate of a plan, of a key, of a tenant.
 OTHER_WORDS = {
     "--address", "--allow", "--auth", "--body-limit", "--burst", "--by", "--file", "--first-byte-timeout", "--force",
-    "--format",
-    "--host", "--key", "--label", "--limit", "--max-in-flight", "--method", "--name", "--network", "--no-allow",
-    "--no-body-limit", "--no-max-in-flight", "--no-network", "--no-plan", "--no-quota", "--no-rate", "--no-timeout", "--out", "--path",
-    "--period", "--plan", "--price", "--quota", "--rate", "--reason", "--secret-stdin", "--service", "--status",
-    "--target", "--timeout", "--until", "--weight",
+    "--format", "--host", "--key", "--label", "--limit", "--max-in-flight", "--method", "--name", "--network",
+    "--no-allow", "--no-body-limit", "--no-max-in-flight", "--no-network", "--no-plan", "--no-quota", "--no-rate",
+    "--no-timeout", "--out", "--path", "--period", "--plan", "--price", "--quota", "--rate", "--reason",
+    "--secret-stdin", "--service", "--status", "--target", "--timeout", "--until", "--weight",
 }  # fmt: skip
 
 
