@@ -89,7 +89,7 @@ def verify(
         typer.Option("--sha256", metavar="HEX", help="A hash noted down before: it must be that of a line."),
     ] = None,
 ) -> None:
-    """Tell whether any line was altered, added or taken out: the chain of their hashes is computed again.
+    """Tell whether any line was altered, added or taken out.
 
     Exits with 7 when something differs. Note the newest hash down where nobody who can write the database can reach it:
     it gives away who writes all lines anew.

@@ -14,7 +14,7 @@ COLUMNS = (Column("shell"), Column("file"), Column("done"), Column("next"))
 
 
 def bash(call: Call) -> None:
-    """Print the script for bash 3.2 and later, with or without bash-completion."""
+    """Print the script for bash 3.2 and later."""
     typer.echo(installing.script("bash"), nl=False)
 
 

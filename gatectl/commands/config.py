@@ -121,7 +121,7 @@ def apply(
 
 
 def edit(call: Call, message: Message = None, yes: consent.Yes = False) -> None:
-    """Change the configuration in an editor ($VISUAL, $EDITOR or vi); of one tenant with --tenant."""
+    """Change the configuration in $VISUAL, $EDITOR or vi."""
     from gatectl.config import editing
 
     editing.edit(call, yes=yes, message=message)

@@ -232,7 +232,7 @@ command = noun(
         "add": (
             add,
             [
-                "gatectl context add prod --url https://gw.example:8443 --token-file prod.token --use",
+                "gatectl context add prod --url https://gw.example:8443 --token-file t --use",
                 "gatectl context add lab --url ssh://ops@gw.example/run/gatewayd/admin.sock",
             ],
         ),

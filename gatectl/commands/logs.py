@@ -34,7 +34,7 @@ def logs(
     ] = 100,
     all_tenants: Annotated[bool, typer.Option("--all-tenants", help="Of every tenant.")] = False,
 ) -> None:
-    """Show the newest requests; with -f go on with those that come.
+    """Show the newest requests, oldest first; -f goes on with what comes.
 
     A line a request, oldest first, from the journals that are kept. With --refused and --errors both. Who reads more
     slowly than requests come is told how many are missing.

@@ -67,7 +67,7 @@ def create(
 
 
 def list_(call: Call, limit: paging.Limit = 100, after: paging.After = None, every: paging.All = False) -> None:
-    """List tokens, the newest first: their roles, and when they were used last."""
+    """List tokens, the newest first, and when each was used last."""
     call.shared.tenant = None  # tokens are the gateway's
     paging.show_list(call, "/v1/tokens", COLUMNS, limit, after, every)
 

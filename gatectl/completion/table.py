@@ -69,7 +69,7 @@ ROOT: CommandRow = (
         ),
         (
             'logs',
-            'Show the newest requests; with -f go on with those that come.',
+            'Show the newest requests, oldest first; -f goes on with what comes.',
             (
                 (('--follow', '-f'), '-', False, 'Go on with those that come, until Ctrl-C.'),
                 (('--service',), 'service', False, 'Only of this service.'),
@@ -1348,7 +1348,7 @@ ROOT: CommandRow = (
                 ),
                 (
                     'edit',
-                    'Change the configuration in an editor ($VISUAL, $EDITOR or vi); of one tenant with --tenant.',
+                    'Change the configuration in $VISUAL, $EDITOR or vi.',
                     (
                         (('--message', '-m'), '', False, 'Why, for the history.'),
                         (('--yes', '-y'), '-', False, 'Do not ask. Needed where nobody can be asked.'),
@@ -1418,7 +1418,7 @@ ROOT: CommandRow = (
                 ),
                 (
                     'list',
-                    'List tokens, the newest first: their roles, and when they were used last.',
+                    'List tokens, the newest first, and when each was used last.',
                     (
                         (('--limit', '-n'), '', False, 'How many at most.'),
                         (('--after',), '', False, 'Go on where a list was cut.'),
@@ -1480,7 +1480,7 @@ ROOT: CommandRow = (
                 ),
                 (
                     'verify',
-                    'Tell whether any line was altered, added or taken out: the chain of their hashes is computed again.',
+                    'Tell whether any line was altered, added or taken out.',
                     (
                         (('--sha256',), '', False, 'A hash noted down before: it must be that of a line.'),
                     ),
@@ -1633,7 +1633,7 @@ ROOT: CommandRow = (
             (
                 (
                     'bash',
-                    'Print the script for bash 3.2 and later, with or without bash-completion.',
+                    'Print the script for bash 3.2 and later.',
                     (),
                     (),
                     (),

@@ -34,8 +34,8 @@ def assert_one_line(ended: Ended, code: int, *parts: str) -> None:
 MISUSE = (
     ("servce list", "no noun 'servce'", "did you mean 'service'?"),
     ("invoices list", "no noun 'invoices'", "did you mean 'billing invoice'?"),
-    ("tail", "no noun 'tail'", "did you mean 'usage tail'?"),
-    ("zzz", "no noun 'zzz'", "status, doctor, explain, service, route"),
+    ("tail", "no noun 'tail'", "did you mean 'logs --follow'?"),
+    ("zzz", "no noun 'zzz'", "status, doctor, top, logs, explain"),
     ("service lsit", "no verb 'lsit'", "did you mean 'list'?"),
     ("service delete orders", "did you mean 'remove'?"),
     ("plan create x", "did you mean 'add'?"),
