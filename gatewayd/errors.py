@@ -89,6 +89,7 @@ UNAVAILABLE = Problem(107, "unavailable", 503, "Unavailable for the moment")
 INTERNAL = Problem(108, "internal", 500, "Internal error")
 UNAUTHENTICATED = Problem(109, "unauthenticated", 401, "Not authenticated")
 PRECONDITION_FAILED = Problem(110, "precondition_failed", 412, "It has changed meanwhile")
+UNSUPPORTED_MEDIA_TYPE = Problem(111, "unsupported_media_type", 415, "Unsupported media type")
 
 PROBLEMS: tuple[Problem, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Problem))
 BY_NUMBER: Mapping[int, Problem] = {problem.number: problem for problem in PROBLEMS}

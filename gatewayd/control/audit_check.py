@@ -24,7 +24,7 @@ _LINES = text("SELECT id, sha256, at, actor, action, tenant, subject, before, af
 _LAST_GIVEN = text("SELECT seq FROM sqlite_sequence WHERE name = 'audit'")
 
 
-class Difference(msgspec.Struct):
+class BrokenLine(msgspec.Struct):
     """`id` null: of no line that is there."""
 
     id: int | None
@@ -39,7 +39,7 @@ class Checked:
 
     lines: int = 0
     sha256: str = GENESIS
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[BrokenLine] = field(default_factory=list)
 
 
 def check(connection: Connection, noted: str | None = None) -> Checked:
@@ -50,14 +50,14 @@ def check(connection: Connection, noted: str | None = None) -> Checked:
             expected = _link(found.sha256, Line(*line))
             if expected != sha256 and len(found.differences) < MOST_DIFFERENCES:
                 # From here on by the hash that stands there: what follows is no worse for it.
-                found.differences.append(Difference(id_, expected, sha256, _what_happened(found.lines)))
+                found.differences.append(BrokenLine(id_, expected, sha256, _what_happened(found.lines)))
             seen = seen or sha256 == noted
             found.sha256, last_id = sha256, id_
             found.lines += 1
     _count(connection, found, last_id)
     if not seen and noted is not None:
         detail = "the noted hash is that of no line: lines were taken from the end, or written anew, since it was noted"
-        found.differences.append(Difference(None, noted, None, detail))
+        found.differences.append(BrokenLine(None, noted, None, detail))
     return found
 
 
@@ -68,7 +68,7 @@ def _read(connection: Connection, found: Checked) -> Iterator[Sequence[Any]]:
         yield from rows.partitions()
     except OperationalError:
         detail = f"one of the {_AT_ONCE} lines after this many holds what is no text; from there on none was looked at"
-        found.differences.append(Difference(None, "text", str(found.lines), detail))
+        found.differences.append(BrokenLine(None, "text", str(found.lines), detail))
 
 
 def _link(previous: str, line: Line) -> str:
@@ -88,4 +88,4 @@ def _count(connection: Connection, found: Checked, last_id: int) -> None:
     given = connection.execute(_LAST_GIVEN).scalar() or 0
     if given > last_id:
         detail = f"lines were written up to number {given}, and the last that is there is {last_id}"
-        found.differences.append(Difference(None, str(given), str(last_id), detail))
+        found.differences.append(BrokenLine(None, str(given), str(last_id), detail))

@@ -1,4 +1,7 @@
-"""The admin API without its socket: a real database, a plane that notes what it is told, and a peer that is root."""
+"""The admin API without its socket: a real database, a plane that notes what it is told, and a peer that is root.
+
+Whatever it answers, in any test, is compared with its document.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from gatewayd.control.admin.state import ControlState, JournalView, LoadView, Ta
 from gatewayd.control.database import Database
 from gatewayd.control.pressure import Pressure
 from gatewayd.settings import Settings
+from tests.control.conformance import check_answer
 
 _numbers = itertools.count(1)
 
@@ -154,13 +158,17 @@ class Admin(Calling):
         self.control = control
         self.plane = plane
         self.app = AsPeer(build_app(control))
+        self.handlers_are_real = True
         self._runner = asyncio.Runner()
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://admin")
 
     def __call__(self, method: str, path: str, json: Any = None, **more: Any) -> httpx.Response:
         if json is not None:
             more["json"] = json
-        return self._runner.run(self._client.request(method, path, **more))
+        response: httpx.Response = self._runner.run(self._client.request(method, path, **more))
+        if self.handlers_are_real:
+            check_answer(method, response.request.url.path, response)
+        return response
 
     def run(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(awaitable)

@@ -201,7 +201,8 @@ def test_a_version_keeps_its_price_and_one_of_before_shows_what_held(admin: Admi
     second = admin.patch("/v1/plans/starter", base_fee="25")
     with admin.control.database.write() as session:
         old = '{"id":"p","name":"starter","tenant":"default","version":3,"rates":[],"quota":null,"quota_mode":"hard",'
-        old += '"in_flight_limit":null,"shadow":false,"alerts":[],"clients_limit":0,"price":"0.5","created_at":"then"}'
+        old += '"in_flight_limit":null,"shadow":false,"alerts":[],"clients_limit":0,"price":"0.5",'
+        old += '"created_at":"2026-09-01T00:00:00Z"}'
         session.add(PlanVersion(plan_id=1, version=3, created_at=NOON, terms=old))
     third, *others = admin.get("/v1/plans/starter/versions")["items"]
     assert [part(version) for version in others] == [part(second), part(first)]

@@ -34,6 +34,7 @@ def echoing(admin: Admin) -> Admin:
         for tenant in (None, "acme"):
             admin.holders[role, tenant] = admin.holder(role, tenant)  # type: ignore[attr-defined]
     admin.app.app = build_app(admin.control, [replace(each, handler=echo) for each in guarded()])
+    admin.handlers_are_real = False
     return admin
 
 
@@ -209,5 +210,6 @@ def test_a_clash_with_anothers_address_names_nobody(admin: Admin) -> None:
 def test_the_admin_apis_own_address_is_nobodys_target(admin: Admin) -> None:
     admin.control = replace(admin.control, admin_listen="127.0.0.1:9443")
     admin.app.app = build_app(admin.control)
+    admin.handlers_are_real = True
     for target in ("http://127.0.0.1:9443", "https://127.0.0.1:9443/v1", f"unix:{admin.control.settings.admin_socket}"):
         admin.refused("invalid", "POST", "/v1/services", {"slug": "a", "targets": [target]})

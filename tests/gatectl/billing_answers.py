@@ -114,11 +114,12 @@ def _bill(state: State, query: Query, content: Any) -> Answer:
         taken = ("service", "key", "requests", "price", "kind", "tier", "quantity", "plan")
         items = [{**{name: each[name] for name in taken}, "cost": each["amount"]} for each in closed["lines"]]
         return 200, {**told, "starts_at": closed["starts_at"], "ends_at": closed["ends_at"], "state": "closed",
-                     "invoice": NUMBER, "items": items, "credits": closed["credits"], "subtotal": "40.186",
-                     "credited": "-3.5", "total": "36.686"}  # fmt: skip
+                     "invoice": NUMBER, "items": items, "subtotal": "40.186",
+                     "credits": [{"id": number, **each} for number, each in enumerate(closed["credits"], 1)],
+                     "credited": "-3.5", "total": "36.686", "carried_forward": "0"}  # fmt: skip
     return 200, {**told, "starts_at": "2026-10-31T23:00:00Z", "ends_at": "2026-11-30T23:00:00Z", "state": "open",
                  "invoice": None, "items": items, "credits": state["credits"], "subtotal": "12.6795", "credited": "-5",
-                 "total": "7.6795"}  # fmt: skip
+                 "total": "7.6795", "carried_forward": "0"}  # fmt: skip
 
 
 def _keys(state: State, query: Query, content: Any) -> Answer:
@@ -134,7 +135,7 @@ def _forecast(state: State, query: Query, content: Any) -> Answer:
     return 200, {"tenant": "default", "period": "2026-11", "currency": "EUR", "as_of": AT,
                  "starts_at": "2026-10-31T23:00:00Z", "ends_at": "2026-11-30T23:00:00Z", "total": "7.6795",
                  "forecast": "13.84", "requests": 13017, "forecast_requests": 19432,
-                 "method": "linear in the time that has passed"}  # fmt: skip
+                 "method": "linear"}  # fmt: skip
 
 
 def _cycles(state: State, query: Query, content: Any) -> Answer:
@@ -157,7 +158,7 @@ def _close(state: State, query: Query, content: Any) -> Answer:
     if query.get("dry_run") == "true":
         return 200, invoice(ended)
     state["invoices"]["INV-000002"] = ended
-    return 201, invoice(ended)
+    return 200, invoice(ended)
 
 
 def _reset(state: State, query: Query, content: Any) -> Answer:
@@ -168,7 +169,8 @@ def _credit(state: State, query: Query, content: Any) -> Answer:
     if content["kind"] == "credit" and content["amount"].startswith("-"):
         raise ProblemError(422, "invalid", "amount: a credit is more than 0", field="amount")
     content = {**content, "amount": f"-{content['amount']}"} if content["kind"] == "credit" else content
-    made = {"id": 8, "at": AT, "period": "2026-11", "key": None, "service": None, "author": "root", **content}
+    made = {"id": 8, "at": AT, "period": "2026-11", "key": None, "service": None, "requests": 0, "units": 0, "bytes": 0,
+            "author": "root", **content}  # fmt: skip
     state["credits"].append(made)
     return 201, made
 

@@ -164,10 +164,12 @@ def fresh_state() -> dict[str, Any]:
             "state_dir": "/var/lib/gatewayd",
             "workers": [
                 {"slot": slot, "pid": 4000 + slot, "state": "serving", "requests": 12345 * slot, "in_flight": slot,
-                 "connections": 10 * slot, "cached_keys": 3}
+                 "connections": 10 * slot, "cached_keys": 3, "journal_full": False, "journal_lost": 0,
+                 "journal_error": ""}
                 for slot in (1, 2)
             ],
-            "journal": {"segments": 2, "torn": 0, "full": False, "waiting_records": 3, "waiting_s": 0},
+            "journal": {"segments": 2, "torn": 0, "full": False, "damaged": [], "failure": "", "error": "", "lost": 0,
+                        "waiting_records": 3, "waiting_bytes": 0, "waiting_s": 0},
             "database": {"schema": "0002", "bytes": 131072},
             "disk": {"free_bytes": 32 << 30, "total_bytes": 98 << 30},
             "certificates": [{"setting": "tls_cert", "file": "/etc/gatewayd/cert.pem", "error": None,
@@ -554,7 +556,7 @@ def _verified(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
     differences = [
         {"what": "rollup", "where": "2026-11-20 orders", "expected": 12345, "found": 12344,
          "detail": "requests of the rollups are fewer than of the control totals"},
-        {"what": "invoice", "where": "INV-000001", "expected": "12.345", "found": "12.346", "detail": ""},
+        {"what": "invoice", "where": "2026-10, orders, gw_ab12cd34", "expected": 12345, "found": 12346, "detail": ""},
     ]  # fmt: skip
     return {"ok": False, "checked": checked, "differences": differences}
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import case, func, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
@@ -20,11 +22,14 @@ from gatewayd.control import outbox, usage, webhooks
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_own_machine
 from gatewayd.control.admin.changes import change, now_s
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.pages import PagedInTenantByNumber, page
 from gatewayd.control.admin.problems import invalid, not_found
 from gatewayd.control.admin.refs import key_by, new_public_id, tenant_by
+from gatewayd.control.admin.spelling import KeyRef, RefusalsText, Spend
 from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.tables import Alert, AlertEvent, Tenant
 from gatewayd.policy.alerting import (
     TEST_TYPE,
@@ -45,14 +50,17 @@ REMOVED = "the alert was removed"
 _alert, _event = Alert.__table__, AlertEvent.__table__  # type: ignore[attr-defined]
 
 
+_RULES = "it is of one of the three; urls can be called; a secret is one of Standard Webhooks"
+
+
 class NewAlert(msgspec.Struct, forbid_unknown_fields=True):
     """One of `quota` (percent), `spend` (an amount) and `refusals` (a number a minute)."""
 
     url: str
     quota: int | None = None
-    spend: str | None = None
-    refusals: str | int | None = None
-    key: str | None = None
+    spend: Spend | None = None
+    refusals: RefusalsText | int | None = None
+    key: KeyRef | None = None
     secret: str | None = None
 
 
@@ -61,6 +69,8 @@ class AlertView(msgspec.Struct):
 
     `pending`: events yet to be delivered. `failed`: events that were given up.
     """
+
+    VOLATILE: ClassVar = frozenset({"state", "delivered", "pending", "failed", "error"})
 
     id: str
     tenant: str
@@ -93,14 +103,35 @@ class EventView(msgspec.Struct):
     body: msgspec.Raw
 
 
+class WholeAlert(AlertView):
+    events: list[EventView]
+
+
+class CreatedAlert(AlertView, kw_only=True):
+    """`secret` comes once, and only if the client sent none."""
+
+    secret: str | UnsetType = UNSET
+
+
+class Delivery(msgspec.Struct):
+    """What the receiver answered to a test; `status` null: nothing."""
+
+    id: str
+    delivered: bool
+    status: int | None
+    error: str
+
+
+@documented("List alerts", query=PagedInTenantByNumber, answer=Page[AlertView])
 def list_(request: Request) -> Response:
-    asked = read_query(request, PagedInTenant)
+    asked = read_query(request, PagedInTenantByNumber)
     with control_of(request).database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         query = select(Alert).where(Alert.tenant_id == tenant.id, col(Alert.removed_at).is_(None))
         return answer(page(session, query, col(Alert.id), asked, lambda found: show_all(session, tenant, found)))
 
 
+@documented("Show an alert with its latest events", query=InTenant, answer=WholeAlert, shows_one=True)
 def get(request: Request) -> Response:
     """With its latest events."""
     asked = read_query(request, InTenant)
@@ -109,18 +140,21 @@ def get(request: Request) -> Response:
         alert = _alert_by(session, tenant, request.path_params["ref"])
         latest = select(AlertEvent).where(AlertEvent.alert_id == alert.id).order_by(col(AlertEvent.id).desc())
         found = session.exec(latest.limit(LAST_EVENTS)).all()
-        return answer({**msgspec.structs.asdict(_show(session, tenant, alert)), "events": show_events(found)})
+        view = _show(session, tenant, alert)
+        return answer_one(request, view, {**msgspec.structs.asdict(view), "events": show_events(found)})
 
 
+@documented("List the events of an alert", query=PagedInTenantByNumber, answer=Page[EventView])
 def events(request: Request) -> Response:
     """The latest first."""
-    asked = read_query(request, PagedInTenant)
+    asked = read_query(request, PagedInTenantByNumber)
     with control_of(request).database.read() as session:
         alert = _alert_by(session, tenant_by(session, asked.tenant), request.path_params["ref"])
         query = select(AlertEvent).where(AlertEvent.alert_id == alert.id)
         return answer(page(session, query, col(AlertEvent.id), asked, show_events, newest_first=True))
 
 
+@documented("Add an alert", query=InTenant, body=NewAlert, answer=CreatedAlert, status=201, rules=_RULES)
 async def add(request: Request) -> Response:
     asked = read_query(request, InTenant)
     new = await read_body(request, NewAlert)
@@ -152,6 +186,7 @@ async def add(request: Request) -> Response:
     return created({**msgspec.structs.asdict(shown), **shown_once})
 
 
+@documented("Remove an alert", query=Removal, answer=AlertView, changes_one=True)
 async def remove(request: Request) -> Response:
     """What it has yet to tell is given up in the same transaction, and the secret is forgotten."""
     asked = read_query(request, Removal)
@@ -169,6 +204,7 @@ async def remove(request: Request) -> Response:
     return answer(before)
 
 
+@documented("Send an event now", query=InTenant, answer=Delivery)
 async def test(request: Request) -> Response:
     """Send an `alert.test` now, once, and say what came of it. One that arrives enables a disabled alert again."""
     asked, control = read_query(request, InTenant), control_of(request)

@@ -8,8 +8,8 @@ from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
 
+from gatewayd.control.admin.addresses import routes_of
 from gatewayd.control.admin.admission import Admission
 from gatewayd.control.admin.operations import OPERATIONS, Operation
 from gatewayd.control.admin.problems import (
@@ -25,7 +25,7 @@ from gatewayd.errors import GatewayError
 
 def build_app(control: ControlState, operations: Sequence[Operation] = OPERATIONS) -> Starlette:
     app = Starlette(
-        routes=[Route(each.path, each.handler, methods=[each.method]) for each in operations],
+        routes=routes_of(operations),
         middleware=[
             Middleware(NoTraceback),
             Middleware(Admission, control, operations),

@@ -16,23 +16,25 @@ from starlette.responses import Response
 from gatewayd.control import audit_check
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.callers import caller_of
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import checked, read_query
-from gatewayd.control.admin.pages import Paged, page
+from gatewayd.control.admin.pages import PagedByNumber, page
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import tenant_by
+from gatewayd.control.admin.spelling import Moment
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.short_turns import short_turns
 from gatewayd.control.tables import Audit
 from gatewayd.policy.amounts import format_time, parse_time
 
 
-class Listed(Paged, frozen=True, kw_only=True):
+class Listed(PagedByNumber, frozen=True, kw_only=True):
     tenant: str | None = None  # also one that is gone: its changes are not
     actor: str | None = None
     action: str | None = None  # `key.revoke`, or `key` for all that happens to keys
     subject: str | None = None
-    since: str | None = None
-    until: str | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class Noted(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -59,9 +61,10 @@ class Verified(msgspec.Struct):
     ok: bool
     lines: int
     sha256: str | None
-    differences: list[audit_check.Difference]
+    differences: list[audit_check.BrokenLine]
 
 
+@documented("List changes, newest first", query=Listed, answer=Page[AuditView], rules="since is before until")
 def list_(request: Request) -> Response:
     asked, bound = read_query(request, Listed), caller_of(request).tenant
     since = None if asked.since is None else checked("since", parse_time, asked.since)
@@ -86,6 +89,7 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Audit.id), asked, _show_all, newest_first=True))
 
 
+@documented("Verify the chain of the audit", query=Noted, answer=Verified)
 def verify(request: Request) -> Response:
     """In a thread: a million lines take seconds."""
     asked = read_query(request, Noted)

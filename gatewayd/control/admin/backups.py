@@ -12,16 +12,18 @@ from starlette.responses import Response
 
 from gatewayd.control import backup
 from gatewayd.control.admin.changes import change, now_s
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import Nothing, read_query
 from gatewayd.control.admin.problems import conflict
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.admin.streams import BlockStream, threaded
-from gatewayd.errors import UNAVAILABLE, GatewayError
+from gatewayd.errors import CONFLICT, UNAVAILABLE, GatewayError
 
 PATIENCE_S = 60.0  # with a client that takes nothing: segments are held for it
 MEDIA_TYPE = "application/x-tar"
 
 
+@documented("Make a backup", query=Nothing, media=MEDIA_TYPE, also=(CONFLICT,))
 async def make(request: Request) -> Response:
     """POST, though it changes nothing of what callers see: it copies the database, and the audit says who has it."""
     read_query(request, Nothing)

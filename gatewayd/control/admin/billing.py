@@ -15,12 +15,15 @@ from starlette.responses import Response
 
 from gatewayd.control import billing, closing, invoices, verification
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.bill_views import BillsVerified, BillView, Forecast, InvoiceBody, InvoiceView, KeyBills
 from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.changes import Change, now_s
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.pages import PagedInTenantByNumber, page
 from gatewayd.control.admin.problems import AdminError, conflict, not_found
 from gatewayd.control.admin.refs import tenant_by
+from gatewayd.control.admin.spelling import Period
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.collector import without_collections
 from gatewayd.control.cycles import CycleRow, cycle_named, oldest_due, period_meant, running
@@ -36,7 +39,7 @@ Bill = Callable[[Connection, int, str | None, int], dict[str, Any]]
 
 
 class Asked(InTenant, frozen=True, kw_only=True):
-    period: str | None = None
+    period: Period | None = None
 
 
 class Verified(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -48,7 +51,7 @@ class Tried(InTenant, frozen=True, kw_only=True):
 
 
 class Closing(msgspec.Struct, forbid_unknown_fields=True):
-    period: str | None = None
+    period: Period | None = None
 
 
 class CycleView(msgspec.Struct):
@@ -66,18 +69,22 @@ class CycleView(msgspec.Struct):
     total: str
 
 
+@documented("Show the bill of a cycle", query=Asked, answer=BillView)
 async def show(request: Request) -> Response:
     return await _answer(request, billing.bill)
 
 
+@documented("Show the bill of a cycle by key", query=Asked, answer=KeyBills)
 async def show_by_key(request: Request) -> Response:
     return await _answer(request, billing.bill_by_key)
 
 
+@documented("Show the invoice that a cycle would have", query=Asked, answer=InvoiceBody)
 async def preview(request: Request) -> Response:
     return await _answer(request, billing.preview)
 
 
+@documented("Tell what the running cycle will come to", query=InTenant, answer=Forecast)
 async def forecast(request: Request) -> Response:
     asked, control, now = read_query(request, InTenant), control_of(request), now_s()
     await control.plane.catch_up()
@@ -119,13 +126,14 @@ def _read(control: ControlState, ref: str, read: Callable[..., dict[str, Any]], 
         return read(session.connection(), tenant.id, *arguments)
 
 
+@documented("List billing cycles", query=PagedInTenantByNumber, answer=Page[CycleView])
 async def cycles(request: Request) -> Response:
-    asked, control = read_query(request, PagedInTenant), control_of(request)
+    asked, control = read_query(request, PagedInTenantByNumber), control_of(request)
     await control.plane.catch_up()
     return answer(await run_in_threadpool(_list_cycles, control, asked, now_s()))
 
 
-def _list_cycles(control: ControlState, asked: PagedInTenant, now: int) -> dict[str, Any]:
+def _list_cycles(control: ControlState, asked: PagedInTenantByNumber, now: int) -> dict[str, Any]:
     with without_collections(), control.database.read() as session:
         tenant = tenant_by(session, asked.tenant, gone_too=True)
         query = select(Cycle).where(Cycle.tenant_id == tenant.id)
@@ -158,6 +166,7 @@ def _show_cycles(session: Session, now: int, found: Sequence[Cycle]) -> list[Cyc
     return views
 
 
+@documented("Close a cycle that is over", query=Tried, body=Closing, body_optional=True, answer=InvoiceView)
 async def close(request: Request) -> Response:
     """A cycle that is over: this one, or the oldest that is open."""
     asked, wanted = read_query(request, Tried), await read_body(request, Closing, optional=True)
@@ -165,6 +174,7 @@ async def close(request: Request) -> Response:
     return await _close(request, asked, partial(_close_due, asked.tenant, wanted.period))
 
 
+@documented("End the running cycle and close it", query=Tried, answer=InvoiceView)
 async def reset(request: Request) -> Response:
     """The running cycle, now."""
     asked = read_query(request, Tried)
@@ -207,6 +217,7 @@ def _show_issued(made: Change, issued: closing.Issued) -> dict[str, Any]:
     return invoices.show(made.session, made.session.get_one(Invoice, issued.id))
 
 
+@documented("Make every invoice anew and compare", query=Verified, answer=BillsVerified)
 async def verify(request: Request) -> Response:
     """Every invoice, or a tenant's."""
     asked, control = read_query(request, Verified), control_of(request)

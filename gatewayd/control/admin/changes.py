@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.tags import Condition, condition_of
 from gatewayd.control.tables import Audit
 from gatewayd.policy.audit_chain import GENESIS, Line, link
 
@@ -27,9 +28,14 @@ class Change:
     session: Session
     actor: str
     at: int
+    condition: Condition | None = None  # on what is changed, as the client has seen it
 
     def note(self, action: str, tenant: str, subject: str, before: Any = None, after: Any = None) -> None:
-        """The audit line. `before` and `after` are what the API showed and will show of the subject."""
+        """The audit line. `before` and `after` are what the API showed and will show of the subject.
+
+        Raises AdminError where the client has seen another `before`.
+        """
+        self.expect(before)
         self.note_all([self.line(action, tenant, subject, before, after)])
 
     def line(self, action: str, tenant: str, subject: str, before: Any = None, after: Any = None) -> Line:
@@ -46,6 +52,11 @@ class Change:
         if rows:
             self.session.connection().execute(_audit.insert(), rows)
 
+    def expect(self, before: Any) -> None:
+        """Raises AdminError if the client has seen another. In the change's own transaction nobody comes between."""
+        if self.condition is not None and before is not None:
+            self.condition.check(before)
+
 
 @contextmanager
 def change(request: Request, *, dry_run: bool = False) -> Iterator[Change]:
@@ -54,7 +65,7 @@ def change(request: Request, *, dry_run: bool = False) -> Iterator[Change]:
     A dry run is rolled back too: whatever would refuse the change has had its say.
     """
     with control_of(request).database.write() as session:
-        yield Change(session, actor_of(request), now_s())
+        yield Change(session, actor_of(request), now_s(), condition_of(request))
         if dry_run:
             session.rollback()
 

@@ -19,13 +19,26 @@ from starlette.responses import Response
 from gatewayd.control import usage
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import change
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.pages import PagedInTenantByNumber, page
 from gatewayd.control.admin.problems import conflict, invalid, not_found
 from gatewayd.control.admin.refs import key_by, new_public_id, tenant_by
+from gatewayd.control.admin.spelling import ClientName, KeyRef
 from gatewayd.control.admin.state import control_of
-from gatewayd.control.admin.terms import Burst, Rates, decode_rates, encode_rates, show_rates, windows, with_bursts_kept
+from gatewayd.control.admin.tags import answer_one
+from gatewayd.control.admin.terms import (
+    Burst,
+    Rates,
+    RateView,
+    decode_rates,
+    encode_rates,
+    show_rates,
+    windows,
+    with_bursts_kept,
+)
 from gatewayd.control.tables import Client, Key, Tenant
+from gatewayd.errors import CONFLICT
 from gatewayd.policy.amounts import format_time
 
 # As the data plane takes it from X-Client-ID. Not an id: it would stand for another client.
@@ -33,9 +46,12 @@ _NAME = re.compile(r"(?!cli_)[A-Za-z0-9._~:+/=@-]{1,128}", re.ASCII)
 _MOST_NAMES = 1000
 
 
+_RULES = "windows differ; a burst belongs to a rate"
+
+
 class NewClient(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    key: str | None = None
+    name: ClientName
+    key: KeyRef | None = None
     rates: Rates | None = None
     burst: Burst | None = None
 
@@ -45,12 +61,12 @@ class ChangedClient(msgspec.Struct, forbid_unknown_fields=True):
     burst: Burst | UnsetType = UNSET
 
 
-class Listed(PagedInTenant, frozen=True, kw_only=True):
-    key: str | None = None
+class Listed(PagedInTenantByNumber, frozen=True, kw_only=True):
+    key: KeyRef | None = None
 
 
 class One(InTenant, frozen=True, kw_only=True):
-    key: str | None = None
+    key: KeyRef | None = None
 
 
 class ClientView(msgspec.Struct):
@@ -60,7 +76,7 @@ class ClientView(msgspec.Struct):
     name: str
     tenant: str
     key: str | None
-    rates: list[dict[str, Any]] | None
+    rates: list[RateView] | None
     created_at: str
 
 
@@ -83,6 +99,7 @@ def show(session: Session, tenant: Tenant, client: Client) -> ClientView:
     return show_all(session, tenant, [client])[0]
 
 
+@documented("List clients", query=Listed, answer=Page[ClientView], also=(CONFLICT,))
 def list_(request: Request) -> Response:
     asked = read_query(request, Listed)
     with control_of(request).database.read() as session:
@@ -93,13 +110,17 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Client.id), asked, lambda found: show_all(session, tenant, found)))
 
 
+@documented("Show a client", query=One, answer=ClientView, shows_one=True, also=(CONFLICT,))
 def get(request: Request) -> Response:
     asked = read_query(request, One)
     with control_of(request).database.read() as session:
         tenant = tenant_by(session, asked.tenant)
-        return answer(show(session, tenant, _client_by(session, tenant, request.path_params["ref"], asked.key)))
+        return answer_one(
+            request, show(session, tenant, _client_by(session, tenant, request.path_params["ref"], asked.key))
+        )
 
 
+@documented("Add a client", query=InTenant, body=NewClient, answer=ClientView, status=201, rules=_RULES)
 async def add(request: Request) -> Response:
     asked = read_query(request, InTenant)
     new = await read_body(request, NewClient)
@@ -125,6 +146,7 @@ async def add(request: Request) -> Response:
     return created(shown)
 
 
+@documented("Change a client", query=One, body=ChangedClient, answer=ClientView, rules=_RULES, changes_one=True)
 async def set_(request: Request) -> Response:
     asked = read_query(request, One)
     wanted = await read_body(request, ChangedClient)
@@ -141,6 +163,7 @@ async def set_(request: Request) -> Response:
     return answer(shown)
 
 
+@documented("Remove a client", query=One, answer=ClientView, changes_one=True)
 async def remove(request: Request) -> Response:
     asked = read_query(request, One)
     with change(request) as made:

@@ -20,19 +20,29 @@ from starlette.responses import Response
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.changes import Change, now_s
+from gatewayd.control.admin.config_definitions import Document
 from gatewayd.control.admin.config_document import MOST_BYTES, DocumentReader, Mistakes
 from gatewayd.control.admin.config_plan import Plan, Planner, Scope
 from gatewayd.control.admin.config_state import digest_of, dump, joined, let_go, read_state
 from gatewayd.control.admin.config_store import Ordered, Store, newest_change, present_of
-from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_bytes, read_query
-from gatewayd.control.admin.pages import Paged, page
+from gatewayd.control.admin.documented import JSON, Page, documented
+from gatewayd.control.admin.inputs import (
+    check_display_name,
+    check_media_type,
+    checked,
+    read_body,
+    read_bytes,
+    read_query,
+)
+from gatewayd.control.admin.pages import PagedByNumber, page
 from gatewayd.control.admin.problems import AdminError, conflict
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import Applying, ControlState, control_of
 from gatewayd.control.short_turns import short_turns
 from gatewayd.control.tables import ConfigRevision
-from gatewayd.errors import NOT_FOUND
+from gatewayd.errors import CONFLICT, NOT_FOUND
 from gatewayd.policy.amounts import format_time
+from gatewayd.policy.differences import Difference
 
 _PLANS = 5  # so often others may come between
 # Of more keys than these, workers forget all: to look each of them up would hold the loop.
@@ -81,6 +91,38 @@ class RevisionView(msgspec.Struct):
     removed: int
 
 
+class WholeRevision(RevisionView):
+    """With the configuration as it was then."""
+
+    document: Document
+
+
+class Differences(msgspec.Struct, kw_only=True):
+    """`base` is what was compared with: an apply with it is refused with 409 if something has changed since."""
+
+    differences: list[Difference]
+    added: int
+    changed: int
+    removed: int
+    base: str
+
+
+class AppliedView(Differences, kw_only=True):
+    """`revision` is null where nothing differed, and of a dry run."""
+
+    revision: RevisionView | None
+
+
+class Progress(msgspec.Struct):
+    state: Literal["planning", "storing", "publishing", "idle"]
+    done: int
+    of: int
+
+
+_RULES = "what POST of a tenant, service, plan, route or key refuses; `errors` has every mistake with its pointer"
+
+
+@documented("Show the configuration", query=Shown, answer=Document)
 async def show(request: Request) -> Response:
     asked, control = read_query(request, Shown), control_of(request)
     with short_turns():
@@ -88,9 +130,11 @@ async def show(request: Request) -> Response:
     return Response(document, media_type="application/json")
 
 
+@documented("Compare a configuration with what is there", query=Asked, body=Document, answer=Differences, rules=_RULES)
 async def diff(request: Request) -> Response:
     """What an apply would do. Nothing is changed."""
     asked, control = read_query(request, Asked), control_of(request)
+    check_media_type(request, JSON)
     body = await read_bytes(request, MOST_BYTES)
     scope = _scope(control, asked)
     async with control.applies.planning:
@@ -98,15 +142,27 @@ async def diff(request: Request) -> Response:
             return await asyncio.to_thread(lambda: _answer(_plan(control, body, scope, Applying())))
 
 
+@documented(
+    "Apply a configuration", query=Application, body=Document, answer=AppliedView, rules=_RULES, also=(CONFLICT,)
+)
 async def apply(request: Request) -> Response:
     asked, control = read_query(request, Application), control_of(request)
     message = checked("message", check_display_name, asked.message)
+    check_media_type(request, JSON)
     body = await read_bytes(request, MOST_BYTES)
     scope = _scope(control, asked)
     with short_turns():
         return await _applied(request, body, scope, Ordered("apply", message), asked)
 
 
+@documented(
+    "Roll the configuration back",
+    query=RollbackQuery,
+    body=Rollback,
+    answer=AppliedView,
+    rules="what the revision names may not be possible any more",
+    also=(CONFLICT, NOT_FOUND),
+)
 async def rollback(request: Request) -> Response:
     """As a document that was applied before, with all that was not in it taken away."""
     asked, control = read_query(request, RollbackQuery), control_of(request)
@@ -119,6 +175,7 @@ async def rollback(request: Request) -> Response:
         return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
 
 
+@documented("Show how far an apply is", answer=Progress)
 def progress(request: Request) -> Response:
     """Of what goes on; `idle` when nothing does."""
     running = control_of(request).applies.running
@@ -127,13 +184,15 @@ def progress(request: Request) -> Response:
     return answer({"state": running.state, "done": running.done(), "of": running.of})
 
 
+@documented("List revisions of the configuration, newest first", query=PagedByNumber, answer=Page[RevisionView])
 def revisions(request: Request) -> Response:
-    asked = read_query(request, Paged)
+    asked = read_query(request, PagedByNumber)
     with control_of(request).database.read() as session:
         query = select(ConfigRevision).options(defer(ConfigRevision.document))  # type: ignore[arg-type]
         return answer(page(session, query, col(ConfigRevision.id), asked, _show_revisions, newest_first=True))
 
 
+@documented("Show a revision of the configuration", answer=WholeRevision, also=(NOT_FOUND,))
 def revision(request: Request) -> Response:
     """With its document."""
     number = request.path_params["number"]

@@ -10,7 +10,9 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
+import msgspec
 from sqlalchemy import func, select
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,6 +20,7 @@ from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.findings import Finding, Patient, Verdict, some
 from gatewayd.control.admin.health import BEHIND_S
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView, control_of
@@ -41,6 +44,11 @@ _alert, _event, _cycle, _rollup, _tenant = (
     table.__table__  # type: ignore[union-attr]
     for table in (Alert, AlertEvent, Cycle, Rollup, Tenant)
 )
+
+
+class Diagnosis(msgspec.Struct):
+    state: Literal["ok", "degraded"]
+    checks: list[Finding]
 
 
 def workers_serve(patient: Patient) -> Verdict:
@@ -195,6 +203,7 @@ CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
 )
 
 
+@documented("Examine the gateway", answer=Diagnosis)
 async def examine(request: Request) -> Response:
     """Every check; `state` is ok if each is."""
     control = control_of(request)

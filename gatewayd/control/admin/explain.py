@@ -12,11 +12,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.channel import KEPT
+from gatewayd.channel import KEPT, Told
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
 from gatewayd.control.admin.problems import AdminError, invalid
 from gatewayd.control.admin.refs import key_by, tenant_by
+from gatewayd.control.admin.spelling import KeyRef
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.errors import NOT_FOUND, UNAVAILABLE
 
@@ -37,13 +39,20 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     headers: Annotated[tuple[_Line, ...], Meta(max_length=200)] = ()
     address: str = _DEFAULT_ADDRESS
     body_bytes: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
-    key: str | None = None
+    key: KeyRef | None = None
     secret: _Line | None = None
 
     def __repr__(self) -> str:
         return "<Asked of a request>"  # the secret must not stand in a traceback
 
 
+@documented(
+    "Tell what would become of a request",
+    query=InTenant,
+    body=Asked,
+    answer=Told,
+    rules="`address` is an IP address, lines have no breaks, one of key and secret",
+)
 async def what_if(request: Request) -> Response:
     """Nothing is sent, and nothing is spent."""
     in_tenant, control = read_query(request, InTenant), control_of(request)
@@ -61,6 +70,7 @@ async def what_if(request: Request) -> Response:
     return answer(told)
 
 
+@documented("Tell what became of a request", query=InTenant, answer=Told)
 async def recall(request: Request) -> Response:
     """Of a request that has been, by the X-Request-Id of its answer."""
     read_query(request, InTenant)

@@ -7,6 +7,7 @@ it complains.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, get_args
@@ -14,8 +15,9 @@ from typing import Any, TypeVar, get_args
 import msgspec
 from starlette.requests import Request
 
+from gatewayd.control.admin.documented import JSON
 from gatewayd.control.admin.problems import AdminError, invalid
-from gatewayd.errors import BODY_TOO_LARGE, MALFORMED
+from gatewayd.errors import BODY_TOO_LARGE, MALFORMED, UNSUPPORTED_MEDIA_TYPE
 from gatewayd.policy.addresses import DEFAULT_TENANT
 
 MAX_BODY_BYTES = 1 << 20
@@ -54,17 +56,56 @@ async def read_bytes(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> byt
 
 async def read_body(request: Request, expected: type[S], *, optional: bool = False) -> S:
     """The JSON body as a Struct. `optional`: without a body, one that says nothing."""
+    check_media_type(request, JSON)
     body = await read_bytes(request)
     if not body and optional:
         return expected()
     if not body:
         raise AdminError(MALFORMED, "the body is empty; send a JSON object")
     try:
-        return msgspec.json.decode(body, type=expected)
+        decoded = _decode(bytes(body), expected)
     except msgspec.ValidationError as error:
         raise in_plain_words(str(error), expected) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also of what is no UTF-8
         raise AdminError(MALFORMED, f"the body is not JSON: {_first_lower(str(error))}") from None
+    # Which of two would be meant? RFC 8259 section 4 leaves it open, so one reader may see what another did not.
+    json.loads(body, object_pairs_hook=_refuse_twice)
+    return decoded
+
+
+def _decode(body: bytes, expected: type[S]) -> S:
+    """By msgspec; and 60.0 is a whole number, as JSON Schema (section 6.1.1 of its validation) has it."""
+    try:
+        return msgspec.json.decode(body, type=expected)
+    except msgspec.ValidationError as error:
+        if "got `float`" not in str(error):
+            raise
+        return msgspec.convert(_whole(msgspec.json.decode(body)), type=expected)
+
+
+def _whole(value: Any) -> Any:
+    """The value, with integers for floats that are some."""
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def check_media_type(request: Request, *expected: str) -> None:
+    """What is no JSON by its own account is not read as JSON. Without an account it is taken for what is expected."""
+    written = request.headers.get("content-type", "")
+    media_type = written.partition(";")[0].strip().lower()
+    if media_type and media_type not in expected:
+        detail = f"send {' or '.join(expected)} (header Content-Type), not {media_type[:60]}"
+        raise AdminError(UNSUPPORTED_MEDIA_TYPE, detail)
+
+
+def _refuse_twice(members: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in members]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise AdminError(MALFORMED, f"the body has {twice[:60]!r} twice in one object")
 
 
 def read_query(request: Request, expected: type[S]) -> S:
@@ -75,9 +116,13 @@ def read_query(request: Request, expected: type[S]) -> S:
         twice = next(name for name in values if len(request.query_params.getlist(name)) > 1)
         raise invalid(twice, "is given twice")
     try:
-        return msgspec.convert(values, type=expected, strict=False)
+        asked = msgspec.convert(values, type=expected, strict=False)
     except msgspec.ValidationError as error:
         raise in_plain_words(str(error), expected) from None
+    for name in values:
+        if getattr(asked, name) is None:  # `?status=null`, of what is not a string
+            raise invalid(name, f"{name} is null; leave it out")
+    return asked
 
 
 def checked(field: str, parse: Callable[[T], V], value: T) -> V:

@@ -13,19 +13,23 @@ from starlette.responses import Response
 
 from gatewayd.control import invoices
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.bill_views import InvoiceBody, InvoiceItem, InvoiceView, Replay
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, read_query
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.pages import PagedInTenantByNumber, page
 from gatewayd.control.admin.problems import not_found
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.collector import without_collections
 from gatewayd.control.tables import Invoice, Tenant
 
 _MOST_NAMES = 1000
 
 
+@documented("List invoices", query=PagedInTenantByNumber, answer=Page[InvoiceItem])
 def list_(request: Request) -> Response:
-    asked = read_query(request, PagedInTenant)
+    asked = read_query(request, PagedInTenantByNumber)
     with control_of(request).database.read() as session:
         tenant = tenant_by(session, asked.tenant, gone_too=True)
         query = select(Invoice).options(invoices.WITHOUT_BODY).where(Invoice.tenant_id == tenant.id)
@@ -33,16 +37,19 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Invoice.id), asked, show_all, newest_first=True))
 
 
+@documented("Show an invoice", query=InTenant, answer=InvoiceView, shows_one=True)
 async def get(request: Request) -> Response:
-    return answer(await _read(request, invoices.show))
+    return answer_one(request, await _read(request, invoices.show))
 
 
+@documented("Give the bytes that the hash is of", query=InTenant, answer=InvoiceBody)
 async def body(request: Request) -> Response:
     """The very bytes that the hash is of."""
     text = await _read(request, lambda _, invoice: invoice.body)
     return Response(text, media_type="application/json")
 
 
+@documented("Make an invoice anew from the ledger", query=InTenant, answer=Replay)
 async def replay(request: Request) -> Response:
     return answer(await _read(request, invoices.show_replay))
 

@@ -17,7 +17,8 @@ from starlette.responses import Response
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.callers import actor_of, caller_of
 from gatewayd.control.admin.changes import now_s
-from gatewayd.control.admin.inputs import InTenant, check_display_name, read_query
+from gatewayd.control.admin.documented import documented
+from gatewayd.control.admin.inputs import InTenant, check_display_name, check_media_type, read_query
 from gatewayd.control.admin.key_terms import check_labels, expiry_of, scope_of
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import plan_by, tenant_by
@@ -29,11 +30,29 @@ from gatewayd.control.tables import Tenant
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.policy.audit_chain import Line
 
+CSV = "text/csv"
+
+
+class ImportProgress(msgspec.Struct):
+    state: str  # "idle" without one
+    rows: int
+    stored: int
+
+
+class Imported(msgspec.Struct):
+    """`imported` is 0 of a dry run."""
+
+    tenant: str
+    rows: int
+    imported: int
+    dry_run: bool
+
 
 class ImportOptions(InTenant, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+@documented("Show how far the import of keys is", answer=ImportProgress)
 def progress(request: Request) -> Response:
     """Of the import under way; `idle` when there is none."""
     imports, bound = control_of(request).imports, caller_of(request).tenant
@@ -43,8 +62,17 @@ def progress(request: Request) -> Response:
     return answer({"state": running.state, "rows": running.rows, "stored": running.stored})
 
 
+@documented(
+    "Import keys from a CSV file",
+    query=ImportOptions,
+    body=str,
+    takes=(CSV,),
+    answer=Imported,
+    rules="each line is a key; the first that is wrong is named",
+)
 async def import_(request: Request) -> Response:
     asked, control = read_query(request, ImportOptions), control_of(request)
+    check_media_type(request, CSV)
     if control.imports.running is not None:
         raise conflict("another import is under way; wait until it has ended")
     with control.database.read() as session:

@@ -14,10 +14,12 @@ from starlette.responses import Response
 from gatewayd import keys
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import Change, change
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
-from gatewayd.control.admin.key_views import show, show_generations
+from gatewayd.control.admin.key_views import RotatedKey, show, show_generations
 from gatewayd.control.admin.problems import AdminError, conflict
 from gatewayd.control.admin.refs import key_by, tenant_by
+from gatewayd.control.admin.spelling import Duration
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.tables import Key, KeyGeneration, Tenant
 from gatewayd.errors import NOT_FOUND
@@ -32,10 +34,19 @@ WORKING_LIMIT = 8  # older ones at once: each is compared with what a caller sho
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
     """`retire_after`: null keeps an old secret until the overlap has passed, whether it is used or not."""
 
-    overlap: str = DEFAULT_OVERLAP
-    retire_after: str | None = DEFAULT_RETIRE_AFTER
+    overlap: Duration = DEFAULT_OVERLAP
+    retire_after: Duration | None = DEFAULT_RETIRE_AFTER
 
 
+@documented(
+    "Rotate a key",
+    query=InTenant,
+    body=Rotation,
+    body_optional=True,
+    answer=RotatedKey,
+    rules="durations are at most 100 years",
+    changes_one=True,
+)
 async def rotate(request: Request) -> Response:
     """The answer holds the new key, as that of `create` does."""
     asked = read_query(request, InTenant)

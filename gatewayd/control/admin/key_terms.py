@@ -17,6 +17,7 @@ from gatewayd.channel import RateConf
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import plan_by, service_by
+from gatewayd.control.admin.spelling import Expiry, Price, QuotaText, Rate
 from gatewayd.control.compile import Overrides
 from gatewayd.control.prices import price_id_of
 from gatewayd.control.tables import Key, Tenant
@@ -29,10 +30,11 @@ from gatewayd.policy.pricing import Terms
 Scope = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1000)]
 # Here an empty list takes the limits away that there were: whoever gives one has named the field.
 Rules = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
-Rates = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=16)]
+Rates = Annotated[tuple[Rate, ...], msgspec.Meta(min_length=1, max_length=16)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
 Labels = Annotated[dict[str, str], msgspec.Meta(max_length=50)]
 
+RULES = "names and labels are printable, times are to come, windows differ, rules and networks are such"
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", re.ASCII)
 _LONGEST_VALUE = 200
 _overrides = msgspec.json.Decoder(Overrides)
@@ -43,15 +45,15 @@ class KeyTerms(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     services: Scope | UnsetType | None = UNSET
     plan: str | UnsetType | None = UNSET
-    expires: str | UnsetType | None = UNSET
+    expires: Expiry | UnsetType | None = UNSET
     allow: Rules | UnsetType | None = UNSET
     networks: Rules | UnsetType | None = UNSET
     labels: Labels | UnsetType | None = UNSET
     rates: Rates | UnsetType | None = UNSET
     burst: Count | UnsetType = UNSET
-    quota: str | int | UnsetType | None = UNSET
+    quota: QuotaText | int | UnsetType | None = UNSET
     in_flight_limit: Count | UnsetType | None = UNSET
-    price: str | UnsetType | None = UNSET
+    price: Price | UnsetType | None = UNSET
 
 
 def set_terms(session: Session, tenant: Tenant, key: Key, wanted: KeyTerms, now: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlmodel import Session, select
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,8 +19,9 @@ from gatewayd import keys
 from gatewayd.channel import KeyConf, ServiceConf
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import checked, read_body, read_query
-from gatewayd.control.admin.key_views import show, show_limits
+from gatewayd.control.admin.key_views import QuotaLeft, Status, show, show_limits
 from gatewayd.control.admin.refs import service_by, tenant_by
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.compile import find_key
@@ -60,6 +62,32 @@ class Question(msgspec.Struct, forbid_unknown_fields=True):
         return "<Question of a key>"  # the secret must not stand in a traceback
 
 
+class Verdict(msgspec.Struct):
+    """`code`: what a caller would be refused with. Of a key that is not known there is no more than that."""
+
+    valid: bool
+    code: str | None
+    detail: str
+    id: str | UnsetType = UNSET
+    prefix: str | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    tenant: str | UnsetType = UNSET
+    services: list[str] | UnsetType = UNSET
+    plan: str | UnsetType | None = UNSET
+    status: Status | UnsetType = UNSET
+    labels: dict[str, str] | UnsetType = UNSET
+    generation: int | UnsetType = UNSET
+    expires_at: str | UnsetType | None = UNSET
+    quota: QuotaLeft | UnsetType | None = UNSET
+
+
+@documented(
+    "Tell whether a key would be let in",
+    query=AskedTenant,
+    body=Question,
+    answer=Verdict,
+    rules="`address` is an IP address",
+)
 async def verify(request: Request) -> Response:
     asked = read_query(request, AskedTenant)
     question = await read_body(request, Question)

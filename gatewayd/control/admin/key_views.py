@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from gatewayd import keys
 from gatewayd.channel import RateConf
 from gatewayd.control import usage
-from gatewayd.control.admin.terms import show_rates
+from gatewayd.control.admin.terms import RateView, show_rates
 from gatewayd.control.compile import Overrides
 from gatewayd.control.quotas import quota_of
 from gatewayd.control.tables import Key, KeyGeneration, Plan, Price, Tenant
@@ -29,7 +30,18 @@ _rates = msgspec.json.Decoder(tuple[RateConf, ...])
 _overrides = msgspec.json.Decoder(Overrides)
 
 
+class OverridesView(msgspec.Struct):
+    """What it has in place of its plan's: no more than that."""
+
+    rates: list[RateView] | UnsetType = UNSET
+    quota: int | UnsetType = UNSET
+    in_flight_limit: int | UnsetType = UNSET
+    price: str | UnsetType = UNSET
+
+
 class KeyView(msgspec.Struct):
+    VOLATILE: ClassVar = frozenset({"last_used_at"})
+
     id: str
     prefix: str
     tenant: str
@@ -46,8 +58,14 @@ class KeyView(msgspec.Struct):
     imported: bool
     allow: list[str]
     networks: list[str]
-    overrides: dict[str, Any]
+    overrides: OverridesView
     labels: dict[str, str]
+
+
+class CreatedKey(KeyView):
+    """`key` comes once, and in no other answer but that of a rotation."""
+
+    key: str
 
 
 class GenerationView(msgspec.Struct):
@@ -59,6 +77,40 @@ class GenerationView(msgspec.Struct):
     expires_at: str | None
     last_used_at: str | None
     ended_at: str | None
+
+
+class KeyUsage(msgspec.Struct):
+    """Of this calendar month, UTC."""
+
+    requests: int
+    billable: int
+    cost: str
+
+
+class QuotaLeft(msgspec.Struct):
+    """`limit`: with what was granted."""
+
+    limit: int
+    used: int
+    remaining: int
+
+
+class LimitsView(msgspec.Struct):
+    """Those that are in force."""
+
+    rates: list[RateView]
+    quota: QuotaLeft | None
+    in_flight_limit: int | None
+
+
+class WholeKey(KeyView):
+    generations: list[GenerationView]
+    usage: KeyUsage
+    limits: LimitsView
+
+
+class RotatedKey(CreatedKey):
+    generations: list[GenerationView]
 
 
 def show_all(session: Session, tenant: Tenant, found: Sequence[Key], now: int) -> list[KeyView]:
@@ -155,19 +207,18 @@ def _show_older(generation: KeyGeneration, now: int) -> GenerationView:
     )
 
 
-def _show_overrides(session: Session, key: Key) -> dict[str, Any]:
+def _show_overrides(session: Session, key: Key) -> OverridesView:
     """Only what the key has of its own."""
     if key.overrides == "{}":  # nearly all of them
-        return {}
+        return OverridesView()
     own = _overrides.decode(key.overrides)
     price = None if own.price_id is None else session.get(Price, own.price_id)
-    shown = {
-        "rates": None if own.rates is None else show_rates(own.rates),
-        "quota": own.quota,
-        "in_flight_limit": own.in_flight_limit,
-        "price": None if price is None else format_nanos(decode_terms(price.terms).request_nanos),
-    }
-    return {name: value for name, value in shown.items() if value is not None}
+    return OverridesView(
+        rates=UNSET if own.rates is None else show_rates(own.rates),
+        quota=UNSET if own.quota is None else own.quota,
+        in_flight_limit=UNSET if own.in_flight_limit is None else own.in_flight_limit,
+        price=UNSET if price is None else format_nanos(decode_terms(price.terms).request_nanos),
+    )
 
 
 def _time(seconds: int | None) -> str | None:

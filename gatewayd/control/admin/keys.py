@@ -17,37 +17,51 @@ from gatewayd import keys
 from gatewayd.control import usage
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import Change, change, now_s
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.key_rotation import end_generation
-from gatewayd.control.admin.key_terms import KeyTerms, set_terms
-from gatewayd.control.admin.key_views import Status, show, show_all, show_generations, show_limits
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.key_terms import RULES, KeyTerms, set_terms
+from gatewayd.control.admin.key_views import (
+    CreatedKey,
+    KeyView,
+    Status,
+    WholeKey,
+    show,
+    show_all,
+    show_generations,
+    show_limits,
+)
+from gatewayd.control.admin.pages import PagedInTenantByNumber, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import key_by, plan_by, service_by, tenant_by
+from gatewayd.control.admin.spelling import DisplayName, LabelFilter
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.tables import Key, Plan, Tenant
+from gatewayd.errors import CONFLICT
 from gatewayd.policy.buckets import month_of
 
 
 class NewKey(KeyTerms, kw_only=True):
-    name: str = ""
+    name: DisplayName = ""
 
 
 class ChangedKey(KeyTerms, kw_only=True):
-    name: str | UnsetType = UNSET
+    name: DisplayName | UnsetType = UNSET
 
 
 class Revocation(msgspec.Struct, forbid_unknown_fields=True):
     generation: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-class Listed(PagedInTenant, frozen=True, kw_only=True):
+class Listed(PagedInTenantByNumber, frozen=True, kw_only=True):
     service: str | None = None
     plan: str | None = None
     status: Status | None = None
-    label: str | None = None
+    label: LabelFilter | None = None
 
 
+@documented("List keys", query=Listed, answer=Page[KeyView], also=(CONFLICT,))
 def list_(request: Request) -> Response:
     asked, now = read_query(request, Listed), now_s()
     with control_of(request).database.read() as session:
@@ -64,13 +78,16 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Key.id), asked, lambda found: show_all(session, tenant, found, now)))
 
 
+@documented("Show a key", query=InTenant, answer=WholeKey, shows_one=True, also=(CONFLICT,))
 async def get(request: Request) -> Response:
     """With its generations and this month's usage, and so only once the journals have been read."""
     asked, control = read_query(request, InTenant), control_of(request)
     await control.plane.catch_up()
-    return answer(await run_in_threadpool(_show_whole, control, asked.tenant, request.path_params["ref"]))
+    view, whole = await run_in_threadpool(_show_whole, control, asked.tenant, request.path_params["ref"])
+    return answer_one(request, view, whole)
 
 
+@documented("Create a key", query=InTenant, body=NewKey, answer=CreatedKey, status=201, rules=RULES)
 async def create(request: Request) -> Response:
     """The one answer, beside that of a rotation, that holds the key itself."""
     asked = read_query(request, InTenant)
@@ -97,6 +114,7 @@ async def create(request: Request) -> Response:
     return created(id_and_key | msgspec.structs.asdict(shown))
 
 
+@documented("Change a key", query=InTenant, body=ChangedKey, answer=KeyView, rules=RULES, changes_one=True)
 async def set_(request: Request) -> Response:
     wanted = await read_body(request, ChangedKey)
 
@@ -108,6 +126,7 @@ async def set_(request: Request) -> Response:
     return await _changed(request, "key.set", set_given)
 
 
+@documented("Disable a key", query=InTenant, answer=KeyView, changes_one=True)
 async def disable(request: Request) -> Response:
     """Refused until it is enabled again."""
 
@@ -117,6 +136,7 @@ async def disable(request: Request) -> Response:
     return await _changed(request, "key.disable", set_disabled)
 
 
+@documented("Enable a key again", query=InTenant, answer=KeyView, changes_one=True)
 async def enable(request: Request) -> Response:
     def set_enabled(made: Change, tenant: Tenant, key: Key) -> None:
         if key.revoked_at is not None:
@@ -126,6 +146,14 @@ async def enable(request: Request) -> Response:
     return await _changed(request, "key.enable", set_enabled)
 
 
+@documented(
+    "Revoke a key, or an older secret of it",
+    query=InTenant,
+    body=Revocation,
+    body_optional=True,
+    answer=KeyView,
+    changes_one=True,
+)
 async def revoke(request: Request) -> Response:
     """The key, or one of its older generations. Once more does nothing but make sure that every worker knows."""
     wanted = await read_body(request, Revocation, optional=True)
@@ -146,6 +174,7 @@ async def _changed(request: Request, action: str, make: Callable[[Change, Tenant
         tenant = tenant_by(made.session, asked.tenant)
         key = key_by(made.session, tenant, request.path_params["ref"])
         before = show(made.session, tenant, key, made.at)
+        made.expect(before)  # also where nothing is noted of the key itself
         make(made, tenant, key)
         made.session.add(key)
         shown = show(made.session, tenant, key, made.at)
@@ -155,15 +184,16 @@ async def _changed(request: Request, action: str, make: Callable[[Change, Tenant
     return answer(shown)
 
 
-def _show_whole(control: ControlState, tenant_ref: str, ref: str) -> dict[str, Any]:
+def _show_whole(control: ControlState, tenant_ref: str, ref: str) -> tuple[KeyView, dict[str, Any]]:
     now = now_s()
     with control.database.read() as session:
         tenant = tenant_by(session, tenant_ref)
         key = key_by(session, tenant, ref)
         assert key.id is not None
         used = usage.used_in(session.connection(), key.id, *month_of(now)).shown()
-        return {
-            **msgspec.structs.asdict(show(session, tenant, key, now)),
+        view = show(session, tenant, key, now)
+        return view, {
+            **msgspec.structs.asdict(view),
             "generations": show_generations(session, key, now),
             "usage": {name: used[name] for name in ("requests", "billable", "cost")},
             "limits": show_limits(session, key, now),

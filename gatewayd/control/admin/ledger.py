@@ -13,10 +13,12 @@ from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import change, now_s
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.pages import PagedInTenantByNumber, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import tenant_by
+from gatewayd.control.admin.spelling import Amount, Period
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.cycles import open_for, period_meant
 from gatewayd.control.ledger import entries_of
@@ -34,8 +36,8 @@ _LARGEST_NANOS = 900_000_000 * NANOS
 class NewCredit(msgspec.Struct, forbid_unknown_fields=True):
     """`amount` of a credit comes off the bill; an adjustment adds to it, or comes off where it is negative."""
 
-    amount: str
-    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    amount: Amount
+    reason: Annotated[str, msgspec.Meta(min_length=1, extra_json_schema={"maxLength": 200})]
     kind: Literal["credit", "adjustment"] = "credit"
 
 
@@ -43,8 +45,8 @@ class Trying(InTenant, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-class Listed(PagedInTenant, frozen=True, kw_only=True):
-    period: str | None = None
+class Listed(PagedInTenantByNumber, frozen=True, kw_only=True):
+    period: Period | None = None
 
 
 class EntryView(msgspec.Struct):
@@ -64,6 +66,14 @@ class EntryView(msgspec.Struct):
     author: str
 
 
+@documented(
+    "Add a credit or an adjustment",
+    query=Trying,
+    body=NewCredit,
+    answer=EntryView,
+    status=201,
+    rules="an amount is not 0, and a credit not negative; reasons are printable",
+)
 async def add_credit(request: Request) -> Response:
     asked, new = read_query(request, Trying), await read_body(request, NewCredit)
     amount = checked("amount", parse_amount, new.amount)
@@ -98,6 +108,7 @@ async def add_credit(request: Request) -> Response:
     return created(shown)
 
 
+@documented("List the ledger", query=Listed, answer=Page[EntryView])
 def list_(request: Request) -> Response:
     asked = read_query(request, Listed)
     with control_of(request).database.read() as session:

@@ -15,14 +15,18 @@ from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.documented import NDJSON, documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_query
 from gatewayd.control.admin.problems import invalid, not_found
 from gatewayd.control.admin.refs import key_by, route_by, service_by, tenant_by
+from gatewayd.control.admin.spelling import KeyRef, Moment, StatusTexts
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.admin.streams import BlockStream
+from gatewayd.control.admin.usage_views import LostRequests, TailedRequest
 from gatewayd.control.looking_back import EndedBy, newest
 from gatewayd.control.tables import Client
 from gatewayd.control.tailing import Describer, Listener, Wanted
+from gatewayd.errors import CONFLICT
 from gatewayd.policy.amounts import format_time, parse_time
 
 MOST_LINES = 10_000
@@ -43,16 +47,16 @@ class Chosen(InTenant, frozen=True, kw_only=True):
     everyone: bool = False
     service: str | None = None
     route: str | None = None
-    key: str | None = None
+    key: KeyRef | None = None
     client: str | None = None
-    status: str | None = None  # 5xx,429
+    status: StatusTexts | None = None
     refused: bool = False
     errors: bool = False
-    since: str | None = None
+    since: Moment | None = None
 
 
 class AskedLogs(Chosen, frozen=True, kw_only=True):
-    until: str | None = None
+    until: Moment | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_LINES)] = 100
 
 
@@ -62,12 +66,24 @@ class AskedTail(Chosen, frozen=True, kw_only=True):
     lines: Annotated[int, msgspec.Meta(ge=0, le=MOST_LINES)] = 0
 
 
+class LogsView(msgspec.Struct):
+    """`looked_back_to`: all that match and came since are there. `ended_by`: why it is no more."""
+
+    at: str
+    items: list[TailedRequest]
+    looked_back_to: str
+    ended_by: EndedBy
+
+
 class Looked(NamedTuple):
     lines: list[dict[str, Any]]
     looked_back_to: str
     ended_by: EndedBy
 
 
+@documented(
+    "Show the newest requests", query=AskedLogs, answer=LogsView, rules="since is before until", also=(CONFLICT,)
+)
 async def list_(request: Request) -> Response:
     """All that match and came since `looked_back_to` are there."""
     asked, control = read_query(request, AskedLogs), control_of(request)
@@ -85,6 +101,9 @@ async def list_(request: Request) -> Response:
     )
 
 
+@documented(
+    "Follow usage as it comes", query=AskedTail, lines=(TailedRequest, LostRequests), media=NDJSON, also=(CONFLICT,)
+)
 async def tail(request: Request) -> Response:
     asked, control = read_query(request, AskedTail), control_of(request)
     wanted, since = _wanted(control, asked), _moment_ns("since", asked.since)

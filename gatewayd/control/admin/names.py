@@ -19,6 +19,7 @@ from starlette.responses import Response
 from gatewayd import keys
 from gatewayd.channel import RateConf
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.documented import Items, documented
 from gatewayd.control.admin.inputs import InTenant, read_query
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import control_of
@@ -46,6 +47,7 @@ class NameView(msgspec.Struct):
     about: str
 
 
+@documented("List names, for completion", query=Asked, answer=Items[NameView])
 def list_(request: Request) -> Response:
     """Names of one kind that begin so, in their order; keys by their prefix too, and newest first where all do."""
     asked = read_query(request, Asked)

@@ -13,6 +13,7 @@ from gatewayd.control.admin import (
     billing,
     clients,
     config,
+    docs_page,
     doctor,
     explain,
     invoices,
@@ -38,6 +39,7 @@ from gatewayd.control.admin import (
     usage_top,
 )
 from gatewayd.control.admin.callers import Reach, Role
+from gatewayd.control.admin.documented import Said, said_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,18 @@ class Operation:
     role: Role
     reach: Reach = "tenant"
 
+    @property
+    def said(self) -> Said | None:
+        """What it says of itself, for the document."""
+        return said_of(self.handler)
+
 
 OPERATIONS = (
     Operation("GET", "/healthz", status.healthz, "anyone", "gateway"),
     Operation("GET", "/readyz", status.readyz, "anyone", "gateway"),
+    Operation("GET", "/openapi.json", docs_page.document, "anyone", "gateway"),
+    Operation("GET", "/docs", docs_page.page, "anyone", "gateway"),
+    Operation("GET", "/docs/files/{file}", docs_page.file, "anyone", "gateway"),
     Operation("GET", "/v1/status", status.show, "viewer", "gateway"),
     Operation("GET", "/v1/doctor", doctor.examine, "viewer", "gateway"),
     Operation("GET", "/v1/top", top.top, "viewer", "gateway"),

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, QueryableAttribute
 from sqlmodel import Session
 
 from gatewayd.control.admin.problems import invalid
+from gatewayd.control.admin.spelling import Cursor
 from gatewayd.policy.addresses import DEFAULT_TENANT
 
 LARGEST_PAGE = 1000
@@ -34,6 +35,16 @@ class PagedInTenant(Paged, frozen=True, kw_only=True):
     """The query of a list of what lives in a tenant."""
 
     tenant: str = DEFAULT_TENANT
+
+
+class PagedInTenantByNumber(PagedInTenant, frozen=True, kw_only=True):
+    """Of a list whose cursor is a number."""
+
+    after: Cursor | None = None
+
+
+class PagedByNumber(Paged, frozen=True, kw_only=True):
+    after: Cursor | None = None
 
 
 def page(

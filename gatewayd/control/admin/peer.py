@@ -18,6 +18,8 @@ from pathlib import Path
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gatewayd.control.admin.callers import Role
+from gatewayd.control.admin.problems import problem_response
+from gatewayd.errors import MALFORMED
 
 _UCRED = struct.Struct("3i")
 
@@ -58,6 +60,13 @@ class PeerProtocol(HttpToolsProtocol):
         peer = peer_of(transport.get_extra_info("socket"))
         if peer is not None:
             self.app_state = {**self.app_state, "peer": peer}
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is refused in the form of every other problem, and not in uvicorn's plain text."""
+        response = problem_response(MALFORMED, "this is no HTTP/1.1 request", headers={"connection": "close"})
+        head = b"".join(b"%b: %b\r\n" % field for field in response.raw_headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(response.body))
+        self.transport.close()
 
 
 def peer_of(connection: socket.socket | None) -> Peer | None:

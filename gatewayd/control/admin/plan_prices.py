@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
+from gatewayd.control.admin.spelling import CountText, Price
 from gatewayd.policy.amounts import parse_count
 from gatewayd.policy.money import parse_price
 from gatewayd.policy.pricing import DEFAULT_PRICE_NANOS, OUTCOMES, Counted, Mode, Outcome, Terms, Tier
@@ -32,26 +33,26 @@ _ONE = {"requests": "request", "units": "unit"}
 class AskedTier(msgspec.Struct, forbid_unknown_fields=True):
     """`price` of each up to `up_to`, null for all the rest."""
 
-    up_to: int | str | None
-    price: str
+    up_to: int | CountText | None
+    price: Price
 
 
 class AskedPackage(msgspec.Struct, forbid_unknown_fields=True):
     """`price` of each begun package of `size`."""
 
-    size: int | str
-    price: str
+    size: int | CountText
+    price: Price
 
 
 class AskedPrice(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What of a price is another. Null takes away."""
 
-    price: str | UnsetType = UNSET
-    unit_price: str | UnsetType = UNSET
-    mib_price: str | UnsetType = UNSET
-    base_fee: str | UnsetType = UNSET
-    minimum: str | UnsetType = UNSET
-    included: int | str | UnsetType | None = UNSET
+    price: Price | UnsetType = UNSET
+    unit_price: Price | UnsetType = UNSET
+    mib_price: Price | UnsetType = UNSET
+    base_fee: Price | UnsetType = UNSET
+    minimum: Price | UnsetType = UNSET
+    included: int | CountText | UnsetType | None = UNSET
     tiers: Annotated[tuple[AskedTier, ...], msgspec.Meta(max_length=50)] | UnsetType | None = UNSET
     tier_mode: TierMode | UnsetType | None = UNSET
     package: AskedPackage | UnsetType | None = UNSET

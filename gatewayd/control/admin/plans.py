@@ -19,15 +19,20 @@ from starlette.responses import Response
 from gatewayd.control.admin import plan_prices
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import Change, change
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.pages import PagedInTenant, PagedInTenantByNumber, page
 from gatewayd.control.admin.plan_prices import AskedPrice, TierMode
+from gatewayd.control.admin.price_views import PackageView, TierView
 from gatewayd.control.admin.problems import AdminError, conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
+from gatewayd.control.admin.spelling import PlanName, Price, QuotaText
 from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.admin.terms import (
     Burst,
     Rates,
+    RateView,
     decode_rates,
     encode_rates,
     show_rates,
@@ -51,17 +56,20 @@ Clients = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 _NAME = re.compile(r"(?!pln_)[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 
+_RULES = "one thing has one price; windows differ; a burst belongs to a rate, a mode to tiers"
+
+
 class NewPlan(AskedPrice, kw_only=True):
-    name: str
+    name: PlanName
     rates: Rates = ()
     burst: Burst | None = None
-    quota: str | int | None = None
+    quota: QuotaText | int | None = None
     quota_mode: QuotaMode = "hard"
     in_flight_limit: InFlight | None = None
     shadow: bool = False
     alerts: Alerts = ()
     clients_limit: Clients = 0
-    price: str | UnsetType | None = UNSET  # type: ignore[assignment]  # null is the default, as it always was
+    price: Price | UnsetType | None = UNSET  # type: ignore[assignment]  # null is the default, as it always was
 
 
 class ChangedTerms(AskedPrice, kw_only=True):
@@ -69,7 +77,7 @@ class ChangedTerms(AskedPrice, kw_only=True):
 
     rates: Rates | UnsetType = UNSET
     burst: Burst | UnsetType = UNSET
-    quota: str | int | UnsetType | None = UNSET
+    quota: QuotaText | int | UnsetType | None = UNSET
     quota_mode: QuotaMode | UnsetType = UNSET
     in_flight_limit: InFlight | UnsetType | None = UNSET
     shadow: bool | UnsetType = UNSET
@@ -78,7 +86,7 @@ class ChangedTerms(AskedPrice, kw_only=True):
 
 
 class ChangedPlan(ChangedTerms, kw_only=True):
-    name: str | UnsetType = UNSET
+    name: PlanName | UnsetType = UNSET
 
 
 class Asked(InTenant, frozen=True, kw_only=True):
@@ -92,7 +100,7 @@ class PlanView(msgspec.Struct, kw_only=True):
     name: str
     tenant: str
     version: int
-    rates: list[dict[str, Any]]
+    rates: list[RateView]
     quota: int | None
     quota_mode: QuotaMode
     in_flight_limit: int | None
@@ -105,12 +113,24 @@ class PlanView(msgspec.Struct, kw_only=True):
     base_fee: str = "0"
     minimum: str = "0"
     included: int = 0
-    tiers: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    tiers: list[TierView] = msgspec.field(default_factory=list)
     tier_mode: TierMode | None = None
-    package: dict[str, Any] | None = None
+    package: PackageView | None = None
     counts: Counted = "requests"
-    billable: list[Outcome] = msgspec.field(default_factory=lambda: list(Terms().billable))
+    billable: tuple[Outcome, ...] = Terms().billable
     created_at: str
+
+
+class PlanVersionView(PlanView, kw_only=True):
+    """`since` when it held."""
+
+    since: str
+
+
+class PlanThen(PlanView, kw_only=True):
+    """`since` of a version that was asked for."""
+
+    since: str | UnsetType = UNSET
 
 
 def show(plan: Plan, tenant: Tenant, price: Terms) -> PlanView:
@@ -126,11 +146,12 @@ def show(plan: Plan, tenant: Tenant, price: Terms) -> PlanView:
         shadow=plan.shadow,
         alerts=msgspec.json.decode(plan.alerts),
         clients_limit=plan.clients_limit,
-        **show_terms(price),
+        **{**show_terms(price), "billable": price.billable},
         created_at=format_time(plan.created_at),
     )
 
 
+@documented("List plans", query=PagedInTenant, answer=Page[PlanView])
 def list_(request: Request) -> Response:
     asked = read_query(request, PagedInTenant)
     with control_of(request).database.read() as session:
@@ -143,6 +164,7 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Plan.name), asked, show_all))
 
 
+@documented("Show a plan, as it is or was", query=Asked, answer=PlanThen, shows_one=True)
 def get(request: Request) -> Response:
     """As it is, or as it was in `version`."""
     asked = read_query(request, Asked)
@@ -150,16 +172,17 @@ def get(request: Request) -> Response:
         tenant = tenant_by(session, asked.tenant)
         plan = plan_by(session, tenant, request.path_params["ref"])
         if asked.version is None:
-            return answer(show(plan, tenant, terms_of(session, plan.price_id)))
+            return answer_one(request, show(plan, tenant, terms_of(session, plan.price_id)))
         version = session.get(PlanVersion, (plan.id, asked.version))
         if version is None:
             raise AdminError(NOT_FOUND, f"plan {plan.name!r} has no version {asked.version}")
-        return answer(show_version(version))
+        return answer_one(request, show_version(version))
 
 
+@documented("List the versions of a plan", query=PagedInTenantByNumber, answer=Page[PlanVersionView])
 def versions(request: Request) -> Response:
     """What it was and since when, the newest first."""
-    asked = read_query(request, PagedInTenant)
+    asked = read_query(request, PagedInTenantByNumber)
     with control_of(request).database.read() as session:
         plan = plan_by(session, tenant_by(session, asked.tenant), request.path_params["ref"])
         query = select(PlanVersion).where(PlanVersion.plan_id == plan.id)
@@ -175,6 +198,7 @@ def show_version(version: PlanVersion) -> dict[str, Any]:
     return {**msgspec.structs.asdict(shown), "since": format_time(version.created_at)}
 
 
+@documented("Add a plan", query=InTenant, body=NewPlan, answer=PlanView, status=201, rules=_RULES)
 async def add(request: Request) -> Response:
     asked = read_query(request, InTenant)
     new = await read_body(request, NewPlan)
@@ -212,6 +236,7 @@ def columns_of(new: NewPlan) -> dict[str, Any]:
     }
 
 
+@documented("Change a plan", query=InTenant, body=ChangedPlan, answer=PlanView, rules=_RULES, changes_one=True)
 async def set_(request: Request) -> Response:
     """A new version, unless nothing is different."""
     asked = read_query(request, InTenant)
@@ -235,6 +260,7 @@ async def set_(request: Request) -> Response:
     return answer(shown)
 
 
+@documented("Remove a plan", query=Removal, answer=PlanView, changes_one=True)
 async def remove(request: Request) -> Response:
     asked = read_query(request, Removal)
     with change(request, dry_run=asked.dry_run) as made:

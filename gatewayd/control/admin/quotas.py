@@ -5,7 +5,7 @@ A grant and a reset are rows of their own: usage and the bill stay what they are
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from sqlalchemy import select as select_columns
@@ -18,14 +18,18 @@ from gatewayd import keys
 from gatewayd.control import alerts
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.changes import Change, change, now_s
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
-from gatewayd.control.admin.pages import PagedInTenant, page
+from gatewayd.control.admin.pages import PagedInTenantByNumber, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import key_by, new_public_id, tenant_by
+from gatewayd.control.admin.spelling import CountText, DisplayName, Expiry
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.compile import find_key_by_id
 from gatewayd.control.quotas import KeyQuota, quota_of
 from gatewayd.control.tables import Key, Plan, QuotaGrant, Tenant
+from gatewayd.errors import CONFLICT
 from gatewayd.policy.amounts import format_time, parse_count, parse_expiry, period_of
 
 Mode = Literal["hard", "soft"]
@@ -33,14 +37,17 @@ Mode = Literal["hard", "soft"]
 _key, _plan = Key.__table__, Plan.__table__  # type: ignore[attr-defined]
 
 
+_RULES = "reasons are printable, a grant ends within its month"
+
+
 class NewGrant(msgspec.Struct, forbid_unknown_fields=True):
-    units: str | int
-    until: str | None = None
-    reason: str = ""
+    units: CountText | int
+    until: Expiry | None = None
+    reason: DisplayName = ""
 
 
 class NewReset(msgspec.Struct, forbid_unknown_fields=True):
-    reason: str = ""
+    reason: DisplayName = ""
 
 
 class Resetting(InTenant, frozen=True, kw_only=True):
@@ -49,6 +56,8 @@ class Resetting(InTenant, frozen=True, kw_only=True):
 
 class QuotaView(msgspec.Struct):
     """`limit` is what the plan gives and what was granted; `remaining` of it is not used. Null: there is no quota."""
+
+    VOLATILE: ClassVar = frozenset({"used", "remaining", "alerts_passed"})
 
     id: str
     key: str
@@ -77,20 +86,36 @@ class GrantView(msgspec.Struct):
     created_at: str
 
 
+class WholeQuota(QuotaView):
+    grants: list[GrantView]
+
+
+@documented("List quotas of this month", query=PagedInTenantByNumber, answer=Page[QuotaView])
 async def list_(request: Request) -> Response:
     """Keys that have a quota and are not revoked."""
-    asked, control = read_query(request, PagedInTenant), control_of(request)
+    asked, control = read_query(request, PagedInTenantByNumber), control_of(request)
     await control.plane.catch_up()
     return answer(await run_in_threadpool(_list, control, asked, now_s()))
 
 
+@documented("Show the quota of a key", query=InTenant, answer=WholeQuota, shows_one=True, also=(CONFLICT,))
 async def get(request: Request) -> Response:
     """With its grants and resets of this month."""
     asked, control = read_query(request, InTenant), control_of(request)
     await control.plane.catch_up()
-    return answer(await run_in_threadpool(_get, control, asked.tenant, request.path_params["ref"], now_s()))
+    view, whole = await run_in_threadpool(_get, control, asked.tenant, request.path_params["ref"], now_s())
+    return answer_one(request, view, whole)
 
 
+@documented(
+    "Grant a key more of its quota",
+    query=InTenant,
+    body=NewGrant,
+    answer=QuotaView,
+    status=201,
+    rules=_RULES,
+    changes_one=True,
+)
 async def grant(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewGrant)
@@ -108,6 +133,9 @@ async def grant(request: Request) -> Response:
     return created(shown)
 
 
+@documented(
+    "Forgive a key what it has used", query=Resetting, body=NewReset, answer=QuotaView, rules=_RULES, changes_one=True
+)
 async def reset(request: Request) -> Response:
     """All that was used up to now is forgiven."""
     asked, control = read_query(request, Resetting), control_of(request)
@@ -148,7 +176,7 @@ def show(session: Session, tenant: Tenant, key: Key, now: int) -> QuotaView:
     )
 
 
-def _list(control: ControlState, asked: PagedInTenant, now: int) -> dict[str, Any]:
+def _list(control: ControlState, asked: PagedInTenantByNumber, now: int) -> dict[str, Any]:
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         # Of its own quota a key's overrides tell in JSON, which is written without spaces and without nulls.
@@ -162,7 +190,7 @@ def _list(control: ControlState, asked: PagedInTenant, now: int) -> dict[str, An
         )
 
 
-def _get(control: ControlState, tenant_ref: str, ref: str, now: int) -> dict[str, Any]:
+def _get(control: ControlState, tenant_ref: str, ref: str, now: int) -> tuple[QuotaView, dict[str, Any]]:
     with control.database.read() as session:
         tenant = tenant_by(session, tenant_ref)
         key = key_by(session, tenant, ref)
@@ -183,7 +211,8 @@ def _get(control: ControlState, tenant_ref: str, ref: str, now: int) -> dict[str
             )
             for row in rows
         ]
-        return {**msgspec.structs.asdict(show(session, tenant, key, now)), "grants": grants}
+        view = show(session, tenant, key, now)
+        return view, {**msgspec.structs.asdict(view), "grants": grants}
 
 
 def _quota(session: Session, key: Key, now: int) -> KeyQuota:

@@ -18,13 +18,16 @@ from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_outside
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.claims import match_of, refuse_clash
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, route_by, service_by, tenant_by
 from gatewayd.control.admin.services import Bytes, Seconds
+from gatewayd.control.admin.spelling import DisplayName, Pattern, Rate
 from gatewayd.control.admin.state import control_of
-from gatewayd.control.admin.terms import show_rates
+from gatewayd.control.admin.tags import answer_one
+from gatewayd.control.admin.terms import RateView, show_rates
 from gatewayd.control.compile import snapshot
 from gatewayd.control.tables import Route, Service, Tenant
 from gatewayd.policy.addresses import DOT_SEGMENT, check_characters, check_match_host, check_pattern
@@ -34,7 +37,7 @@ from gatewayd.policy.routing import Match, Rank, Router, mismatch
 from gatewayd.policy.snapshot import all_matches
 
 Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
-Rates = Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
+Rates = Annotated[tuple[Rate, ...], msgspec.Meta(max_length=16)]
 Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Auth = Literal["key", "none"]
 
@@ -44,16 +47,19 @@ _strings = msgspec.json.Decoder(tuple[str, ...])
 _rates = msgspec.json.Decoder(tuple[RateConf, ...])
 
 
+_RULES = "hosts, methods, networks, rates and prefixes are what they are called; two windows differ"
+
+
 class NewRoute(msgspec.Struct, forbid_unknown_fields=True):
     """`service` null: the key's own."""
 
     service: str | None
-    path: str = "/"
+    path: Pattern = "/"
     exact: bool = False
     host: str | None = None
     methods: Texts | None = None
     prefix: str = "strip"
-    name: str = ""
+    name: DisplayName = ""
     auth: Auth | None = None
     rates: Rates = ()
     weight: Weight = 1
@@ -65,12 +71,12 @@ class NewRoute(msgspec.Struct, forbid_unknown_fields=True):
 
 class ChangedRoute(msgspec.Struct, forbid_unknown_fields=True):
     service: str | UnsetType | None = UNSET
-    path: str | UnsetType = UNSET
+    path: Pattern | UnsetType = UNSET
     exact: bool | UnsetType = UNSET
     host: str | UnsetType | None = UNSET
     methods: Texts | UnsetType | None = UNSET
     prefix: str | UnsetType = UNSET
-    name: str | UnsetType = UNSET
+    name: DisplayName | UnsetType = UNSET
     auth: Auth | UnsetType | None = UNSET
     rates: Rates | UnsetType = UNSET
     weight: Weight | UnsetType = UNSET
@@ -97,7 +103,7 @@ class RouteView(msgspec.Struct):
     methods: tuple[str, ...] | None
     prefix: str
     auth: str | None
-    rates: list[dict[str, Any]]
+    rates: list[RateView]
     weight: int
     timeout_s: float | None
     first_byte_timeout_s: float | None
@@ -128,6 +134,18 @@ class Candidate(msgspec.Struct):
     reason: str
 
 
+class Tested(msgspec.Struct):
+    """`other_tenant`: the request is one of another tenant's. `more`: losers that are not shown."""
+
+    method: str
+    host: str
+    path: str
+    other_tenant: bool
+    winner: Candidate | None
+    losers: list[Candidate]
+    more: int
+
+
 def show(route: Route, tenant: Tenant, service: str | None) -> RouteView:
     return RouteView(
         id=route.public_id,
@@ -150,6 +168,7 @@ def show(route: Route, tenant: Tenant, service: str | None) -> RouteView:
     )
 
 
+@documented("List routes", query=Listed, answer=Page[RouteView], rules="`after` is a cursor that a list gave")
 def list_(request: Request) -> Response:
     """In the order in which they are tried."""
     asked = read_query(request, Listed)
@@ -176,14 +195,16 @@ def list_(request: Request) -> Response:
         return answer({"items": items, "next": _cursor(items[-1]) if more else None})
 
 
+@documented("Show a route", query=InTenant, answer=RouteView, shows_one=True)
 def get(request: Request) -> Response:
     asked = read_query(request, InTenant)
     with control_of(request).database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         route = route_by(session, tenant, request.path_params["ref"])
-        return answer(show(route, tenant, _service_names(session, tenant).get(route.service_id)))
+        return answer_one(request, show(route, tenant, _service_names(session, tenant).get(route.service_id)))
 
 
+@documented("Add a route", query=InTenant, body=NewRoute, answer=RouteView, status=201, rules=_RULES)
 async def add(request: Request) -> Response:
     asked = read_query(request, InTenant)
     new = await read_body(request, NewRoute)
@@ -202,6 +223,7 @@ async def add(request: Request) -> Response:
     return created(shown)
 
 
+@documented("Change a route", query=InTenant, body=ChangedRoute, answer=RouteView, rules=_RULES, changes_one=True)
 async def set_(request: Request) -> Response:
     asked = read_query(request, InTenant)
     wanted = await read_body(request, ChangedRoute)
@@ -220,6 +242,7 @@ async def set_(request: Request) -> Response:
     return answer(shown)
 
 
+@documented("Remove a route", query=InTenant, answer=RouteView, changes_one=True)
 async def remove(request: Request) -> Response:
     asked = read_query(request, InTenant)
     with change(request) as made:
@@ -233,6 +256,9 @@ async def remove(request: Request) -> Response:
     return answer(before)
 
 
+@documented(
+    "Find the route of a request", query=Asked, answer=Tested, rules="`url` is a URL or a path, `method` one method"
+)
 def test(request: Request) -> Response:
     """Which route a request would take, and why none of the others. Found by what the data plane finds it with."""
     asked, control = read_query(request, Asked), control_of(request)

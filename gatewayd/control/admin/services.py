@@ -16,6 +16,7 @@ from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_files, refuse_outside, refuse_own_machine
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.claims import refuse_claimed
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
 from gatewayd.control.admin.pages import PagedInTenant, page
 from gatewayd.control.admin.problems import conflict, invalid
@@ -34,7 +35,9 @@ from gatewayd.control.admin.service_options import (
     health_of,
     rules_of,
 )
+from gatewayd.control.admin.spelling import HeaderName, Path, Slug
 from gatewayd.control.admin.state import control_of
+from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.admin.targets import Targets, Weights, check_targets, replace_targets, targets_of
 from gatewayd.control.compile import tls_conf
 from gatewayd.control.tables import Route, Service, Target, Tenant
@@ -50,7 +53,7 @@ from gatewayd.policy.amounts import format_time
 from gatewayd.policy.routing import Match
 from gatewayd.upstream_tls import TlsFileError, check_files
 
-Paths = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
+Paths = Annotated[tuple[Path, ...], msgspec.Meta(max_length=100)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Lifetime = Annotated[float, msgspec.Meta(gt=0, le=365 * 86400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -60,8 +63,11 @@ Auth = Literal["key", "none"]
 _paths = msgspec.json.Decoder(tuple[str, ...])
 
 
+_RULES = "targets are URLs and not this gateway; headers are not its own; TLS files can be loaded"
+
+
 class NewService(msgspec.Struct, forbid_unknown_fields=True):
-    slug: str
+    slug: Slug
     targets: Targets
     paths: Paths = ()
     auth: Auth = "key"
@@ -73,7 +79,7 @@ class NewService(msgspec.Struct, forbid_unknown_fields=True):
     tunnel_lifetime_s: Lifetime | None = 86400.0
     body_limit_bytes: Bytes | None = None
     in_flight_limit: Count | None = None
-    key_header: str = "X-API-Key"
+    key_header: HeaderName = "X-API-Key"
     tls_verify: bool = True
     tls_server_name: str | None = None
     tls_ca_file: str | None = None
@@ -100,7 +106,7 @@ class ChangedService(msgspec.Struct, forbid_unknown_fields=True):
     tunnel_lifetime_s: Lifetime | UnsetType | None = UNSET
     body_limit_bytes: Bytes | UnsetType | None = UNSET
     in_flight_limit: Count | UnsetType | None = UNSET
-    key_header: str | UnsetType = UNSET
+    key_header: HeaderName | UnsetType = UNSET
     tls_verify: bool | UnsetType = UNSET
     tls_server_name: str | UnsetType | None = UNSET
     tls_ca_file: str | UnsetType | None = UNSET
@@ -185,6 +191,7 @@ def show(service: Service, tenant: Tenant, targets: Sequence[Target], origin: st
     )
 
 
+@documented("List services", query=PagedInTenant, answer=Page[ServiceView])
 def list_(request: Request) -> Response:
     asked, control = read_query(request, PagedInTenant), control_of(request)
     with control.database.read() as session:
@@ -198,14 +205,16 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Service.slug), asked, show_all))
 
 
+@documented("Show a service", query=InTenant, answer=ServiceView, shows_one=True)
 def get(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         service = service_by(session, tenant, request.path_params["ref"])
-        return answer(show(service, tenant, targets_of(session, [service])[service.id], control.url))
+        return answer_one(request, show(service, tenant, targets_of(session, [service])[service.id], control.url))
 
 
+@documented("Add a service", query=InTenant, body=NewService, answer=ServiceView, status=201, rules=_RULES)
 async def add(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     new = await read_body(request, NewService)
@@ -247,6 +256,7 @@ def columns_of(new: NewService) -> dict[str, Any]:
     }
 
 
+@documented("Change a service", query=InTenant, body=ChangedService, answer=ServiceView, rules=_RULES, changes_one=True)
 async def set_(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     wanted = await read_body(request, ChangedService)
@@ -294,6 +304,7 @@ async def set_(request: Request) -> Response:
     return answer(shown)
 
 
+@documented("Remove a service", query=ForcibleRemoval, answer=ServiceView, changes_one=True)
 async def remove(request: Request) -> Response:
     asked, control = read_query(request, ForcibleRemoval), control_of(request)
     with change(request, dry_run=asked.dry_run) as made:

@@ -17,11 +17,14 @@ from gatewayd.control import simulate as simulation
 from gatewayd.control.admin import plans
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
+from gatewayd.control.admin.price_views import PriceView
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import key_by, plan_by, tenant_by
+from gatewayd.control.admin.spelling import KeyRef, Moment
 from gatewayd.control.admin.state import ControlState, control_of
-from gatewayd.control.admin.terms import decode_rates, show_rates
+from gatewayd.control.admin.terms import RateView, decode_rates, show_rates
 from gatewayd.control.history import hours_from
 from gatewayd.control.prices import terms_of
 from gatewayd.control.tables import Key, Plan, Tenant
@@ -35,15 +38,55 @@ _DEFAULT_RANGE_S = 30 * 86400
 _key = Key.__table__  # type: ignore[attr-defined]
 
 
+_RULES = "those of plans; since is before until, and hours are kept of it; not `billable`"
+
+
 class Wanted(plans.ChangedTerms):
     """Whose usage: the plan's keys, or `keys`. Against what: the plan, or the plan `like`, with what is given here."""
 
     like: str | None = None
-    keys: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1000)] | None = None
-    since: str | None = None
-    until: str | None = None
+    keys: Annotated[tuple[KeyRef, ...], msgspec.Meta(min_length=1, max_length=1000)] | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
+class SimulatedNumbers(msgspec.Struct, kw_only=True):
+    """What was admitted, how much of it would have been refused at least, and what it earned and would have."""
+
+    requests: int
+    units: int
+    would_refuse: int
+    earned: str
+    would_earn: str
+
+
+class SimulatedKey(SimulatedNumbers, kw_only=True):
+    key: str
+    name: str
+
+
+class SimulatedTerms(PriceView, kw_only=True):
+    rates: list[RateView]
+    quota: int | None
+    quota_mode: plans.QuotaMode
+    shadow: bool
+
+
+class SimulationView(msgspec.Struct):
+    """`missing_before`: what was used before this is no longer known, and counts towards nothing."""
+
+    plan: str
+    tenant: str
+    currency: str
+    since: str
+    until: str
+    missing_before: str | None
+    terms: SimulatedTerms
+    items: list[SimulatedKey]
+    total: SimulatedNumbers
+
+
+@documented("Replay usage against other terms", query=InTenant, body=Wanted, answer=SimulationView, rules=_RULES)
 async def simulate(request: Request) -> Response:
     asked, control = read_query(request, InTenant), control_of(request)
     wanted = await read_body(request, Wanted)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import msgspec
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 from starlette.concurrency import run_in_threadpool
@@ -14,7 +15,10 @@ from starlette.responses import Response
 
 from gatewayd import __version__
 from gatewayd.control.admin.answers import answer
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.health import (
+    Certificate,
+    Trouble,
     certificate_problems,
     certificates_of,
     disk_problems,
@@ -22,7 +26,7 @@ from gatewayd.control.admin.health import (
     problems_of,
 )
 from gatewayd.control.admin.problems import problem_response
-from gatewayd.control.admin.state import ControlState, TargetView, WorkerView, control_of
+from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView, control_of
 from gatewayd.control.database import HEAD
 from gatewayd.control.tables import Key, Service, Tenant
 from gatewayd.control.watching import Figures
@@ -32,11 +36,68 @@ from gatewayd.policy.amounts import format_time
 _WINDOW_S = 10
 
 
+class Health(msgspec.Struct):
+    status: Literal["ok"]
+
+
+class Readiness(msgspec.Struct):
+    status: Literal["ready"]
+
+
+class DatabaseView(msgspec.Struct):
+    schema: str
+    bytes: int
+
+
+class DiskView(msgspec.Struct):
+    free_bytes: int
+    total_bytes: int
+
+
+class NowView(msgspec.Struct):
+    """Of the last seconds; quantiles are null where nothing came."""
+
+    window_s: int
+    requests_s: float
+    errors_ratio: float
+    refused_ratio: float
+    p50_ms: float | None
+    p99_ms: float | None
+    in_flight: int
+
+
+class StatusView(msgspec.Struct):
+    """`problems`: one line each; `troubles` have the command to type next.
+
+    Counts are of what is there: neither removed nor revoked.
+    """
+
+    version: str
+    state: Literal["ok", "degraded"]
+    started_at: str
+    listen: str
+    url: str
+    state_dir: str
+    database: DatabaseView
+    workers: list[WorkerView]
+    journal: JournalView
+    tenants: int
+    services: int
+    keys: int
+    problems: list[str]
+    disk: DiskView
+    certificates: list[Certificate]
+    now: NowView
+    troubles: list[Trouble]
+
+
+@documented("Tell whether control answers", answer=Health)
 async def healthz(_: Request) -> Response:
     """Control answers."""
     return answer({"status": "ok"})
 
 
+@documented("Tell whether a worker serves", answer=Readiness, also=(UNAVAILABLE,))
 async def readyz(request: Request) -> Response:
     """A worker serves."""
     if any(worker.state == "serving" for worker in control_of(request).plane.workers()):
@@ -44,6 +105,7 @@ async def readyz(request: Request) -> Response:
     return problem_response(UNAVAILABLE, "no worker is serving")
 
 
+@documented("Show how the gateway is", answer=StatusView)
 async def show(request: Request) -> Response:
     """Workers and journal are the loop's, so they are read here; to count a million keys takes a thread."""
     control = control_of(request)

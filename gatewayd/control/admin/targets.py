@@ -16,15 +16,17 @@ from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import change
+from gatewayd.control.admin.documented import Items, documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
 from gatewayd.control.admin.problems import conflict, invalid, not_found
 from gatewayd.control.admin.refs import service_by, tenant_by
+from gatewayd.control.admin.spelling import TargetUrl
 from gatewayd.control.admin.state import ControlState, TargetView, control_of
 from gatewayd.control.tables import Service, Target, Tenant
 from gatewayd.policy.addresses import check_target, split_socket
 from gatewayd.policy.amounts import format_time
 
-Targets = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)]
+Targets = Annotated[tuple[TargetUrl, ...], msgspec.Meta(min_length=1, max_length=100)]
 Weight = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Weights = dict[str, Weight]  # by URL
 
@@ -108,6 +110,7 @@ class TargetItem(msgspec.Struct):
     in_flight: int | None  # of a drained one
 
 
+@documented("List targets, and how they stand", query=OfService, answer=Items[TargetItem])
 def list_(request: Request) -> Response:
     asked, control = read_query(request, OfService), control_of(request)
     workers = _serving(control)
@@ -158,7 +161,7 @@ def _items(slug: str, target: Target, views: list[TargetView], workers: list[str
 
 
 class Drain(msgspec.Struct, forbid_unknown_fields=True):
-    target: str
+    target: TargetUrl
     service: str | None = None  # None: the one that has it
     undo: bool = False
 
@@ -170,6 +173,9 @@ class Drained(msgspec.Struct):
     in_flight: int | None
 
 
+@documented(
+    "Drain a target, or undo that", query=InTenant, body=Drain, answer=Drained, rules="`target` is the URL of one"
+)
 async def drain(request: Request) -> Response:
     """From now on the target gets no new request, in any worker; what it has goes on."""
     asked, control = read_query(request, InTenant), control_of(request)

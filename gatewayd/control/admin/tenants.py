@@ -18,12 +18,24 @@ from gatewayd.control import billing
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_fields
 from gatewayd.control.admin.changes import change
+from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.pages import Paged, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
+from gatewayd.control.admin.spelling import Currency, DisplayName, Slug, TimeZone
 from gatewayd.control.admin.state import control_of
-from gatewayd.control.admin.terms import Burst, Rates, decode_rates, encode_rates, show_rates, windows, with_bursts_kept
+from gatewayd.control.admin.tags import answer_one
+from gatewayd.control.admin.terms import (
+    Burst,
+    Rates,
+    RateView,
+    decode_rates,
+    encode_rates,
+    show_rates,
+    windows,
+    with_bursts_kept,
+)
 from gatewayd.control.database import DEFAULT_TENANT_ID
 from gatewayd.control.tables import Client, Cycle, Key, Plan, Route, Service, Tenant
 from gatewayd.policy.addresses import check_slug
@@ -39,23 +51,26 @@ _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z][A-Za-z0-9_+-]{0,31}){0,2}", re.ASCII)
 
 
+_RULES = "names are printable, zones exist, windows differ; a burst belongs to a rate"
+
+
 class NewTenant(msgspec.Struct, forbid_unknown_fields=True):
-    slug: str
-    name: str = ""
-    currency: str = "USD"
-    time_zone: str = "UTC"
-    contact: str = ""
+    slug: Slug
+    name: DisplayName = ""
+    currency: Currency = "USD"
+    time_zone: TimeZone = "UTC"
+    contact: DisplayName = ""
     allow: Allow = ()
     rates: Rates = ()
     burst: Burst | None = None
 
 
 class ChangedTenant(msgspec.Struct, forbid_unknown_fields=True):
-    name: str | UnsetType = UNSET
-    currency: str | UnsetType = UNSET
+    name: DisplayName | UnsetType = UNSET
+    currency: Currency | UnsetType = UNSET
     suspended: bool | UnsetType = UNSET
-    time_zone: str | UnsetType = UNSET
-    contact: str | UnsetType = UNSET
+    time_zone: TimeZone | UnsetType = UNSET
+    contact: DisplayName | UnsetType = UNSET
     default_plan: str | UnsetType | None = UNSET
     allow: Allow | UnsetType = UNSET
     rates: Rates | UnsetType = UNSET
@@ -83,7 +98,7 @@ class TenantView(msgspec.Struct):
     time_zone: str
     contact: str
     default_plan: str | None
-    rates: list[dict[str, Any]]
+    rates: list[RateView]
     allow: list[str]
     created_at: str
 
@@ -114,6 +129,7 @@ def show(session: Session, tenant: Tenant) -> TenantView:
     return show_all(session, [tenant])[0]
 
 
+@documented("List tenants", query=Paged, answer=Page[TenantView])
 def list_(request: Request) -> Response:
     asked = read_query(request, Listed)
     with control_of(request).database.read() as session:
@@ -123,11 +139,13 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Tenant.slug), asked, lambda found: show_all(session, found)))
 
 
+@documented("Show a tenant", answer=TenantView, shows_one=True)
 def get(request: Request) -> Response:
     with control_of(request).database.read() as session:
-        return answer(show(session, tenant_by(session, request.path_params["ref"])))
+        return answer_one(request, show(session, tenant_by(session, request.path_params["ref"])))
 
 
+@documented("Add a tenant", body=NewTenant, answer=TenantView, status=201, rules=_RULES)
 async def add(request: Request) -> Response:
     new = await read_body(request, NewTenant)
     tenant = Tenant(public_id="", created_at=0, **columns_of(new))
@@ -155,6 +173,7 @@ def columns_of(new: NewTenant) -> dict[str, Any]:
     }
 
 
+@documented("Change a tenant", body=ChangedTenant, answer=TenantView, rules=_RULES, changes_one=True)
 async def set_(request: Request) -> Response:
     wanted = await read_body(request, ChangedTenant)
     refuse_fields(request, (name for name in _OVER_THE_TENANT if getattr(wanted, name) is not UNSET))
@@ -175,6 +194,7 @@ async def set_(request: Request) -> Response:
     return answer(shown)
 
 
+@documented("Remove a tenant", query=Removed, answer=TenantView, changes_one=True)
 async def remove(request: Request) -> Response:
     asked = read_query(request, Removed)
     control = control_of(request)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from gatewayd.channel import RateConf
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
+from gatewayd.control.admin.spelling import Rate
 from gatewayd.policy.amounts import LARGEST_COUNT, is_month, parse_quota, parse_rate
 
-Rates = Annotated[tuple[str, ...], msgspec.Meta(max_length=16)]
+Rates = Annotated[tuple[Rate, ...], msgspec.Meta(max_length=16)]
 Burst = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_COUNT)]
 
 _rates = msgspec.json.Decoder(tuple[RateConf, ...])
 
 
-def show_rates(rates: Sequence[RateConf]) -> list[dict[str, Any]]:
-    return [msgspec.structs.asdict(rate) for rate in rates]
+class RateView(msgspec.Struct):
+    """A window: `limit` in `window_s` seconds, refilled evenly, at most `burst` at once."""
+
+    name: str
+    limit: int
+    window_s: int
+    burst: int
+
+
+def show_rates(rates: Sequence[RateConf]) -> list[RateView]:
+    return [RateView(rate.name, rate.limit, rate.window_s, rate.burst) for rate in rates]
 
 
 def decode_rates(column: str) -> tuple[RateConf, ...]:

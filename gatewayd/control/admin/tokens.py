@@ -19,12 +19,15 @@ from gatewayd import keys
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.callers import caller_of
 from gatewayd.control.admin.changes import change, now_s
-from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_query
-from gatewayd.control.admin.pages import Paged, page
+from gatewayd.control.admin.documented import Page, documented
+from gatewayd.control.admin.inputs import Nothing, check_display_name, checked, read_body, read_query
+from gatewayd.control.admin.pages import PagedByNumber, page
 from gatewayd.control.admin.problems import conflict, invalid, not_found
 from gatewayd.control.admin.refs import new_public_id, tenant_by
+from gatewayd.control.admin.spelling import Expiry
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.tables import Tenant, Token
+from gatewayd.errors import CONFLICT
 from gatewayd.policy.amounts import format_time, parse_expiry
 
 _MOST_NAMES = 1000  # searched for a near one
@@ -36,7 +39,7 @@ class NewToken(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, msgspec.Meta(min_length=1)]
     role: Literal["viewer", "operator", "admin"]
     tenant: str | None = None
-    expires_at: str | None = None
+    expires_at: Expiry | None = None
 
 
 class TokenView(msgspec.Struct):
@@ -65,14 +68,11 @@ class Whoami(msgspec.Struct):
     expires_at: str | None
 
 
-class Nothing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A query that says nothing."""
-
-
 class Revocation(Nothing, frozen=True):
     dry_run: bool = False
 
 
+@documented("Tell who is asking", query=Nothing, answer=Whoami)
 def whoami(request: Request) -> Response:
     read_query(request, Nothing)
     caller = caller_of(request)
@@ -80,13 +80,22 @@ def whoami(request: Request) -> Response:
     return answer(Whoami(caller.actor, caller.role, caller.tenant, caller.via, expires_at))
 
 
+@documented("List tokens, newest first", query=PagedByNumber, answer=Page[TokenView])
 def list_(request: Request) -> Response:
-    asked, control = read_query(request, Paged), control_of(request)
+    asked, control = read_query(request, PagedByNumber), control_of(request)
     with control.database.read() as session:
         show = partial(_show_all, session, control, now_s())
         return answer(page(session, select(Token), col(Token.id), asked, show, newest_first=True))
 
 
+@documented(
+    "Create a token",
+    query=Nothing,
+    body=NewToken,
+    answer=MadeToken,
+    status=201,
+    rules="a name is visible and short, an expiry is to come",
+)
 async def create(request: Request) -> Response:
     read_query(request, Nothing)
     new, control = await read_body(request, NewToken), control_of(request)
@@ -116,6 +125,7 @@ async def create(request: Request) -> Response:
     return created(MadeToken(**msgspec.structs.asdict(shown), token=token))
 
 
+@documented("Revoke a token", query=Revocation, answer=TokenView, changes_one=True, also=(CONFLICT,))
 async def revoke(request: Request) -> Response:
     """It bites at the next request, and ends what is under way with it, such as a stream."""
     asked, control = read_query(request, Revocation), control_of(request)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import __version__
+from gatewayd.control.admin.documented import NDJSON, documented
 from gatewayd.control.admin.health import ill_targets, is_ill, problems_of, state_of
 from gatewayd.control.admin.inputs import read_query
 from gatewayd.control.admin.refs import tenant_by
@@ -117,6 +118,7 @@ class Picture(msgspec.Struct, kw_only=True):
     others: Others
 
 
+@documented("Follow what is going on now", query=Asked, lines=(Picture,), media=NDJSON)
 async def top(request: Request) -> Response:
     asked, control = read_query(request, Asked), control_of(request)
     tenant_id = None

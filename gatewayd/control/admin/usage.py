@@ -13,28 +13,36 @@ from starlette.responses import Response
 from gatewayd.control import usage
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_query
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import key_by, service_by, tenant_by
+from gatewayd.control.admin.spelling import Dimensions, KeyRef, Moment
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.usage_views import UsageVerified, UsageView
 from gatewayd.control.history import hours_from
 from gatewayd.control.reconciling import Reconciliation, Recorded
+from gatewayd.errors import CONFLICT
 from gatewayd.policy.addresses import DEFAULT_TENANT
 from gatewayd.policy.amounts import format_time, parse_time
 
 _DEFAULT_RANGE_S = 24 * 3600
 
 
+_RULES = "since is before until; hours are kept for a while"
+
+
 class Asked(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     tenant: str | None = None  # default, unless `by` has tenant: then every one
-    since: str | None = None
-    until: str | None = None
-    by: str = "service"
+    since: Moment | None = None
+    until: Moment | None = None
+    by: Dimensions = "service"
     interval: Literal["hour", "day"] | None = None
     service: str | None = None
-    key: str | None = None
+    key: KeyRef | None = None
 
 
+@documented("Show usage", query=Asked, answer=UsageView, rules=_RULES, also=(CONFLICT,))
 async def show(request: Request) -> Response:
     asked, control = read_query(request, Asked), control_of(request)
     now = now_s()
@@ -47,6 +55,7 @@ async def show(request: Request) -> Response:
     return answer(await run_in_threadpool(_answer, control, asked, since, until, by))
 
 
+@documented("Compare whatever of usage is counted twice", query=InTenant, answer=UsageVerified)
 async def verify(request: Request) -> Response:
     """The counters of the lessor and the view of the database are of one moment: ingest moves both in one turn."""
     asked, control = read_query(request, InTenant), control_of(request)

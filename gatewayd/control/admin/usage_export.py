@@ -10,11 +10,14 @@ from starlette.responses import Response
 
 from gatewayd.control import exporting
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.documented import NDJSON, documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_query
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import tenant_by
+from gatewayd.control.admin.spelling import Moment
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.admin.streams import BlockStream, threaded
+from gatewayd.control.admin.usage_views import ExportedRow
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.policy.amounts import parse_time
 
@@ -26,11 +29,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class Asked(InTenant, frozen=True):
-    since: str | None = None
-    until: str | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     granularity: exporting.Granularity = "hour"
 
 
+@documented("Export usage", query=Asked, lines=(ExportedRow,), media=NDJSON, rules="since is before until")
 async def export(request: Request) -> Response:
     asked, control = read_query(request, Asked), control_of(request)
     until = now_s() if asked.until is None else checked("until", parse_time, asked.until)

@@ -11,10 +11,13 @@ from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import checked, read_query
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import tenant_by
+from gatewayd.control.admin.spelling import Moment
 from gatewayd.control.admin.state import ControlState, control_of
+from gatewayd.control.admin.usage_views import TopView
 from gatewayd.control.heaviest import Measure, heaviest
 from gatewayd.control.usage import Question
 from gatewayd.policy.addresses import DEFAULT_TENANT
@@ -25,13 +28,14 @@ _DEFAULT_RANGE_S = 3600
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     tenant: str | None = None  # default, unless `by` is tenant: then every one
-    since: str | None = None
-    until: str | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     by: Literal["key", "service", "route", "client", "status", "tenant"] = "key"
     of: Measure = "requests"
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
 
 
+@documented("Show who or what made the most", query=Asked, answer=TopView, rules="since is before until")
 async def top(request: Request) -> Response:
     asked, control = read_query(request, Asked), control_of(request)
     until = now_s() if asked.until is None else checked("until", parse_time, asked.until)

@@ -1,0 +1,133 @@
+"""schemathesis asks the admin API whatever its document admits, and much that it does not, with all its checks.
+
+What a schema cannot say (`Beyond the schema` in the document) may be refused with 422, and a condition that does not
+hold with 412; of all else that a schema admits it is a failure. `GET /v1/usage/tail` and `/v1/top` have no end and are
+left out: see tests/control/test_tailing.py and test_watching.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from gatewayd.channel import RequestTold, Told
+from tests import daemons
+from tests.control.conformance import published
+from tests.control.conftest import Admin
+
+AT = "2026-11-21T02:00:00Z"
+ENDLESS = ("/v1/usage/tail", "/v1/top")
+ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "5xx"]
+
+
+def settings(folder: Path) -> Path:
+    """The configuration file: what each operation may answer to what its schema admits."""
+    lines = ['hooks = "tests.control.loopback_only"']
+    for path, methods in published()["paths"].items():
+        for method, operation in methods.items():
+            told = operation["responses"]
+            also = ["412"] if "412" in told else []
+            also += ["422"] if "Beyond the schema" in told.get("422", {}).get("description", "") else []
+            if path in ENDLESS or not also:
+                continue
+            lines += [
+                "[[operations]]",
+                f'include-operation-id = "{operation["operationId"]}"',
+                f"checks.positive_data_acceptance.expected-statuses = {json.dumps(ACCEPTED + also)}",
+            ]
+            if method == "delete":  # or it is there after it was removed
+                lines.append("parameters = { dry_run = false }")
+    file = folder / "schemathesis.toml"
+    file.write_text("\n".join(lines))
+    return file
+
+
+async def examine(port: int, folder: Path, *options: str) -> dict[str, Any]:
+    """Run it, and give its report; fails with what it printed."""
+    report = folder / "report.json"
+    argv = [
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(settings(folder)), "run",
+        f"http://127.0.0.1:{port}/openapi.json", "--checks", "all", "--seed", "1",
+        *(word for path in ENDLESS for word in ("--exclude-path", path)),
+        "--continue-on-failure", "--no-color", "--report", "json", "--report-json-path", str(report),
+        "--generation-database", "none", *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(daemons.ROOT)}
+    running = await asyncio.create_subprocess_exec(
+        *argv, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    printed = (await running.communicate())[0].decode()
+    assert running.returncode == 0, printed
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+def test_it_finds_nothing_in_a_short_run(admin: Admin, tmp_path: Path) -> None:
+    async def drive() -> dict[str, Any]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(admin.app, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            return await examine(listener.getsockname()[1], tmp_path, *SHORT)
+        finally:
+            server.should_exit = True
+            await serving
+
+    admin.plane.tells = Told(RequestTold(None, AT, "GET", "/", "h", "a", None), "refused", 401, "missing_key", (), None)
+    report = admin.run(drive())
+    assert report
+
+
+SHORT = ("--phases", "fuzzing", "-n", "3")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_it_finds_nothing_in_20_000_cases(tmp_path: Path) -> None:
+    with daemons.gateway(tmp_path), relayed(tmp_path / "admin.sock") as port:
+        report = asyncio.run(examine(port, tmp_path, "--phases", "examples,coverage,fuzzing,stateful", "-n", "200"))
+    assert report
+
+
+@contextmanager
+def relayed(path: Path) -> Iterator[int]:
+    """A port of this machine that leads to a Unix socket, which schemathesis does not speak to."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            sink.close()
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(path))
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
