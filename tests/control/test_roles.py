@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewayd.control.admin import admission
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.bounds import is_of_this_machine
 from gatewayd.control.admin.callers import Role, caller_of
@@ -102,6 +103,29 @@ def test_an_address_of_nothing_is_told_to_those_who_are_known(echoing: Admin) ->
     holder.token = "none"
     holder.refused("unauthenticated", "GET", "/nowhere")
     holder.refused("unauthenticated", "PUT", "/v1/services")
+
+
+def test_no_spelling_of_an_address_comes_past_its_role(echoing: Admin) -> None:
+    """A pattern that ends in `$` takes "/v1/tokens%0A" for "/v1/tokens"."""
+    holder: Holder = echoing.holders["viewer", "acme"]  # type: ignore[attr-defined]
+    for operation in guarded():
+        if (operation.role, operation.reach) in (("viewer", "tenant"), ("viewer", "caller")):
+            continue
+        for end in ("%0A", "%0D", "%0D%0A", "%00", "%20", "/", "%2F", ";x", "%3Fx", "%23"):
+            response = holder(operation.method, f"{address(operation)}{end}")
+            assert response.status_code in (403, 404, 405), (operation.method, address(operation), end)
+
+
+def test_a_handler_is_reached_only_by_who_was_let_in_to_it(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where admission takes a request for one of another operation, or of none."""
+    other = next(each for each in OPERATIONS if each.path == "/v1/whoami")
+    admin.handlers_are_real = False
+    for taken_for in (None, other):
+        monkeypatch.setattr(admission, "_finder", lambda _, found=taken_for: lambda _: (found, {}))
+        admin.app.app = build_app(admin.control)
+        for method in ("GET", "POST"):
+            assert admin(method, "/v1/tokens", {"name": "mine", "role": "admin"}).status_code in (404, 405)
+        assert admin("GET", "/v1/whoami").status_code == (404 if taken_for is None else 200)
 
 
 # What the bound may not name

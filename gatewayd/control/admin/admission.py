@@ -54,6 +54,7 @@ class Admission:
             await self.app(scope, receive, send)
             return
         operation, params = self._operation_of(scope)
+        scope.setdefault("state", {})["operation"] = operation  # no other will be reached
         if operation is not None and operation.role == "anyone":
             await self.app(scope, receive, send)
             return
@@ -73,7 +74,7 @@ class Admission:
             await self.app(scope, receive, send)
 
     def _caller_of(self, scope: Scope) -> Caller | Response:
-        peer: Peer | None = scope.setdefault("state", {}).get("peer")
+        peer: Peer | None = scope["state"].get("peer")
         if peer is None:
             return self._bearer(scope)
         role = role_of(peer, self._control.settings.admin_socket)
