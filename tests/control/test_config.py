@@ -340,6 +340,63 @@ def test_all_mistakes_are_found_each_with_its_place(admin: Admin) -> None:
     assert admin.get("/v1/config/revisions")["items"] == []
 
 
+def test_what_is_not_known_is_told_with_what_was_meant(admin: Admin) -> None:
+    wanted = document(
+        {
+            "slug": "default",
+            "service": [],
+            "services": [
+                {"slug": "a", "target": TARGETS, "timeout": 5, "retries": 3, "sticky": True},
+                {"slug": "b", "url": TARGETS, "sticky": True},
+                "orders",
+                None,
+            ],
+            "plans": [{"name": "p", "rate": ["60/min"]}],
+            "keys": [{"name": "ci", "secret": "sk_live_1"}],
+        }
+    )
+    wanted |= {"apiVersion": "v1", "version": "1", "routes": []}
+    found = mistakes(admin, wanted)
+    assert found["/apiVersion"] == "'apiVersion' is not known here; did you mean version?"
+    assert found["/version"] == 'version must be 1, not "1": this gateway reads no other'
+    assert found["/routes"] == "routes are a tenant's: they stand in tenants, below '- slug: default'"
+    assert found["/tenants/0/service"] == "'service' is not known here; did you mean services?"
+    assert found["/tenants/0/services/0/target"] == "'target' is not known here; did you mean targets?"
+    assert found["/tenants/0/services/0/timeout"] == "'timeout' is not known here; did you mean timeout_s?"
+    # What all is known is told once.
+    assert found["/tenants/0/services/0/retries"].startswith("'retries' is not known here; known are slug, targets")
+    assert found["/tenants/0/services/0/sticky"] == "'sticky' is not known here"
+    assert found["/tenants/0/services/1/sticky"] == "'sticky' is not known here"
+    assert found["/tenants/0/services/1/url"] == "'url' is not known here; did you mean targets?"
+    assert found["/tenants/0/services/2"] == "a service must be an object, which begins with '- slug:', not a string"
+    assert found["/tenants/0/services/3"] == "a service must be an object, which begins with '- slug:', not null"
+    assert found["/tenants/0/plans/0/rate"] == "'rate' is not known here; did you mean rates?"
+    assert found["/tenants/0/keys/0/secret"].startswith("no secret is in a document; `gatectl key rotate`")
+
+
+def test_a_section_with_nothing_after_it_is_not_taken_for_an_empty_one(admin: Admin) -> None:
+    """Pruned, it would remove all that is there. And what is wrong with it is not told twice."""
+    admin.post("/v1/services", slug="orders", targets=TARGETS)
+    wanted = default(services=None, keys=[{"name": "ci", "services": ["orders"]}])
+    assert mistakes(admin, wanted, prune=True) == {
+        "/tenants/0/services":
+            "nothing follows services: write [] for none, or leave it out, and what is there stays as it is",
+    }  # fmt: skip
+    wanted = default(services={"new": {"targets": TARGETS}}, keys=[{"name": "ci", "services": ["new"]}])
+    assert mistakes(admin, wanted) == {
+        "/tenants/0/services": "services must be a list, each beginning with '- slug:', not an object"
+    }
+    assert mistakes(admin, {"version": 1, "tenants": None}) == {
+        "/tenants": "nothing follows tenants: write [] for none, or a tenant, which begins with '- slug:'"
+    }
+
+
+def test_a_tenant_with_a_mistake_is_not_one_that_is_missing(admin: Admin) -> None:
+    admin.post("/v1/tenants", slug="acme")
+    wanted = document({"slug": "default"}, {"slug": "acme", "currency": "euros"})
+    assert list(mistakes(admin, wanted, prune=True)) == ["/tenants/1/currency"]
+
+
 def test_what_an_object_names_must_be_there_in_the_end(admin: Admin) -> None:
     admin.post("/v1/services", slug="there", targets=TARGETS)
     admin.post("/v1/plans", name="starter")
@@ -354,9 +411,9 @@ def test_what_an_object_names_must_be_there_in_the_end(admin: Admin) -> None:
     found = mistakes(admin, wanted)
     assert found.pop("/tenants/0/services/0/targets")
     assert found == {
-        "/tenants/0/default_plan": "there is no plan 'statrer'; is it starter?",
-        "/tenants/0/routes/0/service": "there is no service 'tehre'; is it there?",
-        "/tenants/0/keys/0/services/2": "there is no service 'nowhere'; is it there?",
+        "/tenants/0/default_plan": "there is no plan 'statrer'; did you mean starter?",
+        "/tenants/0/routes/0/service": "there is no service 'tehre'; did you mean there?",
+        "/tenants/0/keys/0/services/2": "there is no service 'nowhere'; did you mean there?",
     }
     del wanted["tenants"][0]["services"], wanted["tenants"][0]["routes"], wanted["tenants"][0]["default_plan"]
     wanted["tenants"][0]["keys"] = [{"name": "using", "plan": "starter"}]

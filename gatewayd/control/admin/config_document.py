@@ -9,7 +9,7 @@ waiting for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -31,7 +31,15 @@ from gatewayd.control.admin.config_definitions import (
     define_service,
     define_tenant,
 )
-from gatewayd.control.admin.inputs import check_display_name, checked, in_plain_words, steps_to
+from gatewayd.control.admin.inputs import (
+    KNOWN_ARE,
+    check_display_name,
+    checked,
+    in_plain_words,
+    steps_to,
+    type_name,
+    unknown_name,
+)
 from gatewayd.control.admin.plans import NewPlan
 from gatewayd.control.admin.problems import AdminError, invalid
 from gatewayd.control.admin.routes import NewRoute
@@ -48,6 +56,9 @@ MOST_BYTES = 64 << 20
 MOST_VALUES = 4_000_000  # twenty for each of 200,000 objects: as objects of Python they take half a gigabyte
 MOST_MISTAKES = 100
 
+_SECRET = ("secret", "key", "api_key", "digest")
+_NEVER_HERE = "no secret is in a document; `gatectl key rotate` gives a key its first one, shown once"
+
 E = TypeVar("E", bound=msgspec.Struct)
 
 
@@ -57,6 +68,7 @@ class Mistakes:
 
     found: list[dict[str, str]] = field(default_factory=list)
     more: int = 0
+    unread_tenants: set[str] = field(default_factory=set)  # slugs of tenants in which there is one
 
     def add(self, pointer: str, detail: str) -> None:
         if self.has_room:
@@ -109,6 +121,7 @@ class DocumentReader:
     def __init__(self, control: ControlState) -> None:
         self.mistakes = Mistakes()
         self.done = 0
+        self._listed: set[str] = set()  # what is known, where that was told: a long list is told once
         self._build: dict[Kind, Callable[[Any, str], Wanted]] = {
             "tenant": _tenant,
             "service": partial(_service, control=control),
@@ -136,46 +149,63 @@ class DocumentReader:
 
     def _read(self, top: dict[str, msgspec.Raw]) -> list[WantedTenant]:
         for name in top.keys() - {"version", "tenants"}:
-            self.mistakes.add(_pointer("", name), f"{name[:60]!r} is not known here; known are version, tenants")
+            why = unknown_name(name, ("version", "tenants"))
+            if name in SECTIONS:
+                why = f"{name} are a tenant's: they stand in tenants, below '- slug: default'"
+            self._unknown(_pointer("", name), why)
         version = msgspec.json.decode(top["version"]) if "version" in top else None
         if version is None:
             self.mistakes.add("", "version is missing; this gateway reads version: 1")
         elif version != 1 or version is True:
-            self.mistakes.add("/version", f"version must be 1, not {str(version)[:40]}: this gateway reads no other")
+            shown = msgspec.json.encode(version)[:40].decode(errors="replace")  # "1" in quotes is another
+            self.mistakes.add("/version", f"version must be 1, not {shown}: this gateway reads no other")
         if "tenants" not in top:
             self.mistakes.add("", "tenants is missing")
             return []
         found = [
             self._tenant(raw, f"/tenants/{index}")
-            for index, raw in enumerate(self._list(top["tenants"], "/tenants", "tenants"))
+            for index, raw in enumerate(self._list(top["tenants"], "/tenants", "tenants", "tenant") or ())
         ]
         return [tenant for tenant in found if tenant is not None]
 
-    def _list(self, raw: msgspec.Raw, pointer: str, name: str) -> Sequence[msgspec.Raw]:
+    def _list(
+        self, raw: msgspec.Raw, pointer: str, name: str, kind: Kind, unread: set[str] | None = None
+    ) -> list[msgspec.Raw] | None:
+        """None: it is no list, and that is noted."""
         try:
             return msgspec.json.decode(raw, type=list[msgspec.Raw])
         except msgspec.ValidationError:
-            self.mistakes.add(pointer, f"{name} must be a list")
-            return ()
+            value = msgspec.json.decode(raw)
+        why = f"{name} must be a list, each beginning with '- {_title(kind)}:', not {type_name(value)}"
+        if value is None and kind == "tenant":
+            why = f"nothing follows {name}: write [] for none, or a tenant, which begins with '- slug:'"
+        elif value is None:  # taken for none, it would have all of them removed by a prune
+            why = f"nothing follows {name}: write [] for none, or leave it out, and what is there stays as it is"
+        if unread is not None and isinstance(value, dict):
+            unread.update(value)
+        self.mistakes.add(pointer, why)
+        return None
 
     def _tenant(self, raw: msgspec.Raw, pointer: str) -> WantedTenant | None:
         try:
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         except msgspec.ValidationError:
-            self.mistakes.add(pointer, "a tenant must be an object")
+            self.mistakes.add(pointer, _no_object("tenant", msgspec.json.decode(raw)))
             return None
         sections = {name: fields.pop(name) for name in SECTIONS if name in fields}
         wanted = self._object("tenant", b"{%s}" % b",".join(
             b"%s:%s" % (msgspec.json.encode(name), bytes(value)) for name, value in fields.items()
         ), pointer)  # fmt: skip
+        if wanted is None and "slug" in fields and isinstance(slug := msgspec.json.decode(fields["slug"]), str):
+            self.mistakes.unread_tenants.add(slug)
         read = WantedTenant(wanted or Wanted(pointer, {}, {}))
         for name, section in sections.items():
             kind, place = SECTIONS[name], f"{pointer}/{name}"
             unread = read.unread[kind] = set()
-            objects = [
-                self._object(kind, each, f"{place}/{index}", unread)
-                for index, each in enumerate(self._list(section, place, name))
-            ]
+            raws = self._list(section, place, name, kind, unread)
+            if raws is None:
+                continue
+            objects = [self._object(kind, each, f"{place}/{index}", unread) for index, each in enumerate(raws)]
             read.sections[kind] = [each for each in objects if each is not None]
         return None if wanted is None else read
 
@@ -185,7 +215,7 @@ class DocumentReader:
         """None: there is a mistake in it, and it is noted."""
         self.done += 1
         before = len(self.mistakes.found) + self.mistakes.more
-        entry = self._entry(ENTRIES[kind], raw, pointer)
+        entry = self._entry(kind, ENTRIES[kind], raw, pointer)
         wanted = None if entry is None else self._built(entry, self._build[kind], pointer)
         if len(self.mistakes.found) + self.mistakes.more == before:
             return wanted
@@ -195,13 +225,16 @@ class DocumentReader:
             unread |= {name for name in names if isinstance(name, str)}
         return None
 
-    def _entry(self, expected: type[E], raw: bytes | msgspec.Raw, pointer: str) -> E | None:
+    def _entry(self, kind: Kind, expected: type[E], raw: bytes | msgspec.Raw, pointer: str) -> E | None:
         try:
             entry: E = _decoder(expected).decode(raw)
         except msgspec.ValidationError:
             value = msgspec.json.decode(raw)
         else:
             return entry
+        if not isinstance(value, dict):
+            self.mistakes.add(pointer, _no_object(kind, value))
+            return None
         taken_out: set[str] = set()
         while True:
             try:
@@ -209,14 +242,21 @@ class DocumentReader:
             except msgspec.ValidationError as error:
                 message = str(error)
             complaint, steps = in_plain_words(message, expected), steps_to(message)
-            field_name = steps[0] if steps else complaint.members.get("field", "") if isinstance(value, dict) else ""
+            field_name = steps[0] if steps else complaint.members.get("field", "")
             if field_name in taken_out:  # it has to be there: that is why it is missing now
                 return None
-            self.mistakes.add(_pointer(pointer, *steps), complaint.detail)
+            why = _NEVER_HERE if kind == "key" and field_name in _SECRET else complaint.detail
+            self._unknown(_pointer(pointer, *steps), why)
             if not steps:
                 return None
             taken_out.add(field_name)
             value.pop(field_name, None)
+
+    def _unknown(self, pointer: str, why: str) -> None:
+        said, listing, known = why.partition(KNOWN_ARE)
+        self.mistakes.add(pointer, said if listing and known in self._listed else why)
+        if listing:
+            self._listed.add(known)
 
     def _built(self, entry: E, build: Callable[[E, str], Wanted], pointer: str) -> Wanted | None:
         fields = _fields(type(entry))
@@ -244,6 +284,15 @@ def _decoder(expected: type[Any]) -> msgspec.json.Decoder[Any]:
 def _fields(of: type[Any]) -> dict[str, msgspec.structs.FieldInfo]:
     """By name. To look at a Struct's annotations takes a hundred times as long as to decode one."""
     return {each.encode_name: each for each in msgspec.structs.fields(of)}
+
+
+def _title(kind: Kind) -> str:
+    """The field that says which one it is."""
+    return "slug" if kind in ("tenant", "service") else "name"
+
+
+def _no_object(kind: Kind, value: Any) -> str:
+    return f"a {kind} must be an object, which begins with '- {_title(kind)}:', not {type_name(value)}"
 
 
 def _pointer(base: str, *steps: str) -> str:

@@ -252,7 +252,7 @@ class Planner:
     def _check_tenants(self, wanted: Sequence[WantedTenant]) -> None:
         named = {each.tenant.columns["slug"] for each in wanted}
         if self._scope.prune and self._scope.tenant is None:
-            for slug in self._state.keys() - named - {DEFAULT_TENANT}:
+            for slug in self._state.keys() - named - self._mistakes.unread_tenants - {DEFAULT_TENANT}:
                 self._mistakes.add(
                     "/tenants",
                     f"tenant {slug!r} is not in the document, and is not pruned with all that it has and owes; "
@@ -303,7 +303,9 @@ class Planner:
             self._mistakes.add(pointer, f"{noun} {name!r} is not in the document, and would go")
             return
         near = get_close_matches(name[:100], names, n=1) if self._mistakes.has_room else []
-        self._mistakes.add(pointer, f"there is no {noun} {name[:100]!r}" + (f"; is it {near[0]}?" if near else ""))
+        self._mistakes.add(
+            pointer, f"there is no {noun} {name[:100]!r}" + (f"; did you mean {near[0]}?" if near else "")
+        )
 
     def _check_ids(self, steps: Sequence[Step]) -> None:
         """A key's id is for ever: of this tenant, and once it is revoked of nobody."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -147,6 +148,17 @@ _TYPES = {
     "str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list",
     "object": "an object", "null": "null",
 }  # fmt: skip
+_JSON_TYPES = {str: "str", int: "int", float: "float", bool: "bool", list: "array", dict: "object"}
+KNOWN_ARE = "; known are "
+_LONGEST_SHOWN = 60
+_NEAR = 0.7  # `timeout` for `timeout_s`, but not `retries` for `rates`
+# What other programs call it.
+_ELSEWHERE = {
+    "name": "slug", "url": "targets", "urls": "targets", "host": "targets", "port": "targets", "upstream": "targets",
+    "upstreams": "targets", "backend": "targets", "backends": "targets", "servers": "targets", "endpoints": "targets",
+    "limit": "rates", "limits": "rates", "rate_limit": "rates", "rate_limits": "rates", "tags": "labels",
+    "enabled": "suspended", "disabled": "suspended",
+}  # fmt: skip
 _SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"Expected `(.*)` of length >= 1"), "must not be empty"),
     (re.compile(r"Expected `(.*)` of length <= (\d+)"), "must not be longer than {1}"),
@@ -171,8 +183,7 @@ def in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
     expected, name = _holder(expected, field)
     fields = {f.encode_name: f for f in msgspec.structs.fields(expected)}
     if unknown := _UNKNOWN.fullmatch(message):
-        known = ", ".join(fields)
-        return invalid(unknown[1][:60], f"{unknown[1][:60]!r} is not known here; known are {known}")
+        return invalid(unknown[1][:60], unknown_name(unknown[1], list(fields)))
     if missing := _MISSING.fullmatch(message):
         return invalid(missing[1], f"{missing[1]} is missing")
     field = field.partition("[")[0]  # of targets[0], it is targets that the client knows by name
@@ -183,6 +194,19 @@ def in_plain_words(message: str, expected: type[msgspec.Struct]) -> AdminError:
             words = sentence.format(*(_type_words(group) for group in match.groups()))
             return invalid(field, f"{field} {words}") if field else AdminError(MALFORMED, f"the body {words}")
     return invalid(field, _first_lower(message))
+
+
+def unknown_name(name: str, known: Sequence[str]) -> str:
+    """That this is not known: with the one that was meant, where that can be guessed, or else with all there are."""
+    shown = name[:_LONGEST_SHOWN]
+    said, elsewhere = f"{shown!r} is not known here", _ELSEWHERE.get(shown.lower(), "")
+    near = [elsewhere] if elsewhere in known else get_close_matches(shown.lower(), known, n=1, cutoff=_NEAR)
+    return f"{said}; did you mean {near[0]}?" if near else f"{said}{KNOWN_ARE}{', '.join(known)}"
+
+
+def type_name(value: Any) -> str:
+    """What a client calls what it has sent, which is JSON."""
+    return _TYPES[_JSON_TYPES.get(type(value), "null")]
 
 
 def steps_to(message: str) -> list[str]:
