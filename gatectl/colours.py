@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 # By meaning: of 256 colours, and of 8.
 PALETTE: Mapping[str, tuple[int, int]] = {
@@ -31,16 +32,16 @@ def many(environment: Mapping[str, str]) -> bool:
     return "256color" in environment.get("TERM", "") or environment.get("COLORTERM", "") in ("truecolor", "24bit")
 
 
-def wanted() -> bool:
-    """Whether standard output shows colours, and its user wants them."""
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+def wanted(stream: TextIO | None = None) -> bool:
+    """Whether this stream (standard output) shows colours, and its user wants them."""
+    return (stream or sys.stdout).isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 class Colours:
-    """SGR codes by meaning, as standard output shows them; all empty where it is to have none."""
+    """SGR codes by meaning, as a stream (standard output) shows them; all empty where it is to have none."""
 
-    def __init__(self) -> None:
-        self.on = wanted()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.on = wanted(stream)
         self._column = 0 if many(os.environ) else 1
         self.bold = "1" if self.on else ""
 

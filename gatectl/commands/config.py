@@ -105,11 +105,13 @@ def apply(
     Shows first what would change, and asks. What the file does not name stays, unless --prune is given. It becomes a
     revision, to which 'config rollback' goes back.
     """
+    from shlex import quote
+
     from gatectl.config import applying, files
 
     with applying.told():
         document = files.document_of(file)
-        again = f"config diff{''.join(f' -f {name}' for name in file)}{' --prune' * prune}"
+        again = f"config diff{''.join(f' -f {quote(name)}' for name in file)}{' --prune' * prune}"
         wish = applying.wish_of(call, document, prune=prune, message=message, again=again)
         with applying.placed(document):
             if dry_run:

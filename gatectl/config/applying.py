@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from shlex import quote
 from typing import Any, TextIO
 
 from gatectl import consent
+from gatectl.colours import Colours
 from gatectl.config import differences as shown
 from gatectl.config.files import Document
 from gatectl.config.mistakes import MistakenError
@@ -149,7 +151,7 @@ def show_differences(call: Call, answer: Any, most: int | None = None) -> None:
 
 
 def _draw(answer: Any, stream: TextIO, most: int | None) -> None:
-    for line in shown.drawn(answer["differences"], shown.coloured(stream), most):
+    for line in shown.drawn(answer["differences"], Colours(stream), most):
         stream.write(line)
     stream.write(f"{shown.summary(answer)}\n")
     stream.flush()
@@ -200,10 +202,11 @@ def _say_secretless(call: Call, differences: Any) -> None:
     count = "1 key has" if len(keys) == 1 else f"{len(keys):,} keys have"
     call.printer.text(f"{count} no secret yet. To get one, shown once:")
     for each in keys[:_MOST_KEYS]:
-        call.printer.text(f"    gatectl key rotate {each['name']}{_elsewhere(each)}")
+        call.printer.text(f"    gatectl key rotate {quote(each['name'])}{_elsewhere(call, each)}")
     if len(keys) > _MOST_KEYS:
         call.printer.text(f"    and so on for {len(keys) - _MOST_KEYS:,} more")
 
 
-def _elsewhere(difference: Mapping[str, Any]) -> str:
-    return "" if difference["tenant"] == shown.DEFAULT_TENANT else f" -t {difference['tenant']}"
+def _elsewhere(call: Call, difference: Mapping[str, Any]) -> str:
+    context = f" --context {call.shared.context}" if call.shared.context else ""
+    return ("" if difference["tenant"] == shown.DEFAULT_TENANT else f" -t {difference['tenant']}") + context

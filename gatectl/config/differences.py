@@ -13,11 +13,11 @@ The same text in a pipe, without its colours.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
+from gatectl.colours import Colours, painted
 from gatectl.config import spelling
 from gatectl.output import Column
 
@@ -30,7 +30,7 @@ COLUMNS = (
 )
 DEFAULT_TENANT = "default"
 _SIGNS = {"add": "+", "set": "~", "remove": "-"}
-_COLOURS = {"add": "32", "set": "33", "remove": "31"}
+_MEANINGS = {"add": "good", "set": "warn", "remove": "ill"}
 _MOST_NAMED = 3
 _LONGEST_LISTS = 56  # before and after; of longer ones only what comes and goes is told
 _TITLES = ("slug", "name")
@@ -38,19 +38,15 @@ _TITLES = ("slug", "name")
 Difference = Mapping[str, Any]
 
 
-def coloured(stream: TextIO) -> bool:
-    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-
-
-def drawn(differences: Sequence[Difference], colours: bool, most: int | None = None) -> Iterator[str]:
+def drawn(differences: Sequence[Difference], colours: Colours, most: int | None = None) -> Iterator[str]:
     """A line each; of more than `most` what the rest comes to."""
     for difference in differences[:most]:
         change = difference["change"]
         title = f"{_SIGNS[change]} {difference['kind']} {called(difference)}"
-        yield _coloured(visible(title), _COLOURS[change], colours) + "\n"
+        yield painted(visible(title), colours.code(_MEANINGS[change])) + "\n"
         for field in difference["fields"] if change != "remove" else ():
-            if field["field"] in _TITLES and field["after"] == difference["name"]:
-                continue
+            if change == "add" and field["field"] in _TITLES and field["after"] == difference["name"]:
+                continue  # of one that changes, it is what changes
             for name, before, after in _parts(field["field"], field["before"], field["after"]):
                 yield from (f"    {line}\n" for line in _field(name, before, after, change, colours))
     if most is not None and (rest := differences[most:]):
@@ -74,16 +70,16 @@ def _parts(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]
         yield name, spelling.to_file(before, name), spelling.to_file(after, name)
 
 
-def _field(name: str, before: Any, after: Any, change: str, colours: bool) -> Iterator[str]:
+def _field(name: str, before: Any, after: Any, change: str, colours: Colours) -> Iterator[str]:
     was, becomes = visible(_value(before)), visible(_value(after))
     if change == "add":
         yield f"{visible(name)}: {becomes}"
     elif len(was) + len(becomes) > _LONGEST_LISTS and (items := _items(before, after)):
         yield f"{visible(name)}:"
         for sign, item in items:
-            yield _coloured(f"  {sign} {visible(_value(item))}", "32" if sign == "+" else "31", colours)
+            yield painted(f"  {sign} {visible(_value(item))}", colours.code("good" if sign == "+" else "ill"))
     else:
-        yield f"{visible(name)}: {_coloured(was, '31', colours)} -> {_coloured(becomes, '32', colours)}"
+        yield f"{visible(name)}: {painted(was, colours.code('ill'))} -> {painted(becomes, colours.code('good'))}"
 
 
 def _items(before: Any, after: Any) -> list[tuple[str, Any]]:
@@ -94,10 +90,6 @@ def _items(before: Any, after: Any) -> list[tuple[str, Any]]:
         return []  # the order is another
     gone = [("-", each) for each in before if each not in after]
     return gone + [("+", each) for each in after if each not in before]
-
-
-def _coloured(text: str, code: str, colours: bool) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if colours else text
 
 
 def _value(value: Any) -> str:

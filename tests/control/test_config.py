@@ -580,6 +580,21 @@ def test_one_apply_at_a_time(admin: Admin) -> None:
     assert applied(admin, default())["revision"] is None
 
 
+def test_a_comparison_shows_how_far_it_is(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, seen = config._plan, []
+
+    def plan(control: ControlState, *arguments: Any) -> Any:
+        running = control.applies.running or control.applies.comparing
+        result = planned(control, *arguments)
+        seen.append(running and (running.state, running.done()))
+        return result
+
+    monkeypatch.setattr(config, "_plan", plan)
+    assert len(differences(admin, default(plans=[{"name": "a"}, {"name": "b"}]))) == 2
+    assert seen == [("planning", 3)]
+    assert admin.get("/v1/config/progress")["state"] == "idle"
+
+
 def test_what_others_change_meanwhile_is_seen(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the plan and the transaction there is a moment in which nobody is kept out."""
     store, between = config._store, ["a change"]

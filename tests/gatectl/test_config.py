@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gatectl.config.differences import deed, removed_tenants
+from gatectl.colours import Colours
+from gatectl.config.differences import deed, drawn, removed_tenants
 from tests.gatectl.conftest import Ended, Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 
@@ -231,10 +232,29 @@ def test_at_a_terminal_it_asks_and_names_keys_without_secrets(daemon: FakeDaemon
     assert refused.plain.endswith("not confirmed, nothing was done\n")
     ended = gatectl.at_terminal("config", "apply", "-f", GATEWAY, typed="y\n")
     assert ended.code == 0
-    assert "\x1b[32m+ plan max\x1b[0m\n" in ended.out
-    assert "timeout_s: \x1b[31m5\x1b[0m -> \x1b[32m2.5\x1b[0m\n" in ended.out
+    assert "\x1b[38;5;28m+ plan max\x1b[0m\n" in ended.out
+    assert "timeout_s: \x1b[38;5;160m5\x1b[0m -> \x1b[38;5;28m2.5\x1b[0m\n" in ended.out
     assert "3 are not in the file; --prune removes them\nAdd 3 and change 3? [y/N] " in ended.plain
     assert "1 key has no secret yet. To get one, shown once:\n    gatectl key rotate beta-web\n" in ended.plain
+
+
+def test_colours_are_those_of_the_terminal_and_commands_to_type_are_quoted(
+    daemon: FakeDaemon, gatectl: Gatectl, file: Path
+) -> None:
+    gatectl.environment["TERM"] = "xterm"
+    file.write_text("version: 1\ntenants: [{slug: default, default_plan: starter, keys: [{name: it's mine}]}]\n")
+    ended = gatectl.at_terminal("config", "apply", "-f", str(file), "--yes")
+    assert "\x1b[32m+ key it's mine\x1b[0m\n" in ended.out
+    assert "    gatectl key rotate 'it'\"'\"'s mine'\n" in ended.plain
+    gatectl.environment["NO_COLOR"] = "1"
+    assert "\x1b[" not in gatectl.at_terminal("config", "diff", "-f", GATEWAY).out
+
+
+def test_what_is_called_otherwise_says_how_it_was_called() -> None:
+    """A key that is known by its id."""
+    renamed = {"field": "name", "before": "ci", "after": "other"}
+    difference = {"kind": "key", "tenant": "default", "name": "other", "change": "set", "fields": [renamed]}
+    assert list(drawn([difference], Colours())) == ["~ key other\n", "    name: ci -> other\n"]
 
 
 def test_keys_that_would_be_revoked_are_named(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:

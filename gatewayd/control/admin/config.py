@@ -138,8 +138,12 @@ async def diff(request: Request) -> Response:
     body = await read_bytes(request, MOST_BYTES)
     scope = _scope(control, asked)
     async with control.applies.planning:
-        with short_turns():
-            return await asyncio.to_thread(lambda: _answer(_plan(control, body, scope, Applying())))
+        comparing = control.applies.comparing = Applying()
+        try:
+            with short_turns():
+                return await asyncio.to_thread(lambda: _answer(_plan(control, body, scope, comparing)))
+        finally:
+            control.applies.comparing = None
 
 
 @documented(
@@ -178,7 +182,8 @@ async def rollback(request: Request) -> Response:
 @documented("Show how far an apply is", answer=Progress)
 def progress(request: Request) -> Response:
     """Of what goes on; `idle` when nothing does."""
-    running = control_of(request).applies.running
+    applies = control_of(request).applies
+    running = applies.running or applies.comparing
     if running is None:
         return answer({"state": "idle", "done": 0, "of": 0})
     return answer({"state": running.state, "done": running.done(), "of": running.of})

@@ -146,7 +146,7 @@ class Imports:
 
 
 class Applying:
-    """A configuration that is being applied, as others see how far it is."""
+    """A configuration that is being compared or applied, as others see how far it is."""
 
     def __init__(self) -> None:
         self.state = "planning"
@@ -162,9 +162,13 @@ class Applying:
 
 @dataclass(slots=True)
 class Applies:
-    """The apply or rollback under way, if there is one. `planning`: documents are compared one after the other."""
+    """The apply or rollback under way, if there is one. `planning`: documents are compared one after the other.
+
+    `comparing`: one that is compared for its own sake.
+    """
 
     running: Applying | None = None
+    comparing: Applying | None = None
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
