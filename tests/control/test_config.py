@@ -347,7 +347,7 @@ def test_what_is_not_known_is_told_with_what_was_meant(admin: Admin) -> None:
             "service": [],
             "services": [
                 {"slug": "a", "target": TARGETS, "timeout": 5, "retries": 3, "sticky": True},
-                {"slug": "b", "url": TARGETS, "sticky": True},
+                {"slug": "b", "url": TARGETS, "routes": [], "sticky": True},
                 "orders",
                 None,
             ],
@@ -360,6 +360,7 @@ def test_what_is_not_known_is_told_with_what_was_meant(admin: Admin) -> None:
     assert found["/apiVersion"] == "'apiVersion' is not known here; did you mean version?"
     assert found["/version"] == 'version must be 1, not "1": this gateway reads no other'
     assert found["/routes"] == "routes are a tenant's: they stand in tenants, below '- slug: default'"
+    assert found["/tenants/0/services/1/routes"] == found["/routes"]
     assert found["/tenants/0/service"] == "'service' is not known here; did you mean services?"
     assert found["/tenants/0/services/0/target"] == "'target' is not known here; did you mean targets?"
     assert found["/tenants/0/services/0/timeout"] == "'timeout' is not known here; did you mean timeout_s?"

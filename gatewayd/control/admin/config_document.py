@@ -56,6 +56,7 @@ MOST_BYTES = 64 << 20
 MOST_VALUES = 4_000_000  # twenty for each of 200,000 objects: as objects of Python they take half a gigabyte
 MOST_MISTAKES = 100
 
+_TOP = ("version", "tenants")
 _SECRET = ("secret", "key", "api_key", "digest")
 _NEVER_HERE = "no secret is in a document; `gatectl key rotate` gives a key its first one, shown once"
 
@@ -148,11 +149,9 @@ class DocumentReader:
             raise AdminError(MALFORMED, "the document has objects in objects, too many to follow") from None
 
     def _read(self, top: dict[str, msgspec.Raw]) -> list[WantedTenant]:
-        for name in top.keys() - {"version", "tenants"}:
-            why = unknown_name(name, ("version", "tenants"))
-            if name in SECTIONS:
-                why = f"{name} are a tenant's: they stand in tenants, below '- slug: default'"
-            self._unknown(_pointer("", name), why)
+        for name in top:
+            if name not in _TOP:
+                self._unknown(_pointer("", name), _misplaced(name) or unknown_name(name, _TOP))
         version = msgspec.json.decode(top["version"]) if "version" in top else None
         if version is None:
             self.mistakes.add("", "version is missing; this gateway reads version: 1")
@@ -245,8 +244,10 @@ class DocumentReader:
             field_name = steps[0] if steps else complaint.members.get("field", "")
             if field_name in taken_out:  # it has to be there: that is why it is missing now
                 return None
-            why = _NEVER_HERE if kind == "key" and field_name in _SECRET else complaint.detail
-            self._unknown(_pointer(pointer, *steps), why)
+            why = _misplaced(field_name) if steps and KNOWN_ARE in complaint.detail else ""
+            if kind == "key" and field_name in _SECRET:
+                why = _NEVER_HERE
+            self._unknown(_pointer(pointer, *steps), why or complaint.detail)
             if not steps:
                 return None
             taken_out.add(field_name)
@@ -289,6 +290,11 @@ def _fields(of: type[Any]) -> dict[str, msgspec.structs.FieldInfo]:
 def _title(kind: Kind) -> str:
     """The field that says which one it is."""
     return "slug" if kind in ("tenant", "service") else "name"
+
+
+def _misplaced(name: str) -> str:
+    """What to say of a section that stands elsewhere; nothing of any other name."""
+    return f"{name} are a tenant's: they stand in tenants, below '- slug: default'" if name in SECTIONS else ""
 
 
 def _no_object(kind: Kind, value: Any) -> str:
