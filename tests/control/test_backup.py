@@ -20,6 +20,8 @@ from starlette.types import Scope
 
 from gatewayd.control.backup import TEMPORARY_FOLDER, blocks, remove_unfinished, whole_records
 from gatewayd.control.database import HEAD, Database
+from gatewayd.control.ingest import Ingest
+from gatewayd.control.segments import Reader
 from gatewayd.proxy.journal import Journal
 from gatewayd.records import SLOT_BYTES
 from tests.control.conftest import Admin
@@ -91,36 +93,54 @@ def test_each_record_once_whatever_was_taken_when(
     for _ in range(5):
         journal.append(record())
     making = blocks(database.path, state, 0)
-    tar = next(making)
-    with ingest.held():
-        for _ in range(3):
-            journal.append(record())
-        ingest.step()  # on the rollups of the gateway, and not on those of the copy
-        assert totals(database)[0] == 18
-        tar += b"".join(making)
+    assert next(making) == b""
+    for _ in range(3):
+        journal.append(record())
+    ingest.step()  # on the rollups of the gateway, and not on those of the copy
+    assert totals(database)[0] == 18
+    tar = b"".join(making)
     restored = Restored.of(tar, tmp_path / "restored")
     assert restored.manifest["waiting_records"] == 8
     assert totals(restored.database)[0] == 18
     restored.database.close()
 
 
-def test_a_segment_that_is_finished_meanwhile_is_not_lost(database: Database, state: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep_bytes", [0, 1 << 30])
+def test_a_segment_that_goes_meanwhile_is_in_it(
+    database: Database, state: Path, tmp_path: Path, keep_bytes: int
+) -> None:
+    """A client may take hours: the journals are not kept waiting for it, or they would fill up and refuse requests."""
+    folder = state / "journal"
+    ingest = Ingest(database, folder, lambda *_: None, lambda _: None, keep_bytes)
+    journal = Journal(folder, WORKER, NOON_NS)
+    for _ in range(5):
+        journal.append(record())
+    ingest.step()
+    making = blocks(database.path, state, 0)
+    with ingest.held():
+        next(making)
+    journal.append(record())
+    journal.close()
+    for _ in range(3):
+        ingest.step()
+    assert not list(folder.glob("*.gwj"))
+    restored = Restored.of(b"".join(making), tmp_path / "restored")
+    assert totals(restored.database)[0] == totals(database)[0] == 6
+    assert restored.manifest["waiting_records"] == 1
+    restored.database.close()
+
+
+def test_while_it_is_held_no_segment_goes(database: Database, state: Path) -> None:
     folder = state / "journal"
     ingest = ingest_of(database, folder)
     journal = Journal(folder, WORKER, NOON_NS)
     journal.append(record())
+    journal.close()
     with ingest.held():
-        making = blocks(database.path, state, 0)
-        tar = next(making)
-        journal.append(record())
-        journal.close()
         for _ in range(3):
             ingest.step()
+        assert totals(database)[0] == 1
         assert list(folder.glob("*.gwj"))
-        tar += b"".join(making)
-    restored = Restored.of(tar, tmp_path / "restored")
-    assert totals(restored.database)[0] == totals(database)[0] == 2
-    restored.database.close()
     ingest.step()
     assert not list(folder.glob("*.gwj"))
 
@@ -146,6 +166,7 @@ def test_the_copy_is_of_one_moment_while_others_write(database: Database, state:
     try:
         making = blocks(database.path, state, 0)
         next(making)
+        next(making)
         copy = state / TEMPORARY_FOLDER / "gatewayd.db"
         with closing(sqlite3.connect(copy)) as copied:
             number, rows = copied.execute("SELECT max(number), count(*) - 2 FROM pair").fetchone()
@@ -161,20 +182,43 @@ def test_a_record_in_the_making_is_not_in_it(state: Path) -> None:
     journal = Journal(state / "journal", WORKER, NOON_NS)
     journal.append(record())
     journal.append(record())
-    [segment] = [path for path in (state / "journal").glob("*.gwj") if len(whole_records(path)) > SLOT_BYTES]
-    assert len(whole_records(segment)) == 3 * SLOT_BYTES
-    with segment.open("r+b") as file:
+    path = state / "journal" / f"{journal._stem}-000000.gwj"
+    assert len(whole(path)) == 3 * SLOT_BYTES
+    with path.open("r+b") as file:
         file.seek(3 * SLOT_BYTES)
         file.write(record()[:60])  # the worker is about to copy the rest
-    assert len(whole_records(segment)) == 3 * SLOT_BYTES
-    torn = segment.read_bytes()
+    assert len(whole(path)) == 3 * SLOT_BYTES
+    torn = path.read_bytes()
     journal.close()
-    segment.write_bytes(torn)
-    assert len(whole_records(segment)) == 4 * SLOT_BYTES  # nobody writes the rest of it any more: it is counted as torn
+    path.write_bytes(torn)
+    assert len(whole(path)) == 4 * SLOT_BYTES  # nobody writes the rest of it any more: it is counted as torn
 
 
-def test_a_segment_that_went(tmp_path: Path) -> None:
-    assert whole_records(tmp_path / "gone.gwj") == b""
+def test_a_worker_that_writes_while_its_segment_is_read_leaves_no_gap(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that comes behind a slot that was read as empty would make that slot a torn one."""
+    journal = Journal(state / "journal", WORKER, NOON_NS)
+    journal.append(record())
+    pread = os.pread
+
+    def slow(descriptor: int, length: int, offset: int) -> bytes:
+        """The page with the end of the segment first, then two records come, then the rest."""
+        if length <= SLOT_BYTES:
+            return pread(descriptor, length, offset)
+        begin = pread(descriptor, min(length, 3 * SLOT_BYTES), offset)
+        journal.append(record())
+        journal.append(record())
+        return begin + pread(descriptor, length - len(begin), offset + len(begin))
+
+    monkeypatch.setattr(os, "pread", slow)
+    assert len(whole(state / "journal" / f"{journal._stem}-000000.gwj")) == 2 * SLOT_BYTES
+    journal.close()
+
+
+def whole(path: Path) -> bytes:
+    with closing(Reader(path, 0, 0)) as segment:
+        return whole_records(segment)
 
 
 def test_a_damaged_database_is_not_sent(database: Database, state: Path, tmp_path: Path) -> None:
@@ -185,7 +229,7 @@ def test_a_damaged_database_is_not_sent(database: Database, state: Path, tmp_pat
     content[8192:12288] = os.urandom(4096)
     (copy / "gatewayd.db").write_bytes(content)
     with pytest.raises(sqlite3.DatabaseError):
-        next(blocks(copy / "gatewayd.db", copy, 0))
+        b"".join(blocks(copy / "gatewayd.db", copy, 0))
     assert not (copy / TEMPORARY_FOLDER).exists()
 
 

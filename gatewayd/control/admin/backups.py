@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import ExitStack
 from itertools import chain
 
 from starlette.requests import Request
@@ -19,7 +18,7 @@ from gatewayd.control.admin.state import control_of
 from gatewayd.control.admin.streams import BlockStream, threaded
 from gatewayd.errors import CONFLICT, UNAVAILABLE, GatewayError
 
-PATIENCE_S = 60.0  # with a client that takes nothing: segments are held for it
+PATIENCE_S = 60.0  # with a client that takes nothing: the copy takes its room on the disk meanwhile
 MEDIA_TYPE = "application/x-tar"
 
 
@@ -33,16 +32,15 @@ async def make(request: Request) -> Response:
     backup.refuse_without_room(control.settings.state_dir, control.database.size_bytes())
     with change(request) as made:
         made.note("backup.make", "", "gateway")
-    held = ExitStack()
-    held.enter_context(control.plane.journals_held())
     control.backups.running = True
 
     def ended() -> None:
         control.backups.running = False
-        held.close()
 
     blocks = backup.blocks(control.database.path, control.settings.state_dir, now_s())
     try:
+        with control.plane.journals_held():
+            await asyncio.to_thread(next, blocks)
         first = await asyncio.to_thread(next, blocks)
     except (OSError, sqlite3.Error) as error:
         ended()
