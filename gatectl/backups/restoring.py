@@ -3,13 +3,15 @@
 All is unpacked and checked beside what is there first; until then nothing has changed, and what fails or is interrupted
 leaves nothing behind. Then what is there is moved into a folder of its own, and what was unpacked into its place. While
 that goes on a file says so, and a gateway refuses to start: of an old database and new journals it would make a wrong
-bill. Whoever was stopped in the middle, by a power cut say, runs the same command again.
+bill. Whoever was stopped in the middle, by a power cut say, runs the same command again; the file also names the folder
+that the old state goes to, so that a database and its log end up in the same one.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import time
@@ -25,6 +27,7 @@ UNDER_WAY = "restore-under-way"  # gatewayd's `supervisor` knows it by this name
 STATE = (archive.DATABASE, f"{archive.DATABASE}-wal", f"{archive.DATABASE}-shm", "journal", "levels")
 _STAGED = "restore.part"
 _LOCK = "control.lock"
+_KEPT = re.compile(r"before-restore-[0-9TZ-]+", re.ASCII)
 
 
 def default_state_dir() -> str:
@@ -110,9 +113,9 @@ def _swap(state_dir: Path, staged: Path) -> Path | None:
     _own(staged, state_dir)
     held_back = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
-        (state_dir / UNDER_WAY).touch()
+        kept = _begun(state_dir)
         _sync(staged / "journal", staged, state_dir)
-        kept = _put_aside(state_dir)
+        _put_aside(state_dir, kept)
         for name in ("journal", archive.DATABASE):
             (staged / name).rename(state_dir / name)
         _sync(state_dir)
@@ -123,28 +126,41 @@ def _swap(state_dir: Path, staged: Path) -> Path | None:
         raise GatectlError(why, "no gateway starts on it; mend that and run the same command again") from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
-    return kept
+    return kept if kept.exists() else None
 
 
-def _put_aside(state_dir: Path) -> Path | None:
+def _begun(state_dir: Path) -> Path:
+    """Say that it is under way. Where what was there goes to: if it was under way before, to the same folder."""
+    under_way = state_dir / UNDER_WAY
+    name = under_way.read_text() if under_way.exists() else ""
+    if not _KEPT.fullmatch(name):
+        name = f"before-restore-{time.strftime('%Y-%m-%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+        under_way.write_text(name)
+    return state_dir / name
+
+
+def _put_aside(state_dir: Path, kept: Path) -> None:
     there = [state_dir / name for name in STATE if (state_dir / name).exists()]
-    if all(_is_hollow(path) for path in there):
+    if not kept.exists() and all(_is_hollow(path) for path in there):
         for path in there:
             path.rmdir()
-        return None
-    kept = state_dir / f"before-restore-{time.strftime('%Y-%m-%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
-    kept.mkdir(mode=0o700)
+        return
+    kept.mkdir(mode=0o700, exist_ok=True)
     for path in there:
-        path.rename(kept / path.name)
+        if not (kept / path.name).exists():
+            path.rename(kept / path.name)
+        elif path.is_dir():  # what the restore that was broken off had put here
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     _own(kept, state_dir)
-    return kept
 
 
 def _own(folder: Path, like: Path) -> None:
-    """A gateway of another user than root's must be able to read what root restores."""
+    """A gateway of another user than root's must be able to read what root restores, and to lock our lock."""
     owner = like.stat()
     if os.geteuid() == 0 and owner.st_uid != 0:
-        for path in (folder, *folder.rglob("*")):
+        for path in (like / _LOCK, folder, *folder.rglob("*")):
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 

@@ -9,11 +9,14 @@ import signal
 import sqlite3
 import stat
 import subprocess
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gatectl.backups import restoring
 from gatectl.backups.restoring import UNDER_WAY, default_state_dir
 from gatewayd import supervisor
 from gatewayd.control import backup as made
@@ -214,6 +217,54 @@ def test_one_that_was_broken_off_is_taken_up_again(gatectl: Gatectl, archive: Pa
     assert gatectl("restore", str(archive), "--state-dir", str(state)).code == 0
     assert not (state / UNDER_WAY).exists()
     assert tenants(state) == 3
+
+
+@pytest.mark.parametrize("done", range(9))
+def test_killed_at_any_step_what_was_there_stays_together(
+    archive: Path, state: Path, monkeypatch: pytest.MonkeyPatch, done: int
+) -> None:
+    """A database without its write-ahead log, which is in another folder, would be an older one."""
+    before = {name: text for name, text in contents(state).items() if name != "control.lock"}
+    steps = iter(range(done))
+
+    class KilledError(BaseException):
+        pass
+
+    def dying(step: Callable[..., Any]) -> Callable[..., Any]:
+        def one_more(path: Path, *arguments: Any, **named: Any) -> Any:
+            under_way = path.name == UNDER_WAY or (state / UNDER_WAY).exists()
+            if under_way and path.name != "control.lock" and next(steps, None) is None:
+                raise KilledError
+            return step(path, *arguments, **named)
+
+        return one_more
+
+    with monkeypatch.context() as patch:
+        for name in ("rename", "mkdir", "write_text", "unlink"):
+            patch.setattr(Path, name, dying(getattr(Path, name)))
+        with suppress(KilledError):
+            restoring.restore(str(archive), state, lambda *_: None, force=True, dry_run=False)
+    told = restoring.restore(str(archive), state, lambda *_: None, force=done < 1, dry_run=False)
+    assert tenants(state) == 3
+    assert not (state / UNDER_WAY).exists()
+    [kept] = state.glob("before-restore-*")
+    assert told["kept"] == str(kept)
+    assert contents(kept) == before
+
+
+def test_what_root_restores_is_of_the_folders_owner(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the lock: a gateway of another user could not open it, and would not start."""
+    state = tmp_path / "new"
+    state.mkdir()
+    owner = 4242 if os.geteuid() == 0 else os.geteuid()
+    os.chown(state, owner, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    restoring.restore(str(archive), state, lambda *_: None, force=False, dry_run=False)
+    assert {path.name: path.stat().st_uid for path in state.rglob("*")} == dict.fromkeys(
+        ("gatewayd.db", "journal", Path(fake_backup.SEGMENT).name, "control.lock"), owner
+    )
 
 
 def test_no_file_and_no_permission(gatectl: Gatectl, archive: Path, tmp_path: Path) -> None:
