@@ -22,6 +22,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ TEMPORARY_FOLDER = "backup.part"  # in the state folder; one that a killed contr
 SPARE_BYTES = 1 << 28  # of the disk that a copy leaves to the journals
 _BLOCK_BYTES = 1 << 20
 _PAGES = 4096  # copied at once: 16 MiB
+_STEPS = 100_000  # of SQLite, until it looks whether to go on: some ms
 _END = bytes(1024)  # two empty blocks, as tar(5) has it
 
 
@@ -70,8 +72,12 @@ def remove_unfinished(state_dir: Path) -> None:
     shutil.rmtree(state_dir / TEMPORARY_FOLDER, ignore_errors=True)
 
 
-def blocks(database: Path, state_dir: Path, now_s: int) -> Generator[bytes, None, None]:
+def blocks(
+    database: Path, state_dir: Path, now_s: int, stopping: threading.Event | None = None
+) -> Generator[bytes, None, None]:
     """The tar, in blocks; for threads. Closing it removes the copy of the database.
+
+    `stopping`: the gateway is, which waits for its threads, and a large database takes a minute.
 
     The first block is empty: from then on it depends on nothing that goes on. The database is copied before the second,
     so that what fails fails before a byte of it is out: OSError, sqlite3.Error.
@@ -87,7 +93,7 @@ def blocks(database: Path, state_dir: Path, now_s: int) -> Generator[bytes, None
                 positions = _begin(ours)
                 segments = [opened.enter_context(closing(each)) for each in _segments(state_dir / "journal", positions)]
                 yield b""
-                _copy(ours, copy)
+                _copy(ours, copy, stopping or threading.Event())
             about_text = msgspec.json.encode({**about, "database_bytes": copy.stat().st_size})  # for who shows a bar
             yield _header(ABOUT, len(about_text), now_s) + _padded(about_text)
             stored = [(yield from _file(copy, now_s))]
@@ -138,10 +144,16 @@ def _begin(source: sqlite3.Connection) -> dict[str, int]:
     return dict(source.execute("SELECT name, position_bytes FROM segment").fetchall())
 
 
-def _copy(source: sqlite3.Connection, target: Path) -> None:
+def _copy(source: sqlite3.Connection, target: Path, stopping: threading.Event) -> None:
     """Copy the database, and check the copy."""
+
+    def go_on(*_: int) -> None:
+        if stopping.is_set():
+            raise sqlite3.OperationalError("the gateway is stopping")
+
     with closing(_opened(str(target))) as copied:
-        source.backup(copied, pages=_PAGES)
+        copied.set_progress_handler(stopping.is_set, _STEPS)
+        source.backup(copied, pages=_PAGES, progress=go_on)
         copied.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
         if (found := copied.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(f"the database is damaged: {found}")

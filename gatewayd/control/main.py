@@ -222,6 +222,7 @@ async def serve(settings: Settings, boot: Boot, supervisor: socket.socket) -> No
     def drain() -> None:
         control.tails.end()
         control.watch.end()
+        control.backups.stopping.set()
         for door in doors:
             door.cancel()
 

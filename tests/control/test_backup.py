@@ -267,6 +267,12 @@ def test_a_copy_that_fails_is_a_clear_answer(admin: Admin, database: Database, s
     assert not admin.control.backups.running
 
 
+def test_a_gateway_that_stops_does_not_wait_for_the_copy(admin: Admin, state: Path) -> None:
+    admin.control.backups.stopping.set()
+    assert "the gateway is stopping" in admin.refused("unavailable", "POST", "/v1/backup")["detail"]
+    assert not (state / TEMPORARY_FOLDER).exists()
+
+
 def test_a_client_that_goes_ends_it(admin: Admin, state: Path) -> None:
     """The copy is removed and another may begin."""
 

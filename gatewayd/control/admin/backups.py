@@ -37,7 +37,7 @@ async def make(request: Request) -> Response:
     def ended() -> None:
         control.backups.running = False
 
-    blocks = backup.blocks(control.database.path, control.settings.state_dir, now_s())
+    blocks = backup.blocks(control.database.path, control.settings.state_dir, now_s(), control.backups.stopping)
     try:
         with control.plane.journals_held():
             await asyncio.to_thread(next, blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -184,9 +185,10 @@ class Exports:
 
 @dataclass(slots=True)
 class Backups:
-    """Whether a backup is under way: one at a time, since each copies the whole database."""
+    """Whether a backup is under way: one at a time, since each copies the whole database; none once control drains."""
 
     running: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)
