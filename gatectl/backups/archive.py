@@ -59,7 +59,8 @@ def unpack(path: str, folder: Path | None, shown: Shown) -> Manifest:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:  # noqa: PTH123
             for entry in tar:
                 shown("checking" if folder is None else "unpacking", file.tell(), file_bytes)
-                source = tar.extractfile(entry) if entry.isreg() else None
+                # A few bytes of a sparse file may stand for any number of zeros, which would fill the disk.
+                source = tar.extractfile(entry) if entry.isreg() and not entry.issparse() else None
                 if source is None:
                     raise RejectedError(f"{path} is no backup of a gateway: {entry.name!r} is no file", _ANOTHER)
                 if entry.name == _MANIFEST:
@@ -69,7 +70,8 @@ def unpack(path: str, folder: Path | None, shown: Shown) -> Manifest:
                 if not _DATA.fullmatch(entry.name) or entry.name in found:
                     raise RejectedError(f"{path} is no backup of a gateway: {entry.name!r} is in it", _ANOTHER)
                 found[entry.name] = _copied(source, None if folder is None else folder / entry.name)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, RecursionError, TypeError) as error:
+        # tarfile's own too: of a name of a name of a name, and of a gzip header that was cut short.
         raise RejectedError(f"{path} is no whole backup: {error}", _ANOTHER) from None
     except OSError as error:
         if error.errno is None:  # gzip's own: what it unpacks is no gzip, or broken

@@ -55,3 +55,18 @@ def backup(**changed: bytes) -> bytes:
             "manifest.json": json.dumps({**about, "waiting_records": 2, "files": files}).encode(),
         }
     )
+
+
+def sparse(name: str, size_bytes: int) -> bytes:
+    """A file of so many zeros, as GNU tar writes it."""
+    entry = tarfile.TarInfo(name)
+    entry.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(size_bytes)}
+    entry.size = 512
+    return entry.tobuf(tarfile.PAX_FORMAT) + bytes(512 + 1024)
+
+
+def long_name(times: int) -> bytes:
+    """The name of a long name, again and again."""
+    entry = tarfile.TarInfo("gatewayd.db")
+    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 5
+    return (entry.tobuf(tarfile.GNU_FORMAT) + b"abcd".ljust(512, b"\0")) * times
