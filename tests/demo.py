@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-from gatectl.errors import REFUSED
+from gatectl.errors import DIFFERENT, REFUSED
 from tests import traffic
 from tests.daemons import DaemonError, Gateway, ends_on_signals, example, gateway
 from tests.receiver import Receiver, receiver
@@ -44,7 +44,10 @@ class WrongError(Exception):
 class Demo:
     """The play: each method is a scene, and `perform` their order."""
 
-    def __init__(self, gateway: Gateway, apis: dict[str, str], hooks: Receiver, terminal: Terminal) -> None:
+    def __init__(
+        self, folder: Path, gateway: Gateway, apis: dict[str, str], hooks: Receiver, terminal: Terminal
+    ) -> None:
+        self._folder = folder
         self._gateway = gateway
         self._hooks = hooks
         self._apis = apis
@@ -60,6 +63,7 @@ class Demo:
         self._serve()
         self._read()
         self._bill_them()
+        self._change_by_file()
         self._check()
 
     def _gatectl(self, *arguments: str, code: int = 0) -> str:
@@ -156,7 +160,9 @@ class Demo:
         self._gatectl("billing", "keys")
         self._tell_of_hook()
         self._gatectl("key", "list")
+        self._gatectl("logs", "--refused", "--limit", "5")
         self._gatectl("audit", "list")
+        self._gatectl("audit", "verify")
         self._gatectl("status")
 
     def _tell_of_hook(self) -> None:
@@ -182,6 +188,28 @@ class Demo:
         self._gatectl("usage", "verify")
         self._gatectl("doctor")
 
+    def _change_by_file(self) -> None:
+        self._terminal.heading("7. All of it as one file; a change that is looked at, made and taken back; a backup")
+        file, backup = str(self._folder / "gateway.yaml"), self._folder / "gatewayd.tar.gz"
+        self._gatectl("config", "dump", "-f", file)
+        written = Path(file).read_text()
+        changed = written.replace("quota: 10000/month", "quota: 20000/month")
+        if changed == written or any(caller.key in written for caller in self._callers.values()):
+            raise WrongError("config dump shows no quota of starter, or a secret")
+        Path(file).write_text(changed)
+        self._gatectl("config", "diff", "-f", file, code=DIFFERENT)
+        self._gatectl("config", "apply", "-f", file, "--yes", "--message", "twice as much")
+        self._gatectl("config", "rollback", "1", "--yes")
+        self._gatectl("config", "history")
+        if self._gatectl_again("config", "dump") != written.partition("\n")[2]:
+            raise WrongError("config rollback 1 does not bring back what was")
+        self._gatectl("backup", "--out", str(backup), "-q")
+        self._gatectl("restore", str(backup), "--state-dir", str(self._folder / "restored"))
+
+    def _gatectl_again(self, *arguments: str) -> str:
+        """Without showing it; and without the comment at its head."""
+        return str(self._gateway.gatectl.do(*arguments)).partition("\n")[2]
+
     def _shows(self, *arguments: str) -> None:
         """Show it; every whole number that the callers know of must be on the screen."""
         shown = re.sub(r"(?<=\d)[,\u202f ](?=\d{3}\b)", "", self._gatectl(*arguments))
@@ -199,7 +227,7 @@ class Demo:
         return sum(costs, Decimal()).normalize()
 
     def _check(self) -> None:
-        self._terminal.heading("7. Is all of that true?")
+        self._terminal.heading("8. Is all of that true?")
         terminal, gatectl = self._terminal, self._gateway.gatectl
         served = {
             name: httpx.get(f"{url}/_count", trust_env=False).json()["requests"] for name, url in self._apis.items()
@@ -265,7 +293,7 @@ def _perform(folder: Path, terminal: Terminal) -> list[int]:
         )
         with gateway(folder) as running:
             pids = running.pids()
-            Demo(running, {"orders": orders, "products": products}, hooks, terminal).perform()
+            Demo(folder, running, {"orders": orders, "products": products}, hooks, terminal).perform()
             code = running.daemon.end()
         if code:
             raise WrongError(f"gatewayd ended with exit code {code}")
