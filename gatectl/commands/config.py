@@ -155,7 +155,8 @@ def rollback(
 ) -> None:
     """Make the configuration again what it was in a revision.
 
-    What came since is removed. Keys that were revoked since come back without their secrets.
+    What came since is removed, but for tenants, which have to be removed before. Keys that were revoked since come back
+    without their secrets.
     """
     from gatectl.config import applying
 

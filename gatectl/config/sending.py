@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from gatectl.errors import GatectlError
+from gatectl.errors import GatectlError, UnreachableError
 from gatectl.grammar import Call
 from gatectl.progress import Progress, progress
 
@@ -18,7 +18,7 @@ PROGRESS = "/v1/config/progress"
 TIMEOUT_S = 600.0
 POLL_S = 0.5
 _CHUNK_BYTES = 1 << 18
-_UNSURE = "the change may or may not have been made: 'gatectl config history' tells"
+_UNSURE = "the change may or may not have been made"
 
 
 def send(call: Call, path: str, body: Any, query: Mapping[str, Any], *, changes: bool) -> Any:
@@ -31,8 +31,18 @@ def send(call: Call, path: str, body: Any, query: Mapping[str, Any], *, changes:
     except KeyboardInterrupt:
         if changes:
             newline = "\n" * sys.stderr.isatty()  # the terminal shows ^C
-            sys.stderr.write(f"{newline}gatectl: interrupted; {_UNSURE}\n")
+            sys.stderr.write(f"{newline}gatectl: interrupted; {_unsure(call)}\n")
         raise
+    except UnreachableError as error:
+        # It says so of every POST; this one knows whether there was anything to change.
+        said, doubt, _ = error.hint.partition("a change may or may not have been made")
+        if doubt:
+            error.hint = said + _unsure(call) if changes else said.removesuffix("; ").removesuffix(" ")
+        raise
+
+
+def _unsure(call: Call) -> str:
+    return f"{_UNSURE}: '{call.example('config history')}' tells"
 
 
 def _chunks(body: Any) -> Iterator[bytes]:
@@ -69,4 +79,5 @@ class _Watch:
             if state["state"] == "idle" or self._over.is_set():
                 continue
             bar = bar or self._shown.enter_context(progress(self._call.printer.quiet))
-            bar.show(state["state"], state["done"], state["of"] or None, state["done"], "objects")
+            done = state["done"]
+            bar.show(state["state"], done, state["of"] or None, done, "object" if done == 1 else "objects")

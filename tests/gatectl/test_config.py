@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -335,7 +337,7 @@ def test_progress_in_lines(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     first = process.stderr.readline()
     daemon.config.gate.set()
     _, rest = process.communicate(timeout=30)
-    assert (process.returncode, first, rest) == (0, "gatectl: storing 25 %, 1 objects\n", "")
+    assert (process.returncode, first, rest) == (0, "gatectl: storing 25 %, 1 object\n", "")
 
 
 def test_ctrl_c_while_it_is_under_way_says_that_nobody_knows(daemon: FakeDaemon, gatectl: Gatectl) -> None:
@@ -352,6 +354,26 @@ def test_ctrl_c_while_it_is_under_way_says_that_nobody_knows(daemon: FakeDaemon,
         daemon.config.gate.set()
     told = "gatectl: interrupted; the change may or may not have been made: 'gatectl config history' tells\n"
     assert (process.returncode, out, err) == (130, "", told)
+
+
+def test_a_gateway_that_goes_away_leaves_no_doubt_about_a_comparison(gatectl: Gatectl, folder: Path) -> None:
+    """Nor about what tells of a change."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(gatectl.environment["GATECTL_SOCKET"])
+        listener.listen()
+
+        def deaf() -> None:
+            with suppress(OSError):
+                while True:
+                    connection = listener.accept()[0]
+                    connection.recv(100_000)
+                    connection.close()
+
+        threading.Thread(target=deaf, daemon=True).start()
+        ended = gatectl("config", "diff", "-f", GATEWAY)
+        assert (ended.code, ended.err.count("\n"), "may or may not" in ended.err) == (6, 1, False), ended
+        ended = gatectl("config", "rollback", "1", "--yes")
+        assert (ended.code, "may or may not" in ended.err) == (6, False), "that was the rehearsal"
 
 
 EDITOR = """#!/bin/sh
