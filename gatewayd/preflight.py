@@ -23,8 +23,16 @@ LEAST_FREE_BYTES = 1 << 28
 
 
 def problems(settings: Settings) -> list[str]:
-    """A line each, in the order of CHECKS."""
-    return [line for check in CHECKS for line in check(settings)]
+    """A line each, in the order of CHECKS. Several may stumble over the same folder."""
+    return list(dict.fromkeys(line for check in CHECKS for line in _found(check, settings)))
+
+
+def _found(check: Callable[[Settings], Iterator[str]], settings: Settings) -> Iterator[str]:
+    try:
+        yield from check(settings)
+    except OSError as error:  # whoever may not enter /var/lib/private, say, is not told what is in it
+        told = f"cannot be looked at: {(error.strerror or str(error)).lower()}"
+        yield f"{error.filename or settings.state_dir} {told}; check as the user that runs gatewayd"
 
 
 def is_running(settings: Settings) -> bool:

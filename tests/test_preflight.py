@@ -48,6 +48,14 @@ def test_nothing_is_wrong_and_nothing_is_made(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_what_cannot_be_looked_at(folder: Path) -> None:
+    """As in a folder that this user may not enter; root may, so by a name that is too long."""
+    name = "x" * 300
+    run = gatewayd(folder, "--state-dir", f"{folder}/{name}", "check")
+    assert run.returncode == 1
+    assert all(line.count("cannot be looked at: file name too long") == 1 for line in run.stderr.splitlines())
+
+
 def test_all_of_it_is_told_at_once(folder: Path) -> None:
     (folder / "file").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
