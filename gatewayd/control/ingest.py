@@ -128,7 +128,7 @@ class Ingest:
         self._unread = ""  # which segment cannot be read, or put away, and why
         self._logged = ""  # the last of these
         self.torn = 0
-        self.damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
+        self._damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
         self._positions: dict[str, tuple[int, int]] = {}
         self._taken.remove_oldest()
         self._load_positions()
@@ -144,6 +144,12 @@ class Ingest:
     def failure(self) -> str:
         """Why not all can be stored for the moment."""
         return self._unstored or self._unread
+
+    @property
+    def damaged(self) -> list[str]:
+        """Files that are set aside, until somebody takes them away."""
+        self._damaged = [name for name in self._damaged if (self._folder / name).exists()]
+        return self._damaged
 
     def _load_positions(self) -> None:
         with self._database.write() as session:
@@ -396,9 +402,10 @@ class Ingest:
         del self._readers[reader.path.name]
 
     def _set_aside(self, reader: Reader) -> None:
-        reader.path.rename(reader.path.with_suffix(DAMAGED_SUFFIX))
+        aside = reader.path.with_suffix(DAMAGED_SUFFIX)
+        reader.path.rename(aside)
         self._forget(reader)
-        self.damaged.append(reader.path.name)
+        self._damaged.append(aside.name)
         log.error("journal segment %s is damaged and has been set aside", reader.path.name)
 
     def _store(self, takings: list[_Taking]) -> bool:

@@ -17,6 +17,7 @@ from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.state import JournalView, TargetView
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import Alert, AlertEvent, Cycle
+from gatewayd.proxy.journal import Journal
 from gatewayd.records import ADMITTED, Record
 from tests.control.conftest import Admin
 
@@ -59,7 +60,9 @@ def test_a_gateway_that_is_well(admin: Admin) -> None:
 @pytest.mark.parametrize(
     ("check", "state", "journal", "says"),
     [
-        ("journal", "failed", JOURNAL.__class__(1, 0, full=True), "no room for records"),
+        ("journal", "failed", JOURNAL.__class__(1, 0, full=True), "no room for records, and answers 503"),
+        ("journal", "failed", JOURNAL.__class__(1, 0, full=False, error="No space left on device"), "No space left"),
+        ("journal", "warning", JOURNAL.__class__(1, 0, full=False, lost=7), "7 requests were served and not recorded"),
         ("ingest", "failed", JOURNAL.__class__(1, 0, full=False, failure="database is locked"), "database is locked"),
         ("ingest", "ok", JOURNAL.__class__(40, 0, full=False, waiting_records=900, waiting_s=10), "900 records"),
         ("ingest", "warning", JOURNAL.__class__(4, 0, full=False, waiting_records=9, waiting_s=11), "for 11 s"),
@@ -72,6 +75,18 @@ def test_the_journal(admin: Admin, check: str, state: str, journal: JournalView,
     finding = found(admin, check)
     assert finding["state"] == state
     assert says in finding["detail"]
+
+
+def test_journals_at_their_limit_are_not_mended_by_room_on_the_disk(admin: Admin) -> None:
+    """They are full since records are not taken out of them; the reason is as a worker says it."""
+    folder = admin.control.settings.state_dir / "journal"
+    folder.mkdir()
+    error = Journal(folder, b"w" * 16, 1, 0).error
+    admin.plane.journal_view = JournalView(1, 0, full=True, error=error)
+    finding = found(admin, "journal")
+    assert error in finding["detail"]
+    assert "see 'ingest'" in finding["mend"]
+    assert "disk" not in finding["mend"]
 
 
 def test_workers(admin: Admin) -> None:

@@ -29,6 +29,7 @@ from gatewayd.control.tables import Alert, AlertEvent, Cycle, Rollup, Tenant
 from gatewayd.control.verification import verify_newest
 from gatewayd.policy.amounts import format_time
 
+_LIMIT_SETTING = "journal_limit_bytes"  # which a worker names where it is the reason
 _GIB = 1 << 30
 _DISK_LOW_BYTES, _DISK_OUT_BYTES = 2 * _GIB, _GIB // 4
 _DISK_LOW_PART = 20  # a twentieth of the disk is left
@@ -60,13 +61,20 @@ def workers_serve(patient: Patient) -> Verdict:
 
 
 def journal_can_be_written(patient: Patient) -> Verdict:
-    if not patient.journal.full:
-        return Verdict("ok", "every worker has a segment to write to")
-    return Verdict(
-        "failed",
-        "a worker has no room for records, and answers 503 journal_full (on_full) until it has",
-        f"make room on the disk of {patient.control.settings.state_dir}; it goes on by itself",
-    )
+    journal, settings = patient.journal, patient.control.settings
+    if not journal.full and not journal.error:
+        if not journal.lost:
+            return Verdict("ok", "every worker has a segment to write to")
+        detail = f"{journal.lost} requests were served and not recorded since control began, for want of room"
+        return Verdict("warning", detail, "nobody is billed for them; with on_full = refuse they would be refused")
+    detail = "a worker cannot make another segment"
+    if journal.full:
+        then = "serves unrecorded" if settings.on_full == "serve" else "answers 503 journal_full"
+        detail = f"a worker has no room for records, and {then} (on_full) until it has"
+    mend = f"make room on the disk of {settings.state_dir}, or see its errors in the kernel's log; it goes on by itself"
+    if _LIMIT_SETTING in journal.error:
+        mend = f"see 'ingest': records are not taken out as fast as they come; or set {_LIMIT_SETTING} higher"
+    return Verdict("failed", f"{detail}: {journal.error}" if journal.error else detail, mend)
 
 
 def usage_is_stored(patient: Patient) -> Verdict:
