@@ -42,10 +42,16 @@ _quiet = logging.getLogger(f"{__name__}.wire")
 _quiet.setLevel(logging.ERROR)
 
 
-class RemoteProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with deadlines and a bounded head. `on_end` is called once, when the connection is over.
+class _EagerError(Exception):
+    """A request came before the one before it was answered. Raised to the parser, which stops at that."""
 
-    `scope["state"]["hang_up"]` cuts it off.
+
+class RemoteProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with deadlines, a bounded head, and one request at a time.
+
+    A client may send several and then wait (RFC 9112 section 9.3.2). uvicorn makes room for each at once, also for
+    15,000 that come in one read: control stood still for half a second (measured), for somebody without a token. So
+    one is answered, and the connection closed. `scope["state"]["hang_up"]` cuts it off.
     """
 
     def __init__(self, door: RemoteDoor, network: str) -> None:
@@ -55,6 +61,7 @@ class RemoteProtocol(HttpToolsProtocol):
         self._network = network
         self._head_bytes = 0
         self._in_head = True
+        self._is_deaf = False
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -68,6 +75,11 @@ class RemoteProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), HEAD_LIMIT_BYTES):  # a read may be longer than a head may be
+            if not (self._is_deaf or self.transport.is_closing()):
+                self._hear(data[start : start + HEAD_LIMIT_BYTES])
+
+    def _hear(self, data: bytes) -> None:
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -75,6 +87,19 @@ class RemoteProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif self._is_awaiting_body():
             self._expect(BODY_TIMEOUT_S)
+
+    def on_message_begin(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            raise _EagerError
+        super().on_message_begin()
+
+    def send_400_response(self, msg: str) -> None:
+        """Also for what was heard behind a request that is being answered: that answer is the last one."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            super().send_400_response(msg)
+        else:
+            self._is_deaf = True
+            self.cycle.keep_alive = False
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gatewayd.control import remote
@@ -63,11 +64,13 @@ async def open_door(admin: Admin) -> AsyncIterator[tuple[RemoteDoor, Enter]]:
         visitors.append(Visitor(*await asyncio.open_connection(*listener.getsockname())))
         return visitors[-1]
 
-    yield door, enter
-    for visitor in visitors:
-        visitor.leave()
-    running.cancel()
-    await asyncio.wait([running])
+    try:
+        yield door, enter
+    finally:
+        for visitor in visitors:
+            visitor.leave()
+        running.cancel()
+        await asyncio.wait([running])
     while door.server_state.connections:
         await asyncio.sleep(0.01)
 
@@ -144,6 +147,58 @@ def test_a_head_that_does_not_end_is_cut_off(admin: Admin) -> None:
     uvloop.run(visit())
 
 
+def test_a_head_that_comes_at_once_has_a_length_too(admin: Admin, token: bytes) -> None:
+    async def visit() -> None:
+        async with open_door(admin) as (_, enter):
+            visitor = await enter()
+            visitor.say(WHOAMI + b"X: y\r\n" * 20_000 + token)
+            assert await visitor.is_cut()
+
+    uvloop.run(visit())
+
+
+def test_one_request_at_a_time(admin: Admin, token: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To make room for thousands that come in one read would take control half a second."""
+    begun = 0
+    begin = HttpToolsProtocol.on_message_begin
+
+    def count(protocol: HttpToolsProtocol) -> None:
+        nonlocal begun
+        begun += 1
+        begin(protocol)
+
+    monkeypatch.setattr(HttpToolsProtocol, "on_message_begin", count)
+
+    async def visit() -> None:
+        async with open_door(admin) as (_, enter):
+            for many in (2, 5000):
+                visitor = await enter()
+                visitor.say((WHOAMI + token) * many)
+                status, body = await visitor.answer()
+                assert (status, b'"via":"token"' in body) == (200, True)
+                assert await visitor.is_cut()
+
+    uvloop.run(visit())
+    assert begun == 2
+
+
+def test_a_body_that_is_none_is_refused_and_what_follows_an_answer_is_not_read(admin: Admin, token: bytes) -> None:
+    chunked = b"POST /v1/keys HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n" + token
+
+    async def visit() -> None:
+        async with open_door(admin) as (_, enter):
+            visitor = await enter()
+            visitor.say(chunked + b"zz\r\n")
+            assert (await visitor.answer())[0] == 400
+            assert await visitor.is_cut()
+            visitor = await enter()
+            visitor.say(WHOAMI + token + b"\x00 no request")
+            assert (await visitor.answer())[0] == 200
+            assert await visitor.is_cut()
+
+    uvloop.run(visit())
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_body_that_stops_is_cut_off_and_one_that_is_slow_is_not(admin: Admin, token: bytes) -> None:
     head = b"POST /v1/keys HTTP/1.1\r\nHost: g\r\nContent-Length: 12\r\n" + token
@@ -173,6 +228,20 @@ def test_of_a_stranger_neither_body_nor_further_requests_are_heard(admin: Admin)
             visitor = await enter()
             visitor.say(b"POST /v1/keys HTTP/1.1\r\nHost: g\r\nContent-Length: 1000000\r\n\r\n")
             assert (await visitor.answer())[0] == 401
+            assert await visitor.is_cut()
+
+    uvloop.run(visit())
+
+
+@pytest.mark.parametrize("path", [b"/healthz", b"/readyz"])
+def test_a_stranger_asks_once_for_what_is_for_anyone(admin: Admin, path: bytes) -> None:
+    """So many connections come in a second; requests on one would cost control whatever a stranger likes."""
+
+    async def visit() -> None:
+        async with open_door(admin) as (_, enter):
+            visitor = await enter()
+            visitor.say(b"GET %b HTTP/1.1\r\nHost: g\r\n\r\n" % path)
+            assert (await visitor.answer())[0] == 200
             assert await visitor.is_cut()
 
     uvloop.run(visit())

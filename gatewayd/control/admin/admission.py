@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatewayd.control.admin.callers import Caller
 from gatewayd.control.admin.changes import now_s
@@ -56,7 +56,9 @@ class Admission:
         operation, params = self._operation_of(scope)
         scope.setdefault("state", {})["operation"] = operation  # no other will be reached
         if operation is not None and operation.role == "anyone":
-            await self.app(scope, receive, send)
+            # On TCP once a connection: of those so many come in a second, and of requests on one a stranger's would
+            # be as many as control can answer.
+            await self.app(scope, receive, send if "peer" in scope["state"] else _closing(send))
             return
         caller = self._caller_of(scope)
         if isinstance(caller, Response):
@@ -104,6 +106,15 @@ class Admission:
             return _unauthenticated(UNKNOWN, _INVALID)
         headers = {"Retry-After": str(math.ceil(wait_s)), "Connection": "close"}
         return problem_response(RATE_LIMITED, "too many wrong tokens came from this address", headers=headers)
+
+
+def _closing(send: Send) -> Send:
+    async def closing_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await send(message)
+
+    return closing_send
 
 
 def _finder(operations: Sequence[Operation]) -> Callable[[Scope], tuple[Operation | None, dict[str, str]]]:
