@@ -581,6 +581,16 @@ def test_one_apply_at_a_time(admin: Admin) -> None:
     assert applied(admin, default())["revision"] is None
 
 
+def test_documents_that_come_at_once_have_a_room_together(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_MOST_HELD_BYTES", 1000)
+    admin.control.applies.held_bytes = 900  # of others
+    admin.refused("unavailable", "POST", "/v1/config/diff", content=b" " * 200)
+    assert admin.control.applies.held_bytes == 900
+    assert differences(admin, default()) == []
+    admin.refused("malformed", "POST", "/v1/config/apply", content=b" " * 50)
+    assert admin.control.applies.held_bytes == 900
+
+
 def test_a_comparison_shows_how_far_it_is(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     planned, seen = config._plan, []
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -31,7 +32,6 @@ from gatewayd.control.admin.inputs import (
     check_media_type,
     checked,
     read_body,
-    read_bytes,
     read_query,
 )
 from gatewayd.control.admin.pages import PagedByNumber, page
@@ -40,10 +40,13 @@ from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import Applying, ControlState, control_of
 from gatewayd.control.short_turns import short_turns
 from gatewayd.control.tables import ConfigRevision
-from gatewayd.errors import CONFLICT, NOT_FOUND
+from gatewayd.errors import BODY_TOO_LARGE, CONFLICT, MALFORMED, NOT_FOUND, UNAVAILABLE
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.differences import Difference
 
+# Of all documents at once: two of the largest. And a client that falls silent keeps no room for ever.
+_MOST_HELD_BYTES = 2 * MOST_BYTES
+_SILENCE_S = 30.0
 _PLANS = 5  # so often others may come between
 # Of more keys than these, workers forget all: to look each of them up would hold the loop.
 _KEYS_NAMED = 50
@@ -135,9 +138,8 @@ async def diff(request: Request) -> Response:
     """What an apply would do. Nothing is changed."""
     asked, control = read_query(request, Asked), control_of(request)
     check_media_type(request, JSON)
-    body = await read_bytes(request, MOST_BYTES)
     scope = _scope(control, asked)
-    async with control.applies.planning:
+    async with _document_in(request) as body, control.applies.planning:
         comparing = control.applies.comparing = Applying()
         try:
             with short_turns():
@@ -153,10 +155,10 @@ async def apply(request: Request) -> Response:
     asked, control = read_query(request, Application), control_of(request)
     message = checked("message", check_display_name, asked.message)
     check_media_type(request, JSON)
-    body = await read_bytes(request, MOST_BYTES)
     scope = _scope(control, asked)
-    with short_turns():
-        return await _applied(request, body, scope, Ordered("apply", message), asked)
+    async with _document_in(request) as body:
+        with short_turns():
+            return await _applied(request, body, scope, Ordered("apply", message), asked)
 
 
 @documented(
@@ -205,6 +207,32 @@ def revision(request: Request) -> Response:
         found = _revision(session, int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0)
         shown = msgspec.structs.asdict(_show_revisions([found])[0])
         return answer({**shown, "document": msgspec.Raw(_document_of(found))})
+
+
+@asynccontextmanager
+async def _document_in(request: Request) -> AsyncIterator[bytearray]:
+    """The body, for as long as it is needed. Others that come meanwhile have what room is left."""
+    applies, body, chunks = control_of(request).applies, bytearray(), request.stream()
+    try:
+        while (chunk := await _next_of(chunks)) is not None:
+            body += chunk
+            applies.held_bytes += len(chunk)
+            if len(body) > MOST_BYTES:
+                raise AdminError(BODY_TOO_LARGE, f"the body is longer than {MOST_BYTES} bytes")
+            if applies.held_bytes > _MOST_HELD_BYTES:
+                raise AdminError(UNAVAILABLE, "other documents take all the room that there is; try again in a moment")
+        yield body
+    finally:
+        applies.held_bytes -= len(body)
+
+
+async def _next_of(chunks: AsyncIterator[bytes]) -> bytes | None:
+    """None: that was all."""
+    try:
+        async with asyncio.timeout(_SILENCE_S):
+            return await anext(chunks, None)
+    except TimeoutError:
+        raise AdminError(MALFORMED, f"the body has not come: nothing of it in {_SILENCE_S:g} s") from None
 
 
 async def _applied(

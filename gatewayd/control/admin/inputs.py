@@ -45,13 +45,13 @@ class Removal(InTenant, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-async def read_bytes(request: Request, limit_bytes: int = MAX_BODY_BYTES) -> bytearray:
+async def read_bytes(request: Request) -> bytearray:
     """The body as it comes."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > limit_bytes:
-            raise AdminError(BODY_TOO_LARGE, f"the body is longer than {limit_bytes} bytes")
+        if len(body) > MAX_BODY_BYTES:
+            raise AdminError(BODY_TOO_LARGE, f"the body is longer than {MAX_BODY_BYTES} bytes")
     return body
 
 

@@ -165,11 +165,12 @@ class Applying:
 class Applies:
     """The apply or rollback under way, if there is one. `planning`: documents are compared one after the other.
 
-    `comparing`: one that is compared for its own sake.
+    `comparing`: one that is compared for its own sake. `held_bytes`: of all documents that came or are coming in.
     """
 
     running: Applying | None = None
     comparing: Applying | None = None
+    held_bytes: int = 0
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
