@@ -98,7 +98,7 @@ def furnish(admin: Admin) -> None:
             assert response.status_code == 201, response.text
         admin("POST", "/v1/keys/old/revoke", params={"tenant": tenant})
         admin("PATCH", "/v1/plans/starter", {"rates": ["60/min", "10/s"], "burst": 20}, params={"tenant": tenant})
-    admin.patch("/v1/tenants/acme", default_plan="starter", suspended=True)
+    admin.patch("/v1/tenants/acme", default_plan="starter")
 
 
 def test_a_document_shows_what_is_not_as_it_always_is(admin: Admin) -> None:
@@ -637,3 +637,17 @@ def test_keys_that_were_imported_are_no_part_of_it(admin: Admin) -> None:
     assert "imported need it still" in mistakes(admin, default(plans=[]), prune=True)["/tenants/0/plans"]
     theirs = admin.get("/v1/keys/theirs")["id"]
     assert "or was imported" in mistakes(admin, default(keys=[{"id": theirs}]))["/tenants/0/keys/0/id"]
+
+
+def test_what_is_of_a_day_stays_as_it_is(admin: Admin) -> None:
+    """An operator has suspended, drained and disabled at night; a file applied in the morning lifts none of it."""
+    document = default(services=[{"slug": "orders", "targets": TARGETS}], keys=[{"name": "ci"}])
+    applied(admin, document)
+    admin.patch("/v1/tenants/default", suspended=True)
+    admin.post("/v1/targets/drain", service="orders", target=TARGETS[0])
+    admin.post("/v1/keys/ci/disable")
+    document["tenants"][0]["name"] = "Shop"
+    assert applied(admin, document)["changed"] == 1
+    assert admin.get("/v1/tenants/default")["suspended"] is True
+    assert admin.get("/v1/services/orders")["drained"] == [TARGETS[0]]
+    assert admin.get("/v1/keys/ci")["status"] == "disabled"

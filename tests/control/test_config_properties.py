@@ -109,7 +109,7 @@ def documents(draw: st.DrawFn) -> Any:
         **draw(
             some(
                 contact=st.text("ab c", max_size=5), time_zone=st.sampled_from(["UTC", "Europe/Berlin"]),
-                rates=rates(), suspended=st.booleans(), default_plan=st.sampled_from([None, *plan_names]),
+                rates=rates(), default_plan=st.sampled_from([None, *plan_names]),
             )
         ),
     )  # fmt: skip

@@ -42,9 +42,12 @@ class KeyEntry(NewKey, kw_only=True):
 
 
 class TenantEntry(NewTenant, kw_only=True):
-    """A tenant with what is in it. A section that is not given is not managed."""
+    """A tenant with what is in it. A section that is not given is not managed.
 
-    suspended: bool = False
+    Whether it is suspended is not said: like a drained target and a disabled key that is of a day, and an apply must
+    not lift it.
+    """
+
     default_plan: str | None = None
     services: tuple[NewService, ...] | UnsetType = UNSET
     plans: tuple[NewPlan, ...] | UnsetType = UNSET
@@ -103,7 +106,6 @@ def define_tenant(row: Columns, default_plan: str | None) -> Defined:
             **{name: row[name] for name in ("slug", "name", "currency", "time_zone", "contact")},
             "allow": _list.decode(row["allow"]),
             "rates": rates_of(row["rates"]),
-            "suspended": row["suspended"],
             "default_plan": default_plan,
         },
         DEFAULTS["tenant"],

@@ -306,7 +306,7 @@ def _pointer(base: str, *steps: str) -> str:
 
 
 def _tenant(new: TenantEntry, pointer: str) -> Wanted:
-    columns = {**tenants.columns_of(new), "suspended": new.suspended}
+    columns = tenants.columns_of(new)
     return Wanted(pointer, columns, define_tenant(columns, new.default_plan))
 
 

@@ -153,7 +153,7 @@ class Store:
         return {"tenant_id": self._id("tenant", pair.tenant, pair.tenant)}
 
     def _tenants(self) -> None:
-        self._write("tenant", lambda pair: pair.columns, lambda _: {})
+        self._write("tenant", lambda pair: pair.columns, lambda _: {"suspended": False})
 
     def _default_plans(self) -> None:
         """Last of the tenants' fields: the plans are theirs."""
