@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from gatectl import __version__
 from gatectl.errors import BROKEN_PIPE, INTERRUPTED, OK, GatectlError, MisuseError, exit_code
-from gatectl.grammar import NounGroup
+from gatectl.grammar import VERB_ALIASES, VERB_HABITS, NounGroup
 from gatectl.pager import LeftError, Paged
 
 
@@ -76,6 +76,9 @@ _HOMES = {
 }
 
 
+# What stands after a noun, here.
+_VERBS = {"add", "list", "show", "set", "remove", "revoke", "rotate", *VERB_ALIASES, *VERB_HABITS}
+
 # Under which headings `gatectl --help` has them.
 HEADINGS = {
     "Look": "status doctor top logs explain",
@@ -99,6 +102,25 @@ class Nouns(NounGroup):
 
     def habit(self, name: str) -> str | None:
         return _HOMES.get(name) or _HOMES.get(name.removesuffix("s"))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if not ctx.resilient_parsing and self.canonical(args[0]) not in _BY_NAME and args[0] in _VERBS:
+            raise self._turned_round(ctx, *args)
+        return super().resolve_command(ctx, args)
+
+    def _turned_round(self, ctx: Any, verb: str, *more: str) -> MisuseError:
+        """`kubectl get services` is in many fingers."""
+        name = self.canonical(more[0]) if more else ""
+        noun = self.get_command(ctx, name)
+        if not isinstance(noun, NounGroup):
+            return MisuseError(f"there is no noun {verb!r}", f"it is one of {', '.join(_BY_NAME)}")
+        meant: str | None = noun.canonical(verb)
+        if verb == "get" and not more[1:]:
+            meant = "list"
+        if meant not in noun.verbs:
+            meant = noun.habit(verb)
+        words = " ".join(["gatectl", name, *([meant, *more[1:]] if meant else ["--help"])])
+        return MisuseError("the noun comes first", f"did you mean {words!r}?")
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         noun = _BY_NAME.get(cmd_name)
@@ -207,7 +229,7 @@ def _explain(error: GatectlError) -> int:
 
 def _as_misuse(error: typer.TyperException) -> GatectlError:
     """typer's own complaint (an unknown option, a missing argument, a bad number) in our form."""
-    what = error.format_message().partition(" (Possible options")[0].rstrip(".")
+    what = error.format_message().partition(" (Possible options")[0].rstrip(".").replace("'[METHOD]'", "'PATH'")
     near = getattr(error, "possibilities", None) or _near_choices(error, what)
     path = ctx.command_path if (ctx := getattr(error, "ctx", None)) else "gatectl"
     return MisuseError(what[:1].lower() + what[1:], f"did you mean {near[0]!r}?" if near else f"see '{path} --help'")

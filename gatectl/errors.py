@@ -85,6 +85,7 @@ _LISTS: Mapping[str, str] = {
     **{noun: f"{noun} list" for noun in ("tenant", "service", "route", "plan", "key", "client", "alert", "token")},
     "invoice": "billing invoice list",
     "cycle": "billing cycles",
+    "revision": "config history",
 }
 
 

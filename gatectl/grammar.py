@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 VERB_ALIASES = {"ls": "list", "rm": "remove"}
 # What people type out of habit, where a near name would not be found by spelling.
-VERB_HABITS = {"create": "add", "new": "add", "delete": "remove", "del": "remove", "get": "show", "describe": "show",
-               "inspect": "show", "update": "set", "edit": "set"}  # fmt: skip
+VERB_HABITS = {
+    "create": ("add", "create"), "new": ("add", "create"), "add": ("create",), "delete": ("remove", "revoke"),
+    "del": ("remove", "revoke"), "remove": ("revoke",), "get": ("show", "list"), "describe": ("show",),
+    "inspect": ("show",), "update": ("set",), "edit": ("set",),
+}  # fmt: skip
 
 
 class Shared:
@@ -164,6 +167,9 @@ def _forms(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
 Verbs = Mapping[str, "tuple[Callable[..., None], Sequence[str]] | NounGroup"]
 _NEGATIVE = re.compile(r"-\.?\d.*", re.ASCII)
 
+# In these, what is not named stays as it is: there a default would be told that nothing takes.
+_CHANGING = ("set", "simulate")
+
 SHARED_PANEL = "Options of every command"
 _SHARED = "shared_"  # before their names: a verb may have an argument that is called `url` or `context`
 
@@ -245,6 +251,10 @@ class VerbCommand(_Helpful, TyperCommand):
         more["rich_markup_mode"] = None
         super().__init__(name, **more)
         own = {option for param in self.params for option in param.opts}
+        if name in _CHANGING:
+            for param in self.params:
+                if param.param_type_name == "option" and group_of(param.opts[0]) != REST:
+                    param.help = (param.help or "").partition("  [default: ")[0]
         # `alert add --url` is where the webhook goes; the gateway is then named before the noun.
         self.params.extend(option for option in SHARED_OPTIONS if option.opts[0] not in own)
 
@@ -253,7 +263,11 @@ class VerbCommand(_Helpful, TyperCommand):
         return [f"{param.metavar}{'...' * (param.nargs == -1)}" for param in arguments] + ["[OPTIONS]"]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, self._numbers_are_no_options(args))
+        try:
+            return super().parse_args(ctx, self._numbers_are_no_options(args))
+        except typer.TyperException as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            raise
 
     def _numbers_are_no_options(self, args: list[str]) -> list[str]:
         """`billing adjust -5 --reason X` as `--reason X -- -5`, which is how the parser knows an argument."""
@@ -283,7 +297,8 @@ class VerbCommand(_Helpful, TyperCommand):
             taken = error.code == "conflict" and ctx.info_name == "add"
             listed = f"list{ctx.elsewhere if ctx.parent.info_name != 'tenant' else ''}' shows what there is"
             what_to_type = listed if taken else f"{ctx.info_name} --help' tells what it takes"
-            error.hint = error.hint or f"'{ctx.parent.command_path} {what_to_type}"
+            told = "; " in error.what  # the gateway has said itself what to do next
+            error.hint = error.hint or ("" if told else f"'{ctx.parent.command_path} {what_to_type}")
             raise
 
 
@@ -314,8 +329,8 @@ class NounGroup(_Helpful, TyperGroup):
 
     def habit(self, name: str) -> str | None:
         """A name that another program would have for it."""
-        meant = VERB_HABITS.get(name)
-        return meant if meant in self.verbs else None
+        known = next(iter(get_close_matches(name, VERB_HABITS, 1, 0.8)), name)
+        return next((verb for verb in VERB_HABITS.get(known, ()) if verb in self.verbs), None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name = self.canonical(args[0])
@@ -332,7 +347,8 @@ class NounGroup(_Helpful, TyperGroup):
         if name.startswith("-"):
             self.parse_args(ctx, args)  # says which option there is not
         known = self.list_commands(ctx)
-        near = self.habit(name) or next(iter(get_close_matches(name, known, 1)), None)
+        near = next(iter(get_close_matches(name, known, 1, 0.8)), None) or self.habit(name)
+        near = near or next(iter(get_close_matches(name, known, 1)), None)
         where = "" if ctx.parent is None else f"{ctx.info_name} has "
         what = f"{where}no {self.kind} {name!r}" if where else f"there is no {self.kind} {name!r}"
         raise MisuseError(what, f"did you mean {near!r}?" if near else f"it is one of {', '.join(known)}")

@@ -72,6 +72,23 @@ def _size(value: Any) -> str:
     return f"{amount:.0f} {unit}" if amount >= 100 or amount == int(amount) else f"{amount:.1f} {unit}"
 
 
+_SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def _duration(value: Any) -> str:
+    """86400 as 1 d, 5400 as 1 h 30 min, 2.5 as 2.5 s."""
+    left, parts = value, []
+    for size_s, unit in _SPANS:
+        count, left = divmod(left, size_s)
+        parts += [f"{count:.0f} {unit}"] if count else []
+    return " ".join([*parts, f"{left:g} s"] if left or not parts else parts)
+
+
+def _seconds(value: Any) -> str:
+    """Whole: `g` would make 2.592e+06 of 30 days."""
+    return str(int(value)) if value == int(value) else str(value)
+
+
 _SHARE_CELLS = 20
 
 
@@ -201,7 +218,7 @@ KINDS: Mapping[str, Kind] = {
     "price": Kind(price_text, price_text, right=True),  # of a whole plan
     "share": Kind(_share, _text),
     "size": Kind(_size, _text, right=True),
-    "seconds": Kind(lambda value: f"{value:g} s", lambda value: f"{value:g}", right=True),
+    "seconds": Kind(_duration, _seconds, right=True),
     "rates": Kind(_rates_grouped, _rates),
     "bursts": Kind(_bursts_grouped, _bursts),
     "percents": Kind(_percents, _text),

@@ -161,12 +161,17 @@ def _ndjson(pages: Pages, view: View) -> Iterator[str]:
         yield "".join(json.dumps(view.picked(item), ensure_ascii=False) + "\n" for item in page)
 
 
+_IDS = ("id", "request_id")
+
+
 def _id(pages: Pages, view: View) -> Iterator[str]:
     for page in pages:
         for item in page:
-            if "id" not in item:
+            name = next((name for name in _IDS if name in item), None)
+            if name is None:
                 raise MisuseError("these have no ids", "leave out -o id and -q")
-            yield f"{item['id']}\n"
+            if item[name] is not None:  # an address that a service has of itself is in lists of routes, but is none
+                yield f"{item[name]}\n"
 
 
 def _table(pages: Pages, view: View) -> Iterator[str]:

@@ -20,6 +20,7 @@ GAP = 2
 _UNITS = {"seconds": "_s", "size": "_bytes", "rate": "_s", "millis": "_ms", "ratio": "_ratio"}
 _NO_TERMINAL_COLUMNS = 1_000_000  # `-o table` into a file: as wide as it is
 _NARROWEST = 16  # a column of text narrower than this is folded beyond reading
+_NARROWEST_OF_WORDS = 10  # one of short words is not
 _FOLDING = ("text", "lines", "scope", "rates", "price", "labels", "weights", "headers", "any", "chosen")
 
 
@@ -54,9 +55,11 @@ def pairs(rows: Iterable[tuple[str, str]], *, header: bool) -> str:
 
 def label(column: Column) -> str:
     """The field's name in words, without a unit that the value says already."""
-    name = column.field.removeprefix("limits.").replace(".", "_")
+    name = column.field.removeprefix("limits.").replace("overrides.", "own_").replace(".", "_")
     unit = _UNITS.get(column.kind, "")
     words = name.removesuffix(unit)
+    if column.kind == "number" and words.endswith("_s"):
+        words = f"{words.removesuffix('_s')}/s"
     return words.removesuffix("_at" if column.kind in ("time", "moment") and words != "at" else "").replace("_", " ")
 
 
@@ -176,7 +179,11 @@ def _layout(columns: Sequence[Column], sizes: Sequence[_Size], room: int) -> tup
         if sum(widths) + gap * (len(widths) - 1) <= room:
             return widths, gap
     excess = sum(widths) + len(widths) - 1 - room
-    for floors in ([max(size.word, _NARROWEST) for size in sizes], [_NARROWEST] * len(sizes)):
+    for floors in (
+        [max(size.word, _NARROWEST) for size in sizes],
+        [max(size.word, _NARROWEST_OF_WORDS) for size in sizes],
+        [_NARROWEST] * len(sizes),
+    ):
         while excess:
             foldable = [at for at, c in enumerate(columns) if c.kind in _FOLDING and widths[at] > floors[at]]
             if not foldable:

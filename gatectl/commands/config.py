@@ -47,6 +47,8 @@ def dump(
     document = call.gateway.get("/v1/config", call.in_tenant)
     # Neither the time nor the gateway: dumps are compared, also of two gateways.
     dumping.write(dumping.text_of(document, form, f"Written by: gatectl config dump{call.elsewhere}"), file)
+    if file not in (None, "-"):
+        call.printer.note(f"Wrote {file}: {_contents(document)}.")
 
 
 def validate(call: Call, file: Files) -> None:

@@ -107,7 +107,7 @@ def list_(call: Call) -> None:
 
 
 def show(
-    call: Call, name: Annotated[str | None, typer.Argument(metavar="NAME", help="[default: the current one]")] = None
+    call: Call, name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="[default: the current one]")] = None
 ) -> None:
     """Show a context, but never its token."""
     known = contexts.load()
@@ -116,7 +116,7 @@ def show(
 
 def check(
     call: Call,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="[default: what a command takes now]")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="[default: what a command takes now]")] = None,
 ) -> None:
     """Ask a gateway who one is there, and in what role.
 

@@ -61,6 +61,17 @@ SHOW_COLUMNS = (
     Column("usage.cost", "money"),
 )
 
+# A change is answered without limits and usage, but with what is the key's own.
+SET_COLUMNS = (
+    *COLUMNS,
+    Column("allow", "lines"),
+    Column("networks", "lines"),
+    Column("overrides.rates", "rates"),
+    Column("overrides.quota", "quota"),
+    Column("overrides.in_flight_limit", "number"),
+    Column("overrides.price", "money"),
+)
+
 Refs = Annotated[list[str], typer.Argument(metavar="KEY", help="Prefixes gw_..., ids or names.")]
 
 
@@ -198,7 +209,7 @@ def set_(
     changes.update({field: None for field, asked in cleared.items() if asked})
     if not changes:
         raise MisuseError("nothing to change", "give --service, --plan, --expires or another; --help tells them all")
-    call.printer.one(call.gateway.patch(_path(key), changes, call.in_tenant), COLUMNS)
+    call.printer.one(call.gateway.patch(_path(key), changes, call.in_tenant), SET_COLUMNS)
 
 
 def rotate(

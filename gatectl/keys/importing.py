@@ -31,7 +31,7 @@ def import_(call: Call, name: str, dry_run: bool) -> None:
                 answer = sender.send(query)
     if call.printer.asked or not call.printer.quiet:
         call.printer.one(answer, COLUMNS)
-    count = f"{answer['rows']:,} keys"
+    count = f"{answer['rows']:,} key{'s' * (answer['rows'] != 1)}"
     call.printer.note(f"\n{count} would be imported." if dry_run else f"\nImported {count}.")
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gatectl.errors import MisuseError, UnreachableError
+from gatectl.errors import UnreachableError
 from gatectl.grammar import Call, named_as_typed
 from gatectl.kinds import Object
 from gatectl.output import Column
@@ -35,7 +35,6 @@ _MEANINGS = {2: "good", 3: "other", 4: "warn", 5: "ill"}
 def tail(call: Call, query: Mapping[str, Any], typed: Mapping[str, str]) -> None:
     """Write until the gateway stops or somebody has seen enough."""
     printer = call.printer
-    _refuse_ids(call)
     told = _Told(call, printer.form in ("json", "ndjson", "yaml"))
     with named_as_typed(typed):
         blocks = call.gateway.blocks("/v1/usage/tail", query, None)
@@ -47,7 +46,6 @@ def tail(call: Call, query: Mapping[str, Any], typed: Mapping[str, str]) -> None
 def look_back(call: Call, query: Mapping[str, Any], typed: Mapping[str, str]) -> None:
     """Write those that are found, and how far back that is where it is less than was asked for."""
     printer = call.printer
-    _refuse_ids(call)
     with named_as_typed(typed):
         answer = call.gateway.get("/v1/logs", query)
     if printer.whole(answer):
@@ -72,11 +70,6 @@ def _tell_how_far(call: Call, query: Mapping[str, Any], answer: Mapping[str, Any
         )
     if answer["ended_by"] == "bytes":
         call.printer.warn(f"looked back to {back_to}; there may be older ones")
-
-
-def _refuse_ids(call: Call) -> None:
-    if call.printer.form == "id":
-        raise MisuseError("these have no ids", "leave out -o id and -q")
 
 
 def _columns(query: Mapping[str, Any], answer: Mapping[str, Any] | None) -> Sequence[Column]:

@@ -473,8 +473,8 @@ def _targets(daemon: FakeDaemon, query: Mapping[str, str]) -> Any:
          "seen_by": ["probe", "worker-0", "worker-1"], "error_at": None, "in_flight": None}
         for url, weight in (("http://127.0.0.1:8002", 1), ("http://127.0.0.1:8003", 3))
     )  # fmt: skip
-    ill = {"state": "open", "since": CREATED, "seen_by": ["worker-1"], "error": "it did not answer in time",
-           "error_at": CREATED}  # fmt: skip
+    ill = {"state": "half-open", "since": CREATED, "seen_by": ["worker-1"], "error_at": CREATED,
+           "error": "the upstream refused the connection (Connection refused)"}  # fmt: skip
     return {"items": [first, {**second, "seen_by": ["probe", "worker-0"]}, {**second, **ill}]}
 
 

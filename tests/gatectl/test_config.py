@@ -36,6 +36,8 @@ def sent(daemon: FakeDaemon, path: str) -> list[tuple[dict[str, str], Any]]:
 
 def test_a_dump_is_what_differs_in_nothing(daemon: FakeDaemon, gatectl: Gatectl, file: Path) -> None:
     assert gatectl("config", "dump", "-f", str(file)) == Ended(0, "")
+    counts = "2 tenants, 3 services, 2 plans, 1 route, 2 keys"
+    assert gatectl.at_terminal("config", "dump", "-f", str(file)).plain == f"Wrote {file}: {counts}.\n"
     assert file.read_text() == gatectl("config", "dump").out
     assert gatectl("config", "diff", "-f", str(file), "--prune") == Ended(0, "No differences.\n")
     applied = gatectl("config", "apply", "-f", str(file), "--prune", "--yes")

@@ -103,7 +103,6 @@ MISUSE = (
     ("usage show --plot-as heat --interval day", "draws the hours of days; take --interval hour"),
     ("usage show --plot-as pie", "--plot-as"),
     ("usage show -q", "no ids"),
-    ("usage tail -q", "no ids"),
     ("usage export -o table", "an export is no table; take --format csv, ndjson, parquet"),
     ("usage export -o csv --format ndjson", "--format ndjson and -o csv contradict"),
     ("usage export --format parquet", "parquet is written to a file; name it with --out"),

@@ -30,11 +30,11 @@ OTHER_VALUES = {
 }
 # What it does is told in the words of what it does it to: the rate of a plan, of a key, of a tenant.
 OTHER_WORDS = {
-    "--address", "--allow", "--auth", "--body-limit", "--burst", "--by", "--file", "--first-byte-timeout", "--force",
+    "--address", "--allow", "--body-limit", "--burst", "--by", "--file", "--force",
     "--format", "--host", "--key", "--label", "--limit", "--max-in-flight", "--method", "--name", "--network",
     "--no-allow", "--no-body-limit", "--no-max-in-flight", "--no-network", "--no-plan", "--no-quota", "--no-rate",
     "--no-timeout", "--out", "--path", "--period", "--plan", "--price", "--quota", "--rate", "--reason",
-    "--secret-stdin", "--service", "--status", "--target", "--timeout", "--until", "--weight",
+    "--secret-stdin", "--service", "--status", "--target", "--until", "--weight",
 }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_an_option_takes_the_same_wherever_it_is() -> None:
 
 
 def test_an_option_is_told_in_the_same_words_wherever_it_is() -> None:
-    found = differing(lambda param: param.help)
+    found = differing(lambda param: param.help.partition("  [default: ")[0])  # which `set` has none of
     assert {option: uses for option, uses in found.items() if option not in OTHER_WORDS} == {}
     assert found.keys() >= OTHER_WORDS, "is no exception any more"
 
@@ -153,6 +153,17 @@ def test_help_is_found_where_it_is_looked_for(gatectl: Gatectl, line: str, same_
         ("help service ad", "service has no verb 'ad'; did you mean 'add'?"),
         ("service list --columns slg", "there is no column 'slg'; did you mean 'slug'?"),
         ("usage show --by servce", "did you mean 'service'?"),
+        ("key delete ci", "key has no verb 'delete'; did you mean 'revoke'?"),
+        ("key add", "key has no verb 'add'; did you mean 'create'?"),
+        ("plan creat x", "plan has no verb 'creat'; did you mean 'add'?"),
+        ("get services", "the noun comes first; did you mean 'gatectl service list'?"),
+        ("get key ci", "the noun comes first; did you mean 'gatectl key show ci'?"),
+        ("delete service orders", "the noun comes first; did you mean 'gatectl service remove orders'?"),
+        ("create key", "the noun comes first; did you mean 'gatectl key create'?"),
+        ("list", "there is no noun 'list'; it is one of status, "),
+        ("audit verify --sha256", "requires an argument; see 'gatectl audit verify --help'"),
+        ("api", "missing argument 'PATH'; see 'gatectl api --help'"),
+        ("explain", "missing argument 'METHOD|REQUEST_ID'"),
     ],
 )
 @pytest.mark.usefixtures("daemon")
@@ -161,6 +172,21 @@ def test_did_you_mean(gatectl: Gatectl, line: str, said: str) -> None:
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["service set", "plan set", "plan simulate", "route set"])
+def test_what_is_not_named_stays_and_no_default_is_told(gatectl: Gatectl, line: str) -> None:
+    own = gatectl(*line.split(), "--help").out.partition("\nOptions")[0].partition("\nArguments\n")[2]
+    assert "--weight" in own or "--price" in own
+    assert "--" in own and "[default: " not in own.partition("--")[2]
+    assert "[default: " in gatectl(line.split()[0], "add", "--help").out
+
+
+def test_an_argument_that_may_be_left_out_is_shown_so() -> None:
+    for name, command in every_verb():
+        for param in command.params:
+            if param.param_type_name == "argument" and name != "api":  # whose path is the last of one word or two
+                assert param.required != param.metavar.startswith("["), (name, param.name)
 
 
 @pytest.mark.usefixtures("daemon")

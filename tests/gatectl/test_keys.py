@@ -93,7 +93,9 @@ def test_keys_are_imported_from_a_file_and_from_stdin(gatectl: Gatectl, daemon: 
     assert [(query, body) for _, _, query, body in posted] == [
         ({}, "secret\none\ntwo\n"), ({"tenant": "acme", "dry_run": "true"}, "secret\none\n"),
     ]  # fmt: skip
-    assert "Imported 2 keys" in gatectl.at_terminal("key", "import", str(file)).plain
+    assert "Imported 2 keys." in gatectl.at_terminal("key", "import", str(file)).plain
+    file.write_text("secret\none\n")
+    assert "1 key would be imported." in gatectl.at_terminal("key", "import", str(file), "--dry-run").plain
 
 
 def test_a_bad_line_of_an_import_is_named(gatectl: Gatectl, folder: Path) -> None:

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from gatectl.cells import folded, padded, width
 from gatectl.colours import PALETTE, WORDS
+from gatectl.kinds import KINDS
 from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon, key, service, tenant
 
@@ -112,3 +113,35 @@ def test_times_are_told_from_the_gateways_clock_and_only_to_people(gatectl: Gate
 def test_numbers_are_grouped_for_people_alone(gatectl: Gatectl) -> None:
     assert "12,345" in gatectl.at_terminal("usage", "show").plain
     assert "12345" in gatectl("usage", "show").out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "plain"),
+    [
+        (0, "0 s", "0"),
+        (2.5, "2.5 s", "2.5"),
+        (300.0, "5 min", "300"),
+        (5400, "1 h 30 min", "5400"),
+        (86400.0, "1 d", "86400"),
+        (2592000.0, "30 d", "2592000"),
+        (1234567.5, "14 d 6 h 56 min 7.5 s", "1234567.5"),
+    ],
+)
+def test_spans_of_time_are_told_in_the_units_that_they_are_typed_in(seconds: float, told: str, plain: str) -> None:
+    kind = KINDS["seconds"]
+    assert (kind.human(seconds), kind.plain(seconds)) == (told, plain)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_phrases_are_folded_before_an_address_is_taken_apart(gatectl: Gatectl) -> None:
+    written = gatectl.at_terminal("service", "health").plain
+    assert written.count("http://127.0.0.1:8003 ") == 2
+    assert max(map(len, written.splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("daemon")
+def test_ids_are_of_what_has_one(gatectl: Gatectl) -> None:
+    assert gatectl("logs", "-q").out.split()[0] == "ff42db4e2b8f4601"  # what `explain` takes
+    tried = gatectl("route", "test", "GET", "/v1/users/7", "-q").out.split()
+    assert tried
+    assert "None" not in tried
