@@ -76,6 +76,8 @@ PROBLEMS: Mapping[str, type[GatectlError]] = {
     "conflict": RejectedError,
     "invalid": RejectedError,
     "malformed": RejectedError,
+    "precondition_failed": RejectedError,
+    "unsupported_media_type": RejectedError,
     "not_permitted": NotPermittedError,
     "unauthenticated": NotPermittedError,
 }

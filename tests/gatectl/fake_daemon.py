@@ -274,7 +274,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             states = {"revoke": "revoked", "disable": "disabled", "enable": "active"}
             if "generation" not in body:
                 item["status"] = states[rest[0]]
-                item[f"{item['status']}_at"] = CREATED
+                item["revoked_at" if rest == ["revoke"] else "disabled_at"] = None if rest == ["enable"] else CREATED
         elif method == "PATCH":
             _check(noun, body)
             item.update({**body, **(_priced(body) if noun == "plans" else {})})
@@ -284,7 +284,6 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             if query.get("dry_run") == "true":
                 return 200, item
             self.state[noun].remove(item)
-            return 204, None
         elif noun == "keys":
             quota = {"limit": 10000, "used": 1234, "remaining": 8766}
             rates = self.state["plans"][1]["rates"]

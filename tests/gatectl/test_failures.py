@@ -206,8 +206,8 @@ def _as_nobody(gatectl: Gatectl) -> Ended:
 
 @pytest.mark.parametrize(
     ("code", "exit_code"),
-    [("not_found", 3), ("conflict", 4), ("invalid", 4), ("malformed", 4), ("not_permitted", 5), ("unavailable", 1),
-     ("internal", 1), ("never_heard_of", 1)],
+    [("not_found", 3), ("conflict", 4), ("invalid", 4), ("malformed", 4), ("precondition_failed", 4),
+     ("unsupported_media_type", 4), ("not_permitted", 5), ("unavailable", 1), ("internal", 1), ("never_heard_of", 1)],
 )  # fmt: skip
 def test_problem_codes_have_exit_codes(code: str, exit_code: int) -> None:
     error = from_problem(400, {"code": code, "detail": "it is so."})

@@ -82,6 +82,7 @@ COMMANDS = (
     "config apply -f gateway.yaml --dry-run",
     "config dump",
     "config validate -f gateway.yaml",
+    "config validate -f mistakes.yaml",
     "config history",
     "config show 2",
     "config rollback 1 --dry-run",
@@ -124,9 +125,10 @@ EXIT_CODES = {  # of all others 0
     "config validate -f mistakes.yaml": 4,
     "config diff -f gateway.yaml --prune": 7,
 }
-PROGRESS = {  # on stderr
+TOLD = {  # on stderr, of all others nothing
     "backup --out backup.tar": "gatectl: receiving\ngatectl: checking\n",
     "restore backup.tar --state-dir state --dry-run": "gatectl: unpacking\n",
+    "config validate -f mistakes.yaml": "gatectl: mistakes.yaml has 3 mistakes; mend them and try again\n",
 }
 TERMINAL_ONLY = (
     "backup --help",
@@ -158,7 +160,6 @@ TERMINAL_ONLY = (
     "billing close --help",
     "config --help",
     "config apply --help",
-    "config validate -f mistakes.yaml",
     "key list -o wide",
     "usage tail --help",
     "usage top --help",
@@ -223,7 +224,7 @@ def file_name(command: str, form: str) -> str:
 @pytest.mark.usefixtures("daemon")
 def test_piped(gatectl: Gatectl, command: str) -> None:
     ended = gatectl(*shlex.split(command))
-    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), PROGRESS.get(command, ""))
+    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), TOLD.get(command, ""))
     check(file_name(command, "piped"), ended.out)
 
 
@@ -231,7 +232,7 @@ def test_piped(gatectl: Gatectl, command: str) -> None:
 @pytest.mark.usefixtures("daemon")
 def test_json(gatectl: Gatectl, command: str) -> None:
     ended = gatectl(*shlex.split(command), "-o", "json")
-    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), PROGRESS.get(command, ""))
+    assert (ended.code, ended.err) == (EXIT_CODES.get(command, 0), TOLD.get(command, ""))
     check(file_name(command, "json"), ended.out)
 
 
@@ -240,7 +241,7 @@ def test_json(gatectl: Gatectl, command: str) -> None:
 def test_terminal(gatectl: Gatectl, command: str) -> None:
     ended = gatectl.at_terminal(*shlex.split(command))
     assert ended.code == EXIT_CODES.get(command, 0)
-    if command in PROGRESS:  # the bar is wiped off at the end
+    if command in TOLD:  # the bar is wiped off at the end
         ended = ended._replace(out=ended.out.rpartition("\x1b[2K")[2])
     check(file_name(command, "terminal"), ended.plain)
 

@@ -27,7 +27,7 @@ from gatewayd.control.admin.refs import new_public_id, tenant_by
 from gatewayd.control.admin.spelling import Expiry
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.tables import Tenant, Token
-from gatewayd.errors import CONFLICT
+from gatewayd.errors import CONFLICT, NOT_FOUND
 from gatewayd.policy.amounts import format_time, parse_expiry
 
 _MOST_NAMES = 1000  # searched for a near one
@@ -95,6 +95,7 @@ def list_(request: Request) -> Response:
     answer=MadeToken,
     status=201,
     rules="a name is visible and short, an expiry is to come",
+    also=(NOT_FOUND,),
 )
 async def create(request: Request) -> Response:
     read_query(request, Nothing)
