@@ -43,14 +43,24 @@ def default_state_dir() -> str:
     return f"{state_home}/gatewayd"
 
 
-def restore(path: str, state_dir: Path, shown: archive.Shown, *, force: bool, dry_run: bool) -> dict[str, Any]:
+def look(path: str, state_dir: Path, shown: archive.Shown) -> dict[str, Any]:
+    """What would be restored. It writes nothing, not beside a gateway's state either, so one may run meanwhile."""
+    return _told(archive.unpack(path, None, shown), state_dir, None, dry_run=True)
+
+
+def is_occupied(state_dir: Path) -> bool:
+    """There is state of a gateway, and not of a restore that was broken off."""
+    there = any((state_dir / name).exists() and not _is_hollow(state_dir / name) for name in STATE)
+    return there and not (state_dir / UNDER_WAY).exists()
+
+
+def restore(path: str, state_dir: Path, shown: archive.Shown, *, force: bool) -> dict[str, Any]:
     """What was restored, and where what was there before is now. Raises GatectlError; then nothing has changed."""
     made = [folder for folder in (state_dir, *state_dir.parents) if not folder.exists()]
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _nobody_else(state_dir):
-            there = [name for name in STATE if (state_dir / name).exists() and not _is_hollow(state_dir / name)]
-            if there and not force and not (state_dir / UNDER_WAY).exists():
+            if is_occupied(state_dir) and not force:
                 raise RejectedError(
                     f"{state_dir} holds the state of a gateway",
                     "--force puts it aside; or restore into another folder with --state-dir",
@@ -58,13 +68,17 @@ def restore(path: str, state_dir: Path, shown: archive.Shown, *, force: bool, dr
             with _staging(state_dir) as staged:
                 manifest = archive.unpack(path, staged, shown)
                 archive.check_database(staged / archive.DATABASE)
-                kept = None if dry_run else _swap(state_dir, staged)
+                kept = _swap(state_dir, staged)
     except OSError as error:
         raise GatectlError(f"cannot restore into {state_dir}: {error.strerror}") from None
     finally:
-        for folder in made if dry_run or not (state_dir / archive.DATABASE).exists() else ():
+        for folder in made if not (state_dir / archive.DATABASE).exists() else ():
             with suppress(OSError):
                 folder.rmdir()
+    return _told(manifest, state_dir, kept, dry_run=False)
+
+
+def _told(manifest: archive.Manifest, state_dir: Path, kept: Path | None, *, dry_run: bool) -> dict[str, Any]:
     return {
         "state_dir": str(state_dir), "created_at": manifest.created_at, "gatewayd": manifest.gatewayd,
         "schema": manifest.schema, "files": len(manifest.files), "size_bytes": manifest.size_bytes,

@@ -34,18 +34,23 @@ def restore(
 
     The backup is unpacked and checked first; then what was in the folder is put aside, and stays there. It works on
     files alone: the gateway must be stopped. Start it again afterwards: what the backup's journals held and its
-    database did not is then added to the usage, once.
+    database did not is then added to the usage, once. With --dry-run a gateway may run: the backup is read and checked,
+    and nothing is written.
     """
     from gatectl.backups import restoring
     from gatectl.progress import bytes_shown
 
     folder = Path(state_dir or restoring.default_state_dir())
     with bytes_shown(call.printer.quiet) as shown:
-        restored = restoring.restore(file, folder, shown, force=force, dry_run=dry_run)
+        if dry_run:
+            restored = restoring.look(file, folder, shown)
+        else:
+            restored = restoring.restore(file, folder, shown, force=force)
     if call.printer.asked or not call.printer.quiet:
         call.printer.one(restored, COLUMNS)
     if dry_run:
-        call.printer.note("\nIt is whole. Nothing was done.")
+        also = f"; with --force, since {folder} holds the state of one" if restoring.is_occupied(folder) else ""
+        call.printer.note(f"\nIt is whole. Nothing was done. It goes back where no gateway is running{also}")
     else:
         call.printer.note("\nRestored. Next: start gatewayd")
 

@@ -20,7 +20,7 @@ _LEAVE = b"\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 # A frame is shown at once by terminals that know how (mode 2026); others take no notice.
 _BEGIN, _END = b"\x1b[?2026h", b"\x1b[?2026l"
 _HOME, _CLEAR = b"\x1b[H", b"\x1b[2J"
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # the last is Ctrl-\
 _USUAL = (80, 24)
 
 

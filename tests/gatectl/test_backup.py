@@ -194,12 +194,22 @@ def test_a_database_that_is_none(gatectl: Gatectl, archive: Path, tmp_path: Path
     assert not (tmp_path / "new").exists()
 
 
-def test_a_dry_run_only_looks(gatectl: Gatectl, archive: Path, state: Path, tmp_path: Path) -> None:
+def test_a_dry_run_only_looks_also_beside_a_gateway_that_runs(
+    gatectl: Gatectl, archive: Path, state: Path, tmp_path: Path
+) -> None:
     before = contents(state)
-    assert gatectl("restore", str(archive), "--state-dir", str(state), "--force", "--dry-run").code == 0
+    with closing(os.fdopen(os.open(state / "control.lock", os.O_RDONLY))) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = gatectl.at_terminal("restore", str(archive), "--state-dir", str(state), "--dry-run")
+    assert ended.code == 0
+    assert "It is whole. Nothing was done." in ended.out
+    assert "with --force" in ended.out
     assert contents(state) == before
     assert gatectl("restore", str(archive), "--state-dir", str(tmp_path / "a" / "b"), "--dry-run").code == 0
     assert not (tmp_path / "a").exists()
+    archive.write_bytes(fake_backup.backup()[:4000])
+    ended = gatectl("restore", str(archive), "--state-dir", str(state), "--dry-run", "-q")
+    assert_one_line(ended, 4, "is no whole backup")
 
 
 @pytest.mark.parametrize("lock", [".", "control.lock"])
@@ -246,8 +256,8 @@ def test_killed_at_any_step_what_was_there_stays_together(
         for name in ("rename", "mkdir", "write_text", "unlink"):
             patch.setattr(Path, name, dying(getattr(Path, name)))
         with suppress(KilledError):
-            restoring.restore(str(archive), state, lambda *_: None, force=True, dry_run=False)
-    told = restoring.restore(str(archive), state, lambda *_: None, force=done < 1, dry_run=False)
+            restoring.restore(str(archive), state, lambda *_: None, force=True)
+    told = restoring.restore(str(archive), state, lambda *_: None, force=done < 1)
     assert tenants(state) == 3
     assert not (state / UNDER_WAY).exists()
     [kept] = state.glob("before-restore-*")
@@ -264,7 +274,7 @@ def test_what_root_restores_is_of_the_folders_owner(
     owner = 4242 if os.geteuid() == 0 else os.geteuid()
     os.chown(state, owner, -1)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    restoring.restore(str(archive), state, lambda *_: None, force=False, dry_run=False)
+    restoring.restore(str(archive), state, lambda *_: None, force=False)
     assert {path.name: path.stat().st_uid for path in state.rglob("*")} == dict.fromkeys(
         ("gatewayd.db", "journal", Path(fake_backup.SEGMENT).name, "control.lock"), owner
     )

@@ -127,7 +127,7 @@ EXIT_CODES = {  # of all others 0
 }
 TOLD = {  # on stderr, of all others nothing
     "backup --out backup.tar": "gatectl: receiving\ngatectl: checking\n",
-    "restore backup.tar --state-dir state --dry-run": "gatectl: unpacking\n",
+    "restore backup.tar --state-dir state --dry-run": "gatectl: checking\n",
     "config validate -f mistakes.yaml": "gatectl: mistakes.yaml has 3 mistakes; mend them and try again\n",
 }
 TERMINAL_ONLY = (

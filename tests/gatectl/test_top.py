@@ -258,8 +258,14 @@ def test_no_colours(gatectl: Gatectl, daemon: FakeDaemon) -> None:
 
 @pytest.mark.parametrize(
     ("end", "code"),
-    [("\x03", 130), (signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)],
-    ids=["Ctrl-C", "SIGINT", "SIGTERM", "SIGHUP"],
+    [
+        ("\x03", 130),
+        ("\x1c", -signal.SIGQUIT),
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, -signal.SIGTERM),
+        (signal.SIGHUP, -signal.SIGHUP),
+    ],
+    ids=["Ctrl-C", "Ctrl-backslash", "SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_however_it_ends_the_terminal_is_as_it_was(
     daemon: FakeDaemon, gatectl: Gatectl, end: str | signal.Signals, code: int
@@ -271,7 +277,7 @@ def test_however_it_ends_the_terminal_is_as_it_was(
         else:
             os.kill(top.process.pid, end)
         assert top.ended() == code
-        assert top.last_words in ("", "^C")
+        assert top.last_words in ("", "^C", "^\\")
 
 
 def test_the_terminal_cannot_be_stopped_under_it(daemon: FakeDaemon, gatectl: Gatectl) -> None:
