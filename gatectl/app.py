@@ -165,6 +165,8 @@ app = typer.Typer(
 
 def run(arguments: Sequence[str]) -> int:
     """Follow a command line; the exit code. Everything that goes wrong below ends here, as one line on stderr."""
+    if sys.stderr is None:  # closed: what is opened next would get its number, and what children say there
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (it stays open to the end)
     if sys.stdout is None or not sys.stdout.isatty() or "--no-pager" in arguments:
         return _follow(arguments)
     terminal, sys.stdout = sys.stdout, cast(TextIO, paged := Paged(sys.stdout))
@@ -184,11 +186,8 @@ def _follow(arguments: Sequence[str]) -> int:
             raise GatectlError("standard output is closed")
         # What a terminal's encoding lacks is shown by its number: better than no answer at all.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        with root.make_context("gatectl", list(arguments) or ["--help"]) as ctx:
-            root.invoke(ctx)
+        code = _invoked(root, list(arguments) or ["--help"])
         sys.stdout.flush()
-    except typer.Exit as exit_:
-        return _flushed(exit_.exit_code)
     except (KeyboardInterrupt, EOFError, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
@@ -206,23 +205,24 @@ def _follow(arguments: Sequence[str]) -> int:
             raise
         what = f"this should not have happened: {type(error).__name__}: {error}"
         return _explain(GatectlError(what, "GATECTL_DEBUG=1 shows where; please report it"))
-    return OK
-
-
-def _flushed(code: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _reader_gone()
     return code
+
+
+def _invoked(root: Any, arguments: list[str]) -> int:
+    try:
+        with root.make_context("gatectl", arguments) as ctx:
+            root.invoke(ctx)
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    return OK
 
 
 def _explain(error: GatectlError) -> int:
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
-    if sys.stderr is not None:
-        # Names from the gateway are quoted in errors, and a line is promised.
-        line = "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in f"gatectl: {error}")
+    # Names from the gateway are quoted in errors, and a line is promised.
+    line = "".join(ch if ch.isprintable() else ascii(ch)[1:-1] for ch in f"gatectl: {error}")
+    with suppress(OSError):  # the exit code tells it too
         sys.stderr.write(line + "\n")
     return exit_code(error)
 

@@ -28,6 +28,7 @@ _READ_BYTES = 65536
 # A connection that has rested longer is not trusted with a change: the other side may be closing it just now (uvicorn
 # does after 5 s), and whether the change was made would be unknown.
 _FRESH_S = 2.0
+_STREAMS = (b"application/x-ndjson", b"application/x-tar")
 # POST for its body's sake: nothing changes.
 _ONLY_ASKED = ("/v1/explain", "/v1/keys/verify", "/v1/config/diff", "/v1/backup")
 
@@ -133,6 +134,8 @@ class Gateway:
                 while not reply.complete:
                     self._take(connection, reply)
                 self._answer(reply)
+            if reply.media_type not in _STREAMS:
+                raise self._no_gateway()
         except BaseException:
             connection.close()
             raise
@@ -200,8 +203,7 @@ class Gateway:
         try:
             reply.feed(received)
         except httptools.HttpParserError:
-            what = f"what listens at {self.transport.place} is no gateway"
-            raise UnreachableError(what, self.transport.mend) from None
+            raise self._no_gateway() from None
 
     def _ask(self, method: str, path: str, query: Mapping[str, Any] | None, body: Any = None) -> Any:
         self._warn_of_change(method, path, query)
@@ -221,7 +223,7 @@ class Gateway:
         if reply.status >= 300:
             raise self._refused(reply, answer)
         if answer is None and reply.status != 204:
-            raise GatectlError(f"what answers at {self.transport.place} does not speak the admin API")
+            raise self._no_gateway()
         return answer
 
     def _refused(self, reply: Reply, answer: Any) -> GatectlError:
@@ -236,7 +238,11 @@ class Gateway:
         if status in (502, 503, 504) and self.transport.kept:
             hint = "a proxy stands before it: is the gateway behind that up?"
             return UnreachableError(f"{place} answered {status}, and not as a gateway does", hint)
-        return from_problem(status, answer)
+        # What fails in a gateway may say no more than that; what it refuses, it refuses with a problem.
+        return from_problem(status, answer) if status >= 500 else self._no_gateway()
+
+    def _no_gateway(self) -> UnreachableError:
+        return UnreachableError(f"what listens at {self.transport.place} is no gateway", self.transport.mend)
 
     def _exchange(self, request: bytes, more: Iterable[bytes], timeout_s: float, again: bool = False) -> Reply:
         """One request and its answer. `again`: it may be sent twice, where a kept connection turns out to be closed."""

@@ -77,7 +77,7 @@ class Reply:
         self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.body = bytearray()  # an invoice of 100,000 keys is 30 MB: not copied for each part
-        self.date = self.location = b""
+        self.date = self.location = self.media_type = b""
         self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.begun = False
@@ -102,6 +102,8 @@ class Reply:
             self.date = value
         elif name == b"location":
             self.location = value
+        elif name == b"content-type":
+            self.media_type = value.partition(b";")[0].strip().lower()
 
     def on_headers_complete(self) -> None:
         self.headed = True

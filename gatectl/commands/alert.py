@@ -93,7 +93,7 @@ def add(
         call.printer.one(alert, COLUMNS)
     else:
         alert = secrets.make(out, ask, removed, SECRET)
-        secrets.show(call, alert, out, COLUMNS, f"Added alert {alert['id']}: {alert['when']}.", SECRET)
+        secrets.show(call, alert, out, COLUMNS, f"Added alert {alert['id']}: {alert['when']}.", removed, SECRET)
     call.printer.note(f"\nNext: {call.example('alert test ' + alert['id'])}")
 
 

@@ -68,7 +68,7 @@ def api(
         body = b"".join(answer.parts)
         _write(call, body)
         if answer.status >= 400:
-            raise _refusal(answer.status, body)
+            raise _refusal(call, answer.status, body)
     else:
         _pass_on(answer.parts)
 
@@ -174,7 +174,7 @@ def _all_pages(call: Call, question: _Question) -> bytes:
         page = _json(body)
         if answer.status >= 400:
             _write(call, body)
-            raise _refusal(answer.status, body)
+            raise _refusal(call, answer.status, body)
         if not isinstance(page, dict) or not isinstance(page.get("items"), list):
             raise GatectlError(f"{question.path} is no list", "leave out --paginate")
         if whole is None:
@@ -208,6 +208,7 @@ def _pass_on(parts: Iterable[bytes]) -> None:
             sys.stdout.write(part.decode("utf-8", "replace"))
             sys.stdout.flush()
         return
+    sys.stdout.flush()  # the head, where that was asked for: bytes go past it
     for part in parts:
         sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
@@ -220,8 +221,10 @@ def _json(body: bytes) -> Any:
         return None
 
 
-def _refusal(status: int, body: bytes) -> GatectlError:
-    return from_problem(status, _json(body))
+def _refusal(call: Call, status: int, body: bytes) -> GatectlError:
+    error = from_problem(status, _json(body))
+    error.hint = call.gateway.transport.refused.get(error.code, error.hint)
+    return error
 
 
 command = verb_command(

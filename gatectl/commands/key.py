@@ -111,7 +111,7 @@ def create(
         return f"the new key {key['prefix']} was revoked again"
 
     key = secrets.make(out, lambda: dict(call.gateway.post("/v1/keys", body, call.in_tenant)), revoked)
-    secrets.show(call, key, out, COLUMNS, f"Created key {key['prefix']} for {_described(key)}.")
+    secrets.show(call, key, out, COLUMNS, f"Created key {key['prefix']} for {_described(key)}.", revoked)
 
 
 def _described(key: dict[str, Any]) -> str:

@@ -63,7 +63,7 @@ def create(
 
     with named_as_typed({"name": "NAME", "expires_at": "--expires", "tenant": "--tenant"}):
         made = make(out, lambda: dict(call.gateway.post("/v1/tokens", body)), revoked, TOKEN)
-    show(call, made, out, COLUMNS, f"Created token {made['name']}: {_described(made)}.", TOKEN)
+    show(call, made, out, COLUMNS, f"Created token {made['name']}: {_described(made)}.", revoked, TOKEN)
 
 
 def list_(call: Call, limit: paging.Limit = 100, after: paging.After = None, every: paging.All = False) -> None:

@@ -49,7 +49,7 @@ def rotate(
         consent.ask(f"rotate key {name} and cut off whoever has its old secret")
     with named_as_typed({"overlap": "--overlap", "retire_after": "--retire-after"}):
         key = secrets.make(out, lambda: dict(call.gateway.post(f"{path}/rotate", body, call.in_tenant)), _lost)
-    secrets.show(call, key, out, columns, _said(key))
+    secrets.show(call, key, out, columns, _said(key), _lost)
 
 
 def _lost(key: dict[str, Any]) -> str:

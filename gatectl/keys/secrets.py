@@ -57,29 +57,54 @@ def make(
             file.write(f"{made[secret.field]}\n".encode())
             os.fsync(file.fileno())  # a full disk may say so only now
         except OSError as error:
-            raise GatectlError(f"cannot write {out}: {error.strerror}", undo(made)) from None
+            raise GatectlError(f"cannot write {out}: {error.strerror}", _undone(made, undo)) from None
         return {field: value for field, value in made.items() if field != secret.field}
 
 
 def show(
-    call: Call, made: dict[str, Any], out: str | None, columns: Sequence[Column], said: str, secret: Shown = KEY
+    call: Call,
+    made: dict[str, Any],
+    out: str | None,
+    columns: Sequence[Column],
+    said: str,
+    undo: Callable[[dict[str, Any]], str],
+    secret: Shown = KEY,
 ) -> None:
-    """The secret alone into a pipe; a person is told what it is, and that it comes once."""
+    """The secret alone into a pipe; a person is told what it is, and that it comes once. `undo` as in `make`."""
     printer = call.printer
-    sys.stdout.flush()  # what comes once stays on the screen: it goes through no pager
+    try:
+        sys.stdout.flush()  # what comes once stays on the screen: it goes through no pager
+        _write(call, made, out, columns, secret)
+        sys.stdout.flush()
+    except OSError as error:
+        if out is not None:
+            raise
+        raise GatectlError(f"cannot write the {secret.called}: {error.strerror}", _undone(made, undo)) from None
+    if printer.asked and printer.form != "id":
+        return
+    called = secret.called
+    where = f"The {called} is in {out}, and" if out else f"This is the only time that the {called} is shown:"
+    printer.note(f"\n{said}")
+    printer.note(f"{where} nowhere else; the gateway cannot show it." if out else f"{where} store it now.")
+
+
+def _undone(made: dict[str, Any], undo: Callable[[dict[str, Any]], str]) -> str:
+    try:
+        return undo(made)
+    except GatectlError as error:
+        return f"{made['id']} is left, whose secret nobody knows: {error.what}"
+
+
+def _write(call: Call, made: dict[str, Any], out: str | None, columns: Sequence[Column], secret: Shown) -> None:
+    printer = call.printer
     if printer.asked and printer.form != "id":
         printer.one(made, columns if out else (Column(secret.field), *columns))
-        return
-    if out is None:
+    elif out is None:
         sys.stdout.write(f"{made[secret.field]}\n")
     elif printer.form == "id":
         sys.stdout.write(f"{made['id']}\n")
     else:
         printer.one(made, columns)
-    called = secret.called
-    where = f"The {called} is in {out}, and" if out else f"This is the only time that the {called} is shown:"
-    printer.note(f"\n{said}")
-    printer.note(f"{where} nowhere else; the gateway cannot show it." if out else f"{where} store it now.")
 
 
 def from_stdin(how: str, called: str = "key", prompt: str = "API key: ") -> str:

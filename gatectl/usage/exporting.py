@@ -46,9 +46,12 @@ def export(call: Call, query: dict[str, Any], asked: str | None, out: str | None
         if out is None:
             writer(iter(pages), sys.stdout.buffer)
             sys.stdout.buffer.flush()
-            return
-        with file_written(out) as file:
-            writer(iter(pages), file)
+        else:
+            with file_written(out) as file:
+                writer(iter(pages), file)
+        shown.show("exported", 0, None, pages.rows)
+    if out is None:
+        return
     printer.note(f"Exported {pages.rows:,} rows to {out}.")
 
 
@@ -94,4 +97,3 @@ class _Pages:
             self.rows += len(page)
             self._shown.show("exporting", 0, None, self.rows)
             yield page
-        self._shown.show("exported", 0, None, self.rows)

@@ -42,7 +42,7 @@ class Gatectl:
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if name not in ("NO_COLOR", "COLUMNS", "LINES", "XDG_RUNTIME_DIR", "STATE_DIRECTORY")
+            if name not in ("NO_COLOR", "COLUMNS", "LINES", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "PYTHONUNBUFFERED")
         }
         self.cwd: Path | None = None
         self.environment |= {"GATECTL_SOCKET": str(socket), "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}

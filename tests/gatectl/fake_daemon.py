@@ -190,7 +190,7 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.path = path
         self.state = fresh_state()
         self.backup = fake_backup.backup()
-        self.failing: ProblemError | None = None  # what a backup is refused with
+        self.failing: ProblemError | None = None  # what everything is refused with
         self.breaks_off_after = self.waits_after = 1 << 30  # bytes of one
         self.closing = threading.Event()
         self.config = FakeConfig()
@@ -237,7 +237,9 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def _add(self, noun: str, items: list[Any], body: dict[str, Any]) -> Any:
         _check(noun, body)
         if noun == "alerts":
-            return fake_alerts.added(body)
+            added = fake_alerts.added(body)
+            items.append({field: value for field, value in added.items() if field != "secret"})
+            return added
         name = body.get("slug") or body.get("name")
         if noun != "keys" and name and any(name in (item.get("slug"), item.get("name")) for item in items):
             raise ProblemError(409, "conflict", f"{noun[:-1]} '{name}' exists already")
@@ -610,6 +612,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(url.query))
         self.server.requests.append((self.command, url.path, query, body))
         try:
+            if self.server.failing is not None:
+                raise self.server.failing
             if url.path == "/v1/top" and "once" not in query:
                 self._live()
                 return
@@ -618,8 +622,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream(text, "application/x-ndjson")
                 return
             if url.path == "/v1/backup":
-                if self.server.failing is not None:
-                    raise self.server.failing
                 self._stream(self.server.backup, "application/x-tar")
                 return
             status, answer = self.server.answer(self.command, url.path, query, body)

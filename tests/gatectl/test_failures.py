@@ -303,8 +303,8 @@ def test_an_answer_may_come_in_any_parts(gatectl: Gatectl, folder: Path) -> None
         (b"SSH-2.0-OpenSSH_9.2\r\n", 6, "is no gateway"),
         (b"", 6, "closed the connection before it had answered"),
         (ANSWER[:60], 6, "closed the connection before it had answered"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 1, "does not speak the admin API"),
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", 1, "answered 404"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 6, "is no gateway"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", 6, "is no gateway"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 1, "answered 500"),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}', 1, "this should not have happened"),
     ],
@@ -335,7 +335,7 @@ def test_ctrl_c_is_quiet(gatectl: Gatectl, folder: Path) -> None:
     assert process.returncode == 130
 
 
-TAILED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TAILED = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 TAILED_LINE = b'd\r\n{"status":2}\n\r\n'
 
 

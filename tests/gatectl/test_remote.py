@@ -323,8 +323,8 @@ HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
     ("head", "exit_code", "said"),
     [
         (b"HTTP/1.1 502 Bad Gateway", 6, "answered 502, and not as a gateway does; a proxy stands before it"),
-        (b"HTTP/1.1 404 Not Found", 1, "answered 404"),
-        (b"HTTP/1.1 200 OK", 1, "does not speak the admin API"),
+        (b"HTTP/1.1 404 Not Found", 6, "is no gateway; is that the address of admin_listen?"),
+        (b"HTTP/1.1 200 OK", 6, "is no gateway; is that the address of admin_listen?"),
         (b"HTTP/1.1 302 Found\r\nLocation: https://login.example/", 1, "sends one on to https://login.example/"),
     ],
 )
