@@ -290,7 +290,8 @@ class VerbCommand(_Helpful, TyperCommand):
         try:
             return super().invoke(ctx)
         except NotFoundError as error:
-            if error.hint.startswith("'gatectl ") and not {"tenant", "-t"} & set(error.hint.split()):
+            # Tenants are the whole gateway's, contexts are of none, and some hints say the tenant themselves.
+            if error.hint.startswith("'gatectl ") and not {"tenant", "-t", "context"} & set(error.hint.split()):
                 error.hint = error.hint.replace("' shows", f"{ctx.elsewhere}' shows")
             raise
         except RejectedError as error:

@@ -240,3 +240,8 @@ def test_names_for_completion(gatectl: Gatectl, file: Path, monkeypatch: pytest.
     assert contexts.names() == ["local", "lab", "prod"]
     file.write_text("{")
     assert contexts.names() == ["local"]
+
+
+def test_a_context_that_there_is_not_is_not_said_again_in_the_hint(gatectl: Gatectl) -> None:
+    ended = gatectl("--context", "nope", "service", "list")
+    assert ended == (3, "", "gatectl: there is no context 'nope'; 'gatectl context list' shows what there is\n")

@@ -111,11 +111,17 @@ def _option(param: Any) -> Option:
     return Option(
         names=tuple(sorted((*param.opts, *param.secondary_opts), key=lambda name: not name.startswith("--"))),
         metavar=(param.metavar or _metavar(param)) if takes_value else "",
-        help=_one_line(param.help),
+        help=_with_default(_one_line(param.help), param) if takes_value else _one_line(param.help),
         choices=_choices(param) if takes_value else (),
         repeats=param.multiple,
         shared=param in grammar.SHARED_OPTIONS,
     )
+
+
+def _with_default(told: str, param: Any) -> str:
+    """As help has it, which says itself what typer knows of a default."""
+    known = param.default not in (None, "") and not param.multiple and "[default: " not in told
+    return f"{told} [default: {param.default}]" if known else told
 
 
 def _argument(param: Any) -> Argument:
