@@ -29,7 +29,7 @@ _READ_BYTES = 65536
 # does after 5 s), and whether the change was made would be unknown.
 _FRESH_S = 2.0
 _STREAMS = (b"application/x-ndjson", b"application/x-tar")
-# POST for its body's sake: nothing changes.
+# POST for its body's sake: nothing changes. No other method: a key or a plan may be called like the end of one.
 _ONLY_ASKED = ("/v1/explain", "/v1/keys/verify", "/v1/config/diff", "/v1/backup")
 
 
@@ -211,7 +211,8 @@ class Gateway:
         return self._answer(self._exchange(request, (), ANSWER_TIMEOUT_S, again=method == "GET"))
 
     def _warn_of_change(self, method: str, path: str, query: Mapping[str, Any] | None) -> None:
-        asks = path in _ONLY_ASKED or path.endswith("/simulate") or (query or {}).get("dry_run") in ("true", True)
+        asks = method == "POST" and (path in _ONLY_ASKED or path.endswith("/simulate"))
+        asks = asks or (query or {}).get("dry_run") in ("true", True)
         if self._before_change is not None and method != "GET" and not asks:
             self._before_change()
 

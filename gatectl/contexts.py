@@ -84,13 +84,20 @@ def load() -> Contexts:
     path = file_path()
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (a str is all)
-            text, mode = file.read(), os.fstat(file.fileno()).st_mode
+            text, found = file.read(), os.fstat(file.fileno())
     except (FileNotFoundError, NotADirectoryError):
         return Contexts()
     except OSError as error:
         raise GatectlError(f"cannot read {path}: {error.strerror}") from None
+    # Whoever may write it says where commands go, and with them GATECTL_TOKEN; root may wherever it likes.
+    if found.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
+        raise GatectlError(f"{path} is another user's", "move it away and add its contexts again")
+    if found.st_mode & 0o022:
+        raise GatectlError(
+            f"others can write {path}", f"look whether it is as it was; 'chmod 600 {path}' shuts them out"
+        )
     contexts = _parsed(path, text)
-    if mode & 0o077 and any(context.token for context in contexts.by_name.values()):
+    if found.st_mode & 0o077 and any(context.token for context in contexts.by_name.values()):
         raise GatectlError(
             f"{path} holds tokens, and others can read it",
             f"'chmod 600 {path}' shuts them out; revoke the tokens if somebody may have looked",

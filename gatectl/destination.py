@@ -6,6 +6,8 @@ What was typed comes before what the environment says, and that before the curre
     GATECTL_URL, GATECTL_CONTEXT, GATECTL_SOCKET, the first of them
     what 'gatectl context use' named
     the local socket
+
+GATECTL_TOKEN goes with what GATECTL_URL or GATECTL_CONTEXT names: what is typed in place of that is not shown it.
 """
 
 from __future__ import annotations
@@ -49,6 +51,19 @@ class Destination(NamedTuple):
 
 def choose(given: Given, environ: Mapping[str, str]) -> Destination:
     """Raises what contradicts itself, or is not there."""
+    meant_for = environ.get("GATECTL_URL") or environ.get("GATECTL_CONTEXT")
+    typed = given.url or given.context
+    if not (meant_for and typed and typed != meant_for and environ.get("GATECTL_TOKEN")):
+        return _chosen(given, environ)
+    destination = _chosen(given, {**environ, "GATECTL_TOKEN": ""})
+    name = "GATECTL_URL" if environ.get("GATECTL_URL") else "GATECTL_CONTEXT"
+    hint = f"GATECTL_TOKEN goes with {name} alone; give the token of this one with --token-file FILE"
+    if not destination.token:
+        destination.transport.refused = {**destination.transport.refused, "unauthenticated": hint}
+    return destination
+
+
+def _chosen(given: Given, environ: Mapping[str, str]) -> Destination:
     typed = [f"--{name}" for name in ("url", "context", "socket") if getattr(given, name)]
     if len(typed) > 1:
         raise MisuseError(f"{typed[0]} and {typed[1]} each name a gateway", "give one of them")

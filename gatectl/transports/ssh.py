@@ -7,9 +7,12 @@ itself, at the terminal.
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Mapping
 from time import monotonic
 
@@ -20,6 +23,9 @@ from gatectl.relay import GREETING
 _LOGIN_TIMEOUT_S = 120.0
 _CONNECT_TIMEOUT_S = 15  # ssh waits two minutes for a machine that is off; what GATECTL_SSH says comes first and wins
 _NOISE_LIMIT_BYTES = 65536  # of what a far shell says before the relay does
+# With - before it, it would be an option of ssh, and those run programs; the others mean something to the shell that
+# runs a ProxyCommand with the name in it.
+_NAME = re.compile(r"(?!-)[^\s\x00-\x20\x7f'\"`$;&<>|(){}*?!,]+")
 _BY_CODE = {code: kind for kind, code in EXIT_CODES.items()}
 
 
@@ -33,8 +39,10 @@ class Ssh:
 
     def __init__(self, user: str, host: str, port: int | None, socket_path: str) -> None:
         for part in (user, host):
-            if part.startswith("-"):  # it would be an option of ssh, and those run programs
-                raise MisuseError(f"{part!r} cannot be a name of ssh")
+            if part and not _NAME.fullmatch(part):
+                raise MisuseError(f"{part!r} cannot be a name of ssh", "see 'gatectl context --help'")
+        if not socket_path.isprintable():
+            raise MisuseError(f"{socket_path!r} cannot be the path of a socket")
         self._login = f"{user}@{host}" if user else host
         self._port = port
         self._socket_path = socket_path
@@ -49,24 +57,26 @@ class Ssh:
 
     def argv(self) -> list[str]:
         """What is run here; its last word is a line for the far shell."""
-        program = shlex.split(os.environ.get("GATECTL_SSH") or "ssh")
+        try:
+            program = shlex.split(os.environ.get("GATECTL_SSH", "")) or ["ssh"]
+        except ValueError as error:
+            raise MisuseError(f"GATECTL_SSH is no command line: {error}") from None
         port = ["-p", str(self._port)] if self._port else []
         far = "gatectl relay" + (f" {shlex.quote(self._socket_path)}" if self._socket_path else "")
         return [*program, "-T", "-o", f"ConnectTimeout={_CONNECT_TIMEOUT_S}", *port, self._login, far]
 
     def connect(self, timeout_s: float) -> Login:
         """Raises what the far side says, or where to look: ssh's own words go to stderr as they are."""
-        ours, its = socket.socketpair()
         argv = self.argv()
+        ours, its = socket.socketpair()
         try:
-            process = subprocess.Popen(argv, stdin=its.fileno(), stdout=its.fileno())
+            login = _begun(argv, ours, its)
         except OSError as error:
             ours.close()
             hint = "install the client of OpenSSH, or name another program with GATECTL_SSH"
             raise UnreachableError(f"cannot run {argv[0]}: {error.strerror}", hint) from None
         finally:
             its.close()
-        login = Login(ours, process)
         try:
             self._await_relay(login)
         except BaseException:
@@ -112,6 +122,25 @@ class Ssh:
             hint = f"what ssh said is above; '{shlex.join(['ssh', self._login, 'true'])}' has to work first"
             return UnreachableError(f"no ssh connection to {self._login}", hint)
         return UnreachableError(f"gatectl on {self._login} ended with {code} before it began", self.mend)
+
+
+def _begun(argv: list[str], ours: socket.socket, its: socket.socket) -> Login:
+    """A Ctrl-C waits until it is: within Popen it would leave an ssh behind that nobody knows of, at the terminal."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and callable(signal.getsignal(signal.SIGINT))):  # nothing here is interrupted
+        return Login(ours, subprocess.Popen(argv, stdin=its.fileno(), stdout=its.fileno()))
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))  # ssh begins with the default
+    login = None
+    try:
+        login = Login(ours, subprocess.Popen(argv, stdin=its.fileno(), stdout=its.fileno()))
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            if login is not None:
+                login.close()
+            raise KeyboardInterrupt
+    return login
 
 
 class Login:

@@ -51,6 +51,8 @@ class Tcp:
         """Raises what says whether the name, the way, or the certificate is at fault."""
         wrapping = self._tls_context() if self._tls else None
         connection = self._connected(min(timeout_s, CONNECT_TIMEOUT_S))
+        if wrapping is None:
+            self._must_be_here(connection)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if wrapping is not None:
             try:
@@ -78,6 +80,18 @@ class Tcp:
             raise UnreachableError(f"no answer from {where} within {timeout_s:g} s", hint) from None
         except OSError as error:
             raise UnreachableError(f"cannot connect to {where}: {error.strerror or error}", self.mend) from None
+
+    def _must_be_here(self, connection: socket.socket) -> None:
+        """The name `localhost` is what a file or a name server says it is."""
+        from ipaddress import ip_address
+
+        address = connection.getpeername()[0]
+        if not ip_address(address).is_loopback:
+            connection.close()
+            raise UnreachableError(
+                f"{self._address[0]} is {address} here, and http:// would show the token on the way there",
+                "name this machine as 127.0.0.1",
+            )
 
     def _tls_context(self) -> ssl.SSLContext:
         import ssl  # another `python -c pass`: only for who goes that way

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from gatectl.errors import MisuseError
 from gatectl.transports import Transport
@@ -49,12 +49,18 @@ def _tcp(parts: SplitResult, host: str, port: int | None, ca_file: str) -> Trans
     from gatectl.transports.tcp import Tcp
 
     tls = parts.scheme == "https"
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            raise MisuseError(f"{host!r} cannot be the name of a host", _FORMS) from None
     if not tls and not _is_this_machine(host):
         raise MisuseError(
             f"http:// would show the token to everybody between here and {host}",
             f"take https:// or ssh://{host}; http:// is for this machine alone",
         )
-    return Tcp(host, port or (443 if tls else 80), parts.path, tls=tls, ca_file=ca_file)
+    base = quote(parts.path, safe="/%:@!$&'()*+,;=~")  # what is escaped already stays so
+    return Tcp(host, (443 if tls else 80) if port is None else port, base, tls=tls, ca_file=ca_file)
 
 
 def _is_this_machine(host: str) -> bool:
@@ -63,4 +69,4 @@ def _is_this_machine(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host == "localhost"  # where that leads, `tcp` looks when it is there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from gatectl.errors import GatectlError
 from tests.gatectl.conftest import Ended, Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.front import Front
-from tests.gatectl.test_failures import assert_one_line
+from tests.gatectl.test_failures import answering, assert_one_line
 from tests.gatectl.test_keys import small_files
 
 TOKEN = "gwt_ab12cd34_" + "x" * 43
@@ -39,6 +40,16 @@ def front(daemon: FakeDaemon) -> Iterator[Front]:
 @pytest.fixture
 def file(folder: Path) -> Path:
     return folder / "config" / "gatectl" / "contexts.json"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["key", "set", "verify"], ["key", "set", "import"], ["plan", "set", "simulate"], ["service", "set", "simulate"]],
+)
+def test_a_name_like_that_of_a_question_is_changed_no_less(gatectl: Gatectl, front: Front, words: list[str]) -> None:
+    assert add(gatectl, "prod", "--url", front.url, "--use").code == 0
+    option = {"key": ["--name", "x"], "plan": ["--burst", "9"], "service": ["--timeout", "5s"]}[words[0]]
+    assert gatectl(*words, *option).err.startswith(f"gatectl: on prod ({front.url})\n")
 
 
 def add(gatectl: Gatectl, name: str, *arguments: str, token: str = TOKEN) -> Ended:
@@ -104,6 +115,27 @@ def test_a_token_may_come_from_the_environment_alone(gatectl: Gatectl, front: Fr
     (folder / "token").write_text("third")
     assert gatectl("key", "list", "--context", "own", "--token-file", str(folder / "token")).code == 0
     assert front.tokens == [TOKEN, "other", TOKEN, "third"]
+
+
+def test_a_token_of_the_environment_is_for_the_gateway_that_it_names(
+    gatectl: Gatectl, front: Front, folder: Path
+) -> None:
+    for name in ("ci", "lab"):
+        assert gatectl("context", "add", name, "--url", front.url).code == 0
+    for place in ({"GATECTL_URL": "https://other.example"}, {"GATECTL_CONTEXT": "ci"}):
+        for words in (["--url", front.url], ["--context", "lab"]):
+            assert gatectl("key", "list", *words, GATECTL_TOKEN=TOKEN, **place).code == 0
+    assert front.tokens == []
+    for words in (["--url", front.url], []):  # the same one, typed or not
+        assert gatectl("key", "list", *words, GATECTL_TOKEN=TOKEN, GATECTL_URL=front.url).code == 0
+    assert front.tokens == [TOKEN] * 2
+    problem = json.dumps({"status": 401, "code": "unauthenticated", "detail": "no token"}).encode()
+    answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n%b" % (len(problem), problem)
+    with answering(folder / "other.sock", answer):
+        other = Front(folder / "other.sock")
+        ended = gatectl("key", "list", "--url", other.url, GATECTL_TOKEN=TOKEN, GATECTL_URL="https://a")
+        other.close()
+    assert_one_line(ended, 5, "GATECTL_TOKEN goes with GATECTL_URL alone; give the token of this one with --token-file")
 
 
 def test_what_to_type_next_is_for_the_same_gateway(gatectl: Gatectl, front: Front) -> None:
@@ -185,6 +217,28 @@ def test_a_file_that_others_can_read_is_not_used(gatectl: Gatectl, file: Path) -
     assert gatectl("status", "--socket", "/none").code == 6
     file.write_text(json.dumps({"contexts": {"prod": {"url": URL}}}))
     assert gatectl("context", "list").code == 0, "without tokens it is no secret"
+
+
+def test_a_file_that_others_can_write_is_not_used(gatectl: Gatectl, file: Path) -> None:
+    """They would say where commands go, and GATECTL_TOKEN."""
+    written(file)
+    for text in (file.read_text(), json.dumps({"contexts": {"prod": {"url": URL}}})):
+        file.write_text(text)
+        for mode in (0o620, 0o602):
+            file.chmod(mode)
+            assert_one_line(gatectl("status", "--context", "prod"), 1, "others can write", f"chmod 600 {file}")
+
+
+def test_a_file_of_somebody_else_is_not_used(gatectl: Gatectl, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", gatectl.environment["XDG_CONFIG_HOME"])
+    written(file)
+    owner = file.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if owner == 0:  # as the system's, it may be
+        contexts.load()
+        os.chown(file, 54321, -1)
+    with pytest.raises(GatectlError, match="another user's"):
+        contexts.load()
 
 
 @pytest.mark.parametrize(

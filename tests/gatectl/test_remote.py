@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from select import select
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 import trustme
 
 from gatectl import wire
 from gatectl.client import Gateway
-from gatectl.errors import GatectlError, MisuseError
+from gatectl.errors import GatectlError, MisuseError, UnreachableError
 from gatectl.transports.ssh import Ssh
 from gatectl.transports.tcp import Tcp
 from gatectl.transports.urls import transport_to
@@ -248,6 +249,52 @@ def test_a_name_without_an_address(gatectl: Gatectl) -> None:
     assert_one_line(gatectl("status", "--url", "https://gw.invalid"), 6, "no address is known of gw.invalid")
 
 
+def test_a_localhost_elsewhere_is_not_shown_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is what a file or a name server says it is."""
+
+    class Elsewhere(socket.socket):
+        def getpeername(self) -> tuple[str, int]:
+            return "192.0.2.7", 80
+
+    here, there = socket.socketpair()
+    with here, there:
+        connection = Elsewhere(fileno=there.detach())
+        monkeypatch.setattr(socket, "create_connection", lambda *_: connection)
+        with pytest.raises(UnreachableError, match=r"^localhost is 192\.0\.2\.7 here"):
+            Gateway(transport_to("http://localhost:9090"), TOKEN).get("/v1/status")
+        assert here.recv(100) == b""
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("https://g\u00e4teway.invalid", b"Host: xn--gteway-bua.invalid:443\r\n"),
+        ("https://gw.example/\u00e4/b%2Fc", b"GET /%C3%A4/b%2Fc/v1/status HTTP/1.1\r\n"),
+    ],
+)
+def test_letters_of_any_language_may_stand_in_a_url(url: str, line: bytes) -> None:
+    way = transport_to(url)
+    head = wire.Manner(way.host, way.base, "", True).request("GET", "/v1/status", None, None)
+    assert line.replace(b":443", b"") in head
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://h/a%00b", "ssh://h/a%0Ab", "ssh://a%0Ab@h", "ssh://a%20b@h", "ssh://$(x)@h", "ssh://a;b@h", "ssh://h`x`",
+        "ssh://a'b@h", "ssh://h|x", "ssh://%2DoProxyCommand=x@h", "ssh://-oProxyCommand=x", "https://\u00e4" + "a" * 70,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_a_name_is_refused_before_anybody_is_asked(gatectl: Gatectl, url: str) -> None:
+    ended = gatectl("status", "--url", url, GATECTL_SSH="false")
+    assert_one_line(ended, 2, "cannot be")
+
+
+@pytest.mark.parametrize("name", ["gw", "gw.example", "10.0.0.1", "::1", "fe80::1%25eth0", "my_host", "DOM\\\\me@h"])
+def test_names_of_ssh_may_be(name: str) -> None:
+    assert Ssh("", name, None, "").argv()[-2] == name
+
+
 def test_nobody_listens(gatectl: Gatectl) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -403,6 +450,24 @@ def test_ctrl_c_ends_a_login_and_its_ssh(gatectl: Gatectl, far: dict[str, str], 
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=30) == (b"", b""), "and nobody else holds its stderr any more"
     assert process.returncode == 130
+
+
+def test_ctrl_c_while_ssh_is_being_started_ends_it_too(monkeypatch: pytest.MonkeyPatch, far: dict[str, str]) -> None:
+    started = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            started.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    for name, value in (far | {"GATECTL_SSH": "ssh-slow"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(KeyboardInterrupt):
+        Ssh("", "gw", None, "").connect(5)
+    assert started[0].returncode is not None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_relay_ends_when_either_side_does(daemon: FakeDaemon, gatectl: Gatectl) -> None:
