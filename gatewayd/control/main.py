@@ -271,7 +271,8 @@ async def look_after(bearers: Bearers) -> None:
     while True:
         for _ in range(round(TIDY_S / VISITS_S)):
             await asyncio.sleep(VISITS_S)
-            bearers.end_visits(now_s())
+            with going_on("ending what streams to tokens that have ended"):
+                bearers.end_visits(now_s())
         with going_on("writing when tokens were used"):
             bearers.write()
 

@@ -19,11 +19,13 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import DBAPIError
 
 from gatewayd.control import outbox
+from gatewayd.control.admin.changes import Change
 from gatewayd.control.database import Database
 from gatewayd.control.tables import Alert, AlertEvent, Tenant
 from gatewayd.errors import GatewayError
 from gatewayd.policy.webhooks import JITTER, Reply, destination, next_at
 
+ACTOR = "gatewayd"
 AT_ONCE = 256
 AT_ONCE_TO_ONE = 4  # host and port
 _STORE_AGAIN_S = 1.0
@@ -159,8 +161,7 @@ class Deliveries:
                 still = (_event.c.id == event.id, _event.c.next_at.is_not(None))
                 connection.execute(update(_event).where(*still).values(**changes))
                 if reply.gone:
-                    connection.execute(update(_alert).where(_alert.c.id == event.alert_id).values(disabled_at=now_s))
-                    outbox.give_up(connection, event.alert_id, reply.failure)
+                    _disable(Change(session, ACTOR, now_s), event, reply)
         except (DBAPIError, GatewayError) as error:
             log.error("the outcome of a delivery cannot be stored for the moment: %s", error)
             return False
@@ -169,6 +170,17 @@ class Deliveries:
         if not reply.delivered and changes["next_at"] is None:
             log.error("alert %s cannot tell of %s, given up: %s", event.alert, event.event, reply.failure)
         return True
+
+
+def _disable(made: Change, event: _Due, reply: Reply) -> None:
+    connection, of_alert = made.session.connection(), _alert.c.id == event.alert_id
+    stopped = connection.execute(
+        update(_alert).where(of_alert, _alert.c.disabled_at.is_(None)).values(disabled_at=made.at)
+    )
+    outbox.give_up(connection, event.alert_id, reply.failure)
+    if stopped.rowcount:
+        tenant = connection.execute(select(_tenant.c.slug).join_from(_alert, _tenant).where(of_alert)).scalar_one()
+        made.note("alert.disable", tenant, event.alert, after={"error": reply.failure})
 
 
 def _now_s() -> int:

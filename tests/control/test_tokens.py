@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 import time
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd import keys
+from gatewayd.control import main
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.bearers import Bearers
 from gatewayd.policy.strangers import ADDRESSES, FAILURES, Strangers, Turnstile
@@ -254,6 +256,29 @@ def test_what_is_under_way_with_a_token_ends_with_it(admin: Admin) -> None:
     cut.clear()
     bearers.end_visits(now_s())
     assert cut == []
+
+
+def test_a_failure_does_not_end_the_looking_after(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+    looks = iter((OSError("the disk"), None))
+
+    def look(_: int) -> None:
+        if (failure := next(looks)) is not None:
+            raise failure
+        asked.set()
+
+    monkeypatch.setattr(main, "VISITS_S", 0.001)
+    monkeypatch.setattr(admin.control.bearers, "end_visits", look)
+
+    async def wait() -> None:
+        looking = asyncio.create_task(main.look_after(admin.control.bearers))
+        await asyncio.wait(
+            (looking, asyncio.create_task(asked.wait())), return_when=asyncio.FIRST_COMPLETED, timeout=10
+        )
+        looking.cancel()
+
+    asyncio.run(wait())
+    assert asked.is_set()
 
 
 # Strangers

@@ -16,11 +16,11 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from gatewayd.control import outbox
+from gatewayd.control import audit_check, outbox
 from gatewayd.control.alerting import Alerting
 from gatewayd.control.batches import batch_of
 from gatewayd.control.database import Database
-from gatewayd.control.tables import Alert, AlertEvent
+from gatewayd.control.tables import Alert, AlertEvent, Audit
 from gatewayd.control.webhooks import AT_ONCE_TO_ONE, Deliveries, Post, post_over_http
 from gatewayd.policy.webhooks import DELAYS_S, Reply
 from gatewayd.records import pack_record
@@ -195,6 +195,11 @@ def test_gone_disables_the_alert(house: House) -> None:
     with house.database.read() as session:
         assert session.get_one(Alert, alert_id).disabled_at is not None
         assert outbox.wanted(session.connection(), "refusals") == []
+        (line,) = session.exec(select(Audit)).all()
+        assert (line.actor, line.action, line.tenant, line.subject) == (
+            "gatewayd", "alert.disable", "default", session.get_one(Alert, alert_id).public_id,
+        )  # fmt: skip
+        assert audit_check.check(session.connection()).differences == []
 
 
 def test_a_disabled_alert_finds_out_nothing_more(house: House) -> None:
