@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -137,7 +138,7 @@ def test_a_handler_is_reached_only_by_who_was_let_in_to_it(admin: Admin, monkeyp
         "unix:/run/app.sock", "http://127.0.0.1:9", "http://127.1", "http://2130706433", "http://0x7f000001:80",
         "http://0177.0.0.1", "http://[::1]:80", "http://[::ffff:127.0.0.1]", "http://0.0.0.0", "http://[::]",
         "http://169.254.169.254/latest", "https://[fe80::1]", "http://localhost:80", "https://a.localhost",
-        "http://localhost.", "http://224.0.0.1",
+        "http://localhost.", "http://224.0.0.1", "http://ip6-localhost",
     ],
 )  # fmt: skip
 def test_the_gateways_own_machine_is_no_target_of_theirs(admin: Admin, url: str) -> None:
@@ -154,6 +155,17 @@ def test_the_gateways_own_machine_is_no_target_of_theirs(admin: Admin, url: str)
         alert = {"quota": 80, "url": url.replace("latest", "hook")}
         response = operator("POST", "/v1/alerts", alert)
         assert response.status_code in (403, 422), response.text
+
+
+def test_nor_are_its_addresses_in_the_network() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("203.0.113.1", 9))  # sends nothing
+            own = asking.getsockname()[0]
+        except OSError:
+            own = "127.0.0.2"  # a machine without a network has no other
+    assert is_of_this_machine(f"http://{own}:9090")
+    assert is_of_this_machine(f"http://[::ffff:{own}]:9090")
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1", "https://api.example.com", "http://a", "http://[2001:db8::1]"])

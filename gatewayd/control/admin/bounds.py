@@ -28,6 +28,8 @@ from gatewayd.errors import NOT_PERMITTED
 from gatewayd.policy.addresses import DEFAULT_TENANT
 from gatewayd.policy.routing import Match
 
+_OWN_NAMES = ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback")  # as /etc/hosts has
+
 
 def refuse_own_machine(request: Request, field: str, urls: Iterable[str]) -> None:
     if caller_of(request).tenant is None:
@@ -75,10 +77,27 @@ def is_of_this_machine(url: str) -> bool:
     host = (urlsplit(url).hostname or "").rstrip(".")
     address = _address(host)
     if address is None:
-        return host == "localhost" or host.endswith(".localhost") or host == socket.gethostname().lower()
+        return host in _OWN_NAMES or host.endswith(".localhost") or host == socket.gethostname().lower()
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+    if address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast:
+        return True
+    return _is_bound_here(address)
+
+
+def _is_bound_here(address: IPv4Address | IPv6Address) -> bool:
+    """An address of this machine: whoever connects to one comes from it, past what guards it from the network.
+
+    To connect a datagram socket sends nothing. (To bind one would tell too, but not where net.ipv4.ip_nonlocal_bind is
+    set, as it often is beside keepalived.)
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((str(address), 9))
+            return bool(ip_address(asking.getsockname()[0]) == address)
+    except OSError:  # no way leads there
+        return False
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

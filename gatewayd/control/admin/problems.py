@@ -121,7 +121,7 @@ class NoTraceback:
         try:
             await self.app(scope, receive, noting_send)
         except Exception:
-            _log.exception("the admin API failed on %s %s", scope.get("method"), scope.get("path"))
+            _log.exception("the admin API failed on %s %r", scope.get("method"), scope.get("path"))
             if started:
                 raise  # too late for an answer; the server cuts the connection
             response = problem_response(INTERNAL, "gatewayd failed to answer this; its log says more")
