@@ -27,6 +27,12 @@ def progress(quiet: bool) -> Iterator[Progress]:
         yield _Lines()
 
 
+def tell_interrupted(what: str) -> None:
+    """For who pressed Ctrl-C while a gateway was at it: what cannot be known from here, and how to know."""
+    newline = "\n" * sys.stderr.isatty()  # the terminal shows ^C
+    sys.stderr.write(f"{newline}gatectl: interrupted; {what}\n")
+
+
 @contextmanager
 def bytes_shown(quiet: bool) -> Iterator[Callable[[str, int, int | None], None]]:
     """The same for bytes: what is being done, how many so far, and of how many."""

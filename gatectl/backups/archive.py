@@ -30,8 +30,8 @@ _BLOCK_BYTES = 1 << 20
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ANOTHER = "name another; 'gatectl backup' makes them"
 
-# What is being done, bytes so far, bytes in all.
-Shown = Callable[[str, int, int], None]
+# What is being done, bytes so far, bytes in all; None: it comes through a pipe.
+Shown = Callable[[str, int, int | None], None]
 
 
 class Manifest(NamedTuple):
@@ -58,7 +58,8 @@ def unpack(path: str, folder: Path | None, shown: Shown) -> Manifest:
         file_bytes = Path(path).stat().st_size
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:  # noqa: PTH123
             for entry in tar:
-                shown("checking" if folder is None else "unpacking", file.tell(), file_bytes)
+                so_far = file.tell() if file.seekable() else 0
+                shown("checking" if folder is None else "unpacking", so_far, file_bytes or None)
                 # A few bytes of a sparse file may stand for any number of zeros, which would fill the disk.
                 source = tar.extractfile(entry) if entry.isreg() and not entry.issparse() else None
                 if source is None:

@@ -125,22 +125,40 @@ def _staging(state_dir: Path) -> Iterator[Path]:
 def _swap(state_dir: Path, staged: Path) -> Path | None:
     """The only part that changes something. Ctrl-C waits: it is a few renames."""
     _own(staged, state_dir)
-    held_back = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
-        kept = _begun(state_dir)
-        _sync(staged / "journal", staged, state_dir)
-        _put_aside(state_dir, kept)
-        for name in ("journal", archive.DATABASE):
-            (staged / name).rename(state_dir / name)
-        _sync(state_dir)
-        (state_dir / UNDER_WAY).unlink()
-        _sync(state_dir)
-    except OSError as error:
-        why = f"the restore into {state_dir} was broken off in the middle: {error.strerror}"
-        raise GatectlError(why, "no gateway starts on it; mend that and run the same command again") from None
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
+    with _undisturbed():
+        try:
+            kept = _begun(state_dir)
+            _sync(staged / "journal", staged, state_dir)
+            _put_aside(state_dir, kept)
+            for name in ("journal", archive.DATABASE):
+                (staged / name).rename(state_dir / name)
+            _sync(state_dir)
+            (state_dir / UNDER_WAY).unlink()
+            _sync(state_dir)
+        except OSError as error:
+            why = f"the restore into {state_dir} was broken off in the middle: {error.strerror}"
+            raise GatectlError(why, "no gateway starts on it; mend that and run the same command again") from None
     return kept if kept.exists() else None
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals that would end us do so afterwards.
+
+    Not by masking them: that is a thread's, and at a terminal another one draws a bar, and would get them.
+    """
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def _begun(state_dir: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 from gatectl.errors import GatectlError, UnreachableError
 from gatectl.grammar import Call
-from gatectl.progress import Progress, progress
+from gatectl.progress import Progress, progress, tell_interrupted
 
 PROGRESS = "/v1/config/progress"
 # Ten thousand objects take some seconds, and the gateway's machine may be busy.
@@ -30,8 +29,7 @@ def send(call: Call, path: str, body: Any, query: Mapping[str, Any], *, changes:
             return call.gateway.upload(path, _chunks(body), "application/json", asked, TIMEOUT_S)
     except KeyboardInterrupt:
         if changes:
-            newline = "\n" * sys.stderr.isatty()  # the terminal shows ^C
-            sys.stderr.write(f"{newline}gatectl: interrupted; {_unsure(call)}\n")
+            tell_interrupted(_unsure(call))
         raise
     except UnreachableError as error:
         # It says so of every POST; this one knows whether there was anything to change.

@@ -192,6 +192,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.backup = fake_backup.backup()
         self.failing: ProblemError | None = None  # what everything is refused with
         self.breaks_off_after = self.waits_after = 1 << 30  # bytes of one
+        self.holds = ""  # the path, and what of the query, at which it says nothing more until it is closed
+        self.held = threading.Event()
         self.closing = threading.Event()
         self.config = FakeConfig()
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
@@ -614,6 +616,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.server.failing is not None:
                 raise self.server.failing
+            if self.server.holds and self.server.holds in self.path:
+                self.server.held.set()
+                self.server.closing.wait(30)
             if url.path == "/v1/top" and "once" not in query:
                 self._live()
                 return
@@ -645,7 +650,8 @@ class _Handler(BaseHTTPRequestHandler):
             if sent > self.server.breaks_off_after:
                 self.close_connection = True
                 return
-            if sent > self.server.waits_after:
+            if sent >= self.server.waits_after:
+                self.server.held.set()
                 self.server.closing.wait(30)
             if part:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))

@@ -157,6 +157,38 @@ def test_into_a_new_folder(gatectl: Gatectl, archive: Path, tmp_path: Path) -> N
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in (state, *state.rglob("*")))
 
 
+def test_through_a_pipe(gatectl: Gatectl, archive: Path, tmp_path: Path) -> None:
+    """`ssh far cat gatewayd.tar | gatectl restore /dev/stdin`."""
+    command = gatectl.argv("restore", "/dev/stdin", "--state-dir", str(tmp_path / "new"), "-q")
+    subprocess.run(command, input=archive.read_bytes(), env=gatectl.environment, check=True, timeout=30)
+    assert tenants(tmp_path / "new") == 3
+
+
+def test_ctrl_c_waits_until_the_swap_is_over(gatectl: Gatectl, archive: Path, state: Path) -> None:
+    """Also where a thread draws a bar, to which the system may give the signal."""
+    script = """if 1:
+        import os, signal, sys, threading, time
+        from gatectl import app
+        from gatectl.backups import restoring
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        put_aside = restoring._put_aside
+        def slowly(state_dir, kept):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            return put_aside(state_dir, kept)
+        restoring._put_aside = slowly
+        code = app.run(sys.argv[1:])
+        os._exit(code)
+    """
+    arguments = ["restore", str(archive), "--state-dir", str(state), "--force", "-q"]
+    command = [*gatectl.argv()[:1], "-c", script, *arguments]
+    done = subprocess.run(command, env=gatectl.environment, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert tenants(state) == 3
+    assert not (state / "restore-under-way").exists()
+    assert len(list(state.glob("before-restore-*"))) == 1
+
+
 def test_over_a_state_only_when_told_and_then_it_is_kept(gatectl: Gatectl, archive: Path, state: Path) -> None:
     before = contents(state)
     refused = gatectl("restore", str(archive), "--state-dir", str(state), "-q")

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.gatectl.fake_daemon import SECRET, FakeDaemon
 from tests.gatectl.front import Front
 from tests.gatectl.many import Line, run_all
 from tests.gatectl.problems import ProblemError
+from tests.gatectl.terminals import WITHIN_S, on_terminal
 from tests.gatectl.test_config import GATEWAY
 from tests.reference.walk import Command, walked
 
@@ -234,3 +236,59 @@ def test_nowhere_to_tell_it(gatectl: Gatectl, place: Path, daemon: FakeDaemon) -
     daemon.close()
     lines = [Line(status, stderr="/dev/full"), Line(status, stderr=""), Line(status, stdout="/dev/full", stderr="")]
     assert run_all(lines, place, gatectl.environment) == [(6, "", "")] * 3
+
+
+class Long(NamedTuple):
+    """A long command; where a gateway leaves it waiting, or what it writes before it waits for more."""
+
+    words: str
+    holds: str = ""
+    waits_after: int | None = None
+    shows: str = ""
+    says: str = ""  # in one line
+
+
+LONG = {
+    "usage tail": Long("usage tail --no-header", waits_after=100),
+    "logs -f": Long("logs -f", waits_after=100),
+    "top": Long("top", shows="1,284 req/s"),
+    "top for programs": Long("top -o ndjson", shows="1284.3"),
+    "usage export": Long("usage export --out new", waits_after=100, shows="exporting"),
+    "key import": Long(
+        "key import keys.csv", holds="/v1/keys/import",
+        says="all of the keys are imported or none: 'gatectl audit list --action key.import' tells",
+    ),
+    "config apply": Long(
+        "config apply -f gateway.yaml --yes -q", holds="/v1/config/apply?base",
+        says="the change may or may not have been made: 'gatectl config history' tells",
+    ),
+    "config diff": Long("config diff -f gateway.yaml", holds="/v1/config/diff"),
+    "backup": Long("backup --out new", waits_after=100, shows="receiving"),
+    "restore": Long("restore pipe --state-dir new", shows="unpacking"),
+    "api --paginate": Long("api /v1/services --paginate", holds="/v1/services"),
+    "billing invoice export": Long("billing invoice export INV-000001 --out new", holds="/body"),
+    "usage verify": Long("usage verify", holds="/v1/usage/verify"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_ctrl_c_in_the_middle(gatectl: Gatectl, place: Path, daemon: FakeDaemon, name: str) -> None:
+    """Typed at the terminal: 130, one line at most, no file left, and the terminal as it was."""
+    long = LONG[name]
+    daemon.holds = long.holds
+    daemon.waits_after = 1 << 30 if long.waits_after is None else long.waits_after
+    gatectl.cwd = place
+    os.mkfifo(place / "pipe")
+    backup = os.open(place / "pipe", os.O_RDWR)
+    os.write(backup, fake_backup.backup()[:12000])
+    before = sorted(place.rglob("*"))
+    with on_terminal(gatectl, *shlex.split(long.words)) as terminal:
+        if long.holds or long.waits_after is not None:
+            assert daemon.held.wait(WITHIN_S)
+        terminal.until(long.shows)
+        terminal.type("\x03")
+        assert terminal.ended() == 130
+        told = terminal.after_ctrl_c
+    os.close(backup)
+    assert told == [f"gatectl: interrupted; {long.says}"] * bool(long.says)
+    assert sorted(place.rglob("*")) == before

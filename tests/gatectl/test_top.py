@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
 import termios
-import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +17,14 @@ import pytest
 
 from gatectl.top.screen import COLUMNS, draw, plain, rows_shown, styled
 from gatectl.top.state import SORTS, VIEWS, State, keys_of, pressed, shown
+from tests.gatectl import terminals
 from tests.gatectl.conftest import Gatectl
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.fake_live import picture
+from tests.gatectl.terminals import WITHIN_S, OnTerminal
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "top"
 SEEN = shown(State(), picture())
-WITHIN_S = 20
 FRAMES: dict[str, tuple[State, int, int]] = {
     "services-80x24": (SEEN, 80, 24),
     "services-200x10": (SEEN, 200, 10),
@@ -160,69 +157,8 @@ def test_what_a_terminal_sends() -> None:
 # On a terminal.
 
 
-class OnTerminal:
-    """`gatectl top` at a terminal of its own, as its only job."""
-
-    def __init__(self, gatectl: Gatectl, *arguments: str, **environment: str) -> None:
-        self.ours, self.its = pty.openpty()
-        termios.tcsetwinsize(self.its, (24, 80))
-        self.before = termios.tcgetattr(self.its)
-        self.written = ""
-        self.process = subprocess.Popen(
-            gatectl.argv("top", *arguments), env=gatectl.environment | environment, stdin=self.its, stdout=self.its,
-            stderr=self.its, start_new_session=True, preexec_fn=self._own,
-        )  # fmt: skip
-
-    def _own(self) -> None:
-        import fcntl
-
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-    def type(self, text: str) -> None:
-        os.write(self.ours, text.encode())
-
-    def until(self, text: str, since: int = 0) -> int:
-        """Wait until this has been written; where it ends."""
-        deadline = time.monotonic() + WITHIN_S
-        while text not in self.written[since:]:
-            ready, _, _ = select.select([self.ours], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"{text!r} did not come; there was {self.written[since:][-3000:]!r}"
-            self.written += os.read(self.ours, 65536).decode("utf-8", "replace")
-        return self.written.index(text, since) + len(text)
-
-    def ended(self) -> int:
-        """The exit code; all that was written has been read, and the terminal is as it was."""
-        code = self.process.wait(WITHIN_S)
-        while select.select([self.ours], [], [], 0.05)[0]:
-            self.written += os.read(self.ours, 65536).decode("utf-8", "replace")
-        self.is_given_back()
-        return code
-
-    def is_given_back(self) -> None:
-        assert termios.tcgetattr(self.its) == self.before
-        for taken, back in (("\x1b[?1049h", "\x1b[?1049l"), ("\x1b[?25l", "\x1b[?25h"), ("\x1b[?7l", "\x1b[?7h")):
-            assert self.written.count(taken) == self.written.count(back) > 0
-            assert self.written.rindex(taken) < self.written.rindex(back)
-
-    @property
-    def last_words(self) -> str:
-        """What is on the screen that was there before."""
-        return self.written.rpartition("\x1b[?1049l")[2].replace("\r\n", "\n")
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.ours)
-        os.close(self.its)
-
-
-@contextmanager
-def on_terminal(gatectl: Gatectl, *arguments: str, **environment: str) -> Iterator[OnTerminal]:
-    terminal = OnTerminal(gatectl, *arguments, **environment)
-    try:
-        yield terminal
-    finally:
-        terminal.close()
+def on_terminal(gatectl: Gatectl, *arguments: str, **environment: str) -> AbstractContextManager[OnTerminal]:
+    return terminals.on_terminal(gatectl, "top", *arguments, **environment)
 
 
 def test_a_live_screen(daemon: FakeDaemon, gatectl: Gatectl) -> None:
