@@ -3,6 +3,8 @@
 What a schema cannot say (`Beyond the schema` in the document) may be refused with 422, and a condition that does not
 hold with 412; of all else that a schema admits it is a failure. `GET /v1/usage/tail` and `/v1/top` have no end and are
 left out: see tests/control/test_tailing.py and test_watching.py.
+
+Some of it is about objects that are there (`make_some`), else nearly all would be answered 404.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ import asyncio
 import json
 import os
 import socket
+import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -25,6 +29,7 @@ from gatewayd.channel import RequestTold, Told
 from tests import daemons
 from tests.control.conformance import published
 from tests.control.conftest import Admin
+from tests.control.loopback_only import NOBODY, PRESENT
 
 AT = "2026-11-21T02:00:00Z"
 ENDLESS = ("/v1/usage/tail", "/v1/top")
@@ -53,7 +58,24 @@ def settings(folder: Path) -> Path:
     return file
 
 
-async def examine(port: int, folder: Path, *options: str) -> dict[str, Any]:
+# Each with members that lead to others.
+MADE: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("services", {"slug": "orders", "targets": [f"{NOBODY}orders"]}),
+    ("routes", {"name": "reads", "service": "orders", "path": "/v9"}),
+    ("plans", {"name": "starter", "rates": ["60/min"], "quota": "10k", "price": "0.001"}),
+    ("keys", {"name": "ci", "services": ["orders"], "plan": "starter"}),
+    ("clients", {"name": "kiosk-7", "key": "ci", "rates": ["5/s"]}),
+    ("alerts", {"quota": 80, "url": f"{NOBODY}hooks"}),
+    ("tokens", {"name": "laptop", "role": "viewer"}),
+)
+
+
+def make_some(post: Callable[[str, dict[str, Any]], Any]) -> dict[str, str]:
+    """An object of each noun. Gives their ids, which no change takes from them."""
+    return {"tenants": "default"} | {noun: str(post(f"/v1/{noun}", new)["id"]) for noun, new in MADE}
+
+
+async def examine(port: int, folder: Path, present: dict[str, str], *options: str) -> dict[str, Any]:
     """Run it, and give its report; fails with what it printed."""
     report = folder / "report.json"
     argv = [
@@ -63,7 +85,7 @@ async def examine(port: int, folder: Path, *options: str) -> dict[str, Any]:
         "--continue-on-failure", "--no-color", "--report", "json", "--report-json-path", str(report),
         "--generation-database", "none", *options,
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(daemons.ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(daemons.ROOT), PRESENT: json.dumps(present)}
     running = await asyncio.create_subprocess_exec(
         *argv, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -73,32 +95,46 @@ async def examine(port: int, folder: Path, *options: str) -> dict[str, Any]:
     return found
 
 
+def called_by(database: Path) -> set[str]:
+    """Where targets are and alerts go, gone ones too."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+        return {url for (url,) in opened.execute("SELECT url FROM target UNION SELECT url FROM alert")}
+
+
 def test_it_finds_nothing_in_a_short_run(admin: Admin, tmp_path: Path) -> None:
+    present = make_some(lambda path, new: admin.post(path, **new))
+
     async def drive() -> dict[str, Any]:
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(admin.app, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            return await examine(listener.getsockname()[1], tmp_path, *SHORT)
+            return await examine(listener.getsockname()[1], tmp_path, present, *SHORT)
         finally:
             server.should_exit = True
             await serving
 
     admin.plane.tells = Told(RequestTold(None, AT, "GET", "/", "h", "a", None), "refused", 401, "missing_key", (), None)
-    report = admin.run(drive())
-    assert report
+    assert admin.run(drive())
+    assert {url for url in called_by(admin.control.database.path) if not url.startswith(NOBODY)} == set()
 
 
 SHORT = ("--phases", "fuzzing", "-n", "3")
+LONG = ("--phases", "examples,coverage,fuzzing,stateful", "-n", "60")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_it_finds_nothing_in_20_000_cases(tmp_path: Path) -> None:
-    with daemons.gateway(tmp_path), relayed(tmp_path / "admin.sock") as port:
-        report = asyncio.run(examine(port, tmp_path, "--phases", "examples,coverage,fuzzing,stateful", "-n", "200"))
-    assert report
+    with daemons.gateway(tmp_path) as gateway, relayed(tmp_path / "admin.sock") as port:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            present = make_some(lambda path, new: client.post(path, json=new).json())
+        report = asyncio.run(examine(port, tmp_path, present, *LONG))
+        log = gateway.daemon.output()
+    assert report["test_cases"]["generated"] >= 20_000
+    assert "Traceback" not in log
+    assert {url for url in called_by(tmp_path / "state" / "gatewayd.db") if not url.startswith(NOBODY)} == set()
 
 
 @contextmanager

@@ -164,3 +164,43 @@ def test_an_older_version_of_a_plan_has_a_tag_of_its_own(admin: Admin) -> None:
     assert tag_of(admin, "/v1/plans/gold?version=1") != tag_of(admin, "/v1/plans/gold")
     with admin.control.database.read() as session:
         assert session.get(PlanVersion, (1, 2)) is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/v1/services", {"slug": "other", "targets": ["http://10.0.0.2"]}),
+        ("POST", "/v1/targets/drain", {"target": "http://10.0.0.1"}),
+        ("POST", "/v1/credits", {"amount": "5", "reason": "thanks"}),
+        ("POST", "/v1/config/apply", {"version": 1, "tenants": []}),
+        ("POST", "/v1/billing/reset", None),
+        ("POST", "/v1/backup", None),
+        ("DELETE", "/v1/tokens/laptop", None),
+    ],
+)
+def test_where_nothing_has_a_tag_a_condition_is_refused(admin: Admin, method: str, path: str, body: Any) -> None:
+    """Ignored, it would be no protection to whoever counts on it."""
+    admin.post("/v1/services", **SERVICE)
+    admin.post("/v1/tokens", name="laptop", role="viewer")
+    before = admin.get("/v1/audit")
+    for written in ('"a"', "*"):
+        problem = admin.refused("malformed", method, path, body, headers={"if-match": written})
+        assert problem["detail"] == "what this changes has no entity tag; leave If-Match out"
+    assert admin.get("/v1/audit") == before
+
+
+@pytest.mark.parametrize(("made_at", "new", "path", "change"), OBJECTS)
+def test_what_is_refused_leaves_nothing_behind(
+    admin: Admin, made_at: str, new: dict[str, Any], path: str, change: dict[str, Any]
+) -> None:
+    admin.post("/v1/services", **SERVICE) if made_at != "/v1/services" else None
+    admin.post(made_at, **new)
+    audit, shown, told = admin.get("/v1/audit"), admin.get(path), list(admin.plane.told)
+    admin.refused("precondition_failed", "PATCH", path, change, headers={"if-match": '"old"'})
+    if made_at != "/v1/keys":
+        admin.refused("precondition_failed", "DELETE", path, headers={"if-match": '"old"'})
+    else:
+        for verb in ("disable", "enable", "revoke", "rotate"):
+            admin.refused("precondition_failed", "POST", f"{path}/{verb}", headers={"if-match": '"old"'})
+    assert (admin.get("/v1/audit"), admin.get(path)) == (audit, shown)
+    assert [each for each in admin.plane.told if each != "caught up"] == [each for each in told if each != "caught up"]

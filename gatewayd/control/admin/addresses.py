@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gatewayd.control.admin.operations import Operation
+from gatewayd.control.admin.tags import refuse_condition
 from gatewayd.errors import METHOD_NOT_ALLOWED, NOT_FOUND
 
 
@@ -42,6 +44,9 @@ class Address:
         app, operation = found
         if scope["state"]["operation"] is not operation:
             raise HTTPException(NOT_FOUND.status)
+        said = operation.said
+        if said is not None and operation.method != "GET" and not said.changes_one:
+            refuse_condition(Request(scope))
         await app(scope, receive, send)
 
 

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gatewayd.control.admin import browsers
 from gatewayd.control.admin.callers import Caller
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.operations import Operation
@@ -79,6 +80,9 @@ class Admission:
         peer: Peer | None = scope["state"].get("peer")
         if peer is None:
             return self._bearer(scope)
+        foreign = browsers.refusal(Headers(scope=scope))
+        if foreign is not None:
+            return problem_response(NOT_PERMITTED, foreign)
         role = role_of(peer, self._control.settings.admin_socket)
         if role is not None:
             return Caller(peer.name, role, "socket")

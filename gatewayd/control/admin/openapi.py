@@ -46,7 +46,7 @@ Errors are problem+json (RFC 9457); clients branch on `code`. An address that do
 
 What shows one object has an `ETag`. `If-None-Match` with it answers 304 while nothing is different. `If-Match` with it
 lets a change through only if nobody else has made one: what moves of itself, as the usage of a key does, does not
-count. Who sends none overwrites.
+count. Who sends none overwrites. Where nothing has a tag, as where something is made, `If-Match` is refused.
 """
 _REF = "#/components/schemas/"
 _SECURITY = {

@@ -252,6 +252,7 @@ async def set_(request: Request) -> Response:
         plan.price_id = price_id_of(made.session, price)
         shown = show(plan, tenant, price)
         if shown == before:
+            made.expect(before)
             return answer(before)
         plan.version = shown.version = before.version + 1
         _keep_version(made, plan, shown)

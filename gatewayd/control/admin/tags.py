@@ -43,6 +43,12 @@ class Condition:
             raise AdminError(PRECONDITION_FAILED, detail)
 
 
+def refuse_condition(request: Request) -> None:
+    """Raises AdminError if there is one: who believes to be safe by it must not be told that all went well."""
+    if condition_of(request) is not None:
+        raise AdminError(MALFORMED, "what this changes has no entity tag; leave If-Match out")
+
+
 def condition_of(request: Request) -> Condition | None:
     """Raises AdminError if it is none."""
     written = _written(request, "If-Match")

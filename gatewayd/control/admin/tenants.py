@@ -129,7 +129,7 @@ def show(session: Session, tenant: Tenant) -> TenantView:
     return show_all(session, [tenant])[0]
 
 
-@documented("List tenants", query=Paged, answer=Page[TenantView])
+@documented("List tenants", query=Listed, answer=Page[TenantView])
 def list_(request: Request) -> Response:
     asked = read_query(request, Listed)
     with control_of(request).database.read() as session:

@@ -126,7 +126,7 @@ async def create(request: Request) -> Response:
     return created(MadeToken(**msgspec.structs.asdict(shown), token=token))
 
 
-@documented("Revoke a token", query=Revocation, answer=TokenView, changes_one=True, also=(CONFLICT,))
+@documented("Revoke a token", query=Revocation, answer=TokenView, also=(CONFLICT,))
 async def revoke(request: Request) -> Response:
     """It bites at the next request, and ends what is under way with it, such as a stream."""
     asked, control = read_query(request, Revocation), control_of(request)
