@@ -4,7 +4,8 @@ Targets are probed and webhooks posted to, so each URL that a body names becomes
 What is left as it was is none that the admin API takes: it holds a space, a control or a letter that is no ASCII, or
 is too short or too long (`TargetUrl`). The tests that use this look in the database afterwards.
 
-Names out of nothing are names of nothing: an API that is asked for those alone answers 404.
+Names out of nothing are names of nothing, and the simplest are soon taken: an API that is asked with those alone
+answers 404 and 409.
 """
 
 from __future__ import annotations
@@ -23,21 +24,26 @@ _MAY_BE_URL = re.compile(r"[\x21-\x7e]{6,2048}")
 _URLS = ("url", "target", "targets")
 # What comes of a call before, by a link.
 _ID = re.compile(r"[a-z]{3}_[a-z2-9]{8}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 _present: dict[str, str] = json.loads(os.environ.get(PRESENT, "{}"))
 _NAMES = {"tenant": "tenants", "plan": "plans", "default_plan": "plans", "service": "services", "services": "services",
-          "key": "keys"}  # fmt: skip
+          "key": "keys", "target": "targets"}  # fmt: skip
 # What others would find nothing of afterwards.
 _ENDS = re.compile(r"DELETE .*|.*/revoke")
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    operation = f"{case.method.upper()} {case.operation.path}"
     if isinstance(case.body, dict | list):
         case.body = at_home(case.body)
-    noun = case.operation.path.split("/")[2:3]
-    ref = case.path_parameters.get("ref")
-    if isinstance(ref, str) and not _ENDS.fullmatch(f"{case.method.upper()} {case.operation.path}"):
-        case.path_parameters["ref"] = _one_that_is_there(ref, {"quotas": "keys"}.get(noun[0], noun[0]))
+    if isinstance(case.body, dict) and operation.startswith("POST"):
+        _name_anew(case.body)
+    noun = (*case.operation.path.split("/"), "", "")[2]
+    for parameter, known in (("ref", {"quotas": "keys"}.get(noun, noun)), ("number", noun)):
+        written = case.path_parameters.get(parameter)
+        if isinstance(written, str) and not _ENDS.fullmatch(operation):
+            case.path_parameters[parameter] = _one_that_is_there(written, known)
     for name, known in _NAMES.items():
         if isinstance(case.query.get(name), str):
             case.query[name] = _one_that_is_there(case.query[name], known)
@@ -53,7 +59,15 @@ def at_home(value: Any, name: str = "") -> Any:
         return [at_home(each, name) for each in value]
     if not isinstance(value, str):
         return value
-    return _nobody(value) if name in _URLS else _one_that_is_there(value, _NAMES.get(name, ""))
+    return _one_that_is_there(_nobody(value) if name in _URLS else value, _NAMES.get(name, ""))
+
+
+def _name_anew(body: dict[str, Any]) -> None:
+    """In half of all cases, as another body is called otherwise."""
+    for member in ("slug", "name"):
+        name, of = body.get(member), _digest(json.dumps(body))
+        if isinstance(name, str) and _NAME.fullmatch(name) and int(of, 16) % 2:
+            body[member] = f"{name}-{of}"
 
 
 def _nobody(url: str) -> str:

@@ -204,3 +204,16 @@ def test_what_is_refused_leaves_nothing_behind(
             admin.refused("precondition_failed", "POST", f"{path}/{verb}", headers={"if-match": '"old"'})
     assert (admin.get("/v1/audit"), admin.get(path)) == (audit, shown)
     assert [each for each in admin.plane.told if each != "caught up"] == [each for each in told if each != "caught up"]
+
+
+def test_what_would_be_refused_all_the_same_is_refused_for_that(admin: Admin) -> None:
+    """RFC 9110 section 13.2.1: a condition is of what would be done."""
+    for made_at, new, path, _ in OBJECTS:
+        if made_at == "/v1/routes":
+            admin.post("/v1/services", slug="other", targets=["http://10.0.0.2"])
+        admin.post(made_at, **new)
+        admin.refused("invalid", "PATCH", path, {"nonsense": 1}, headers={"if-match": '"old"'})
+    for path in ("/v1/tenants/acme", "/v1/keys/ci"):
+        admin.refused("invalid", "PATCH", path, {"name": "n" * 201}, headers={"if-match": '"old"'})
+    admin.refused("invalid", "PATCH", "/v1/plans/gold", {"name": "a b"}, headers={"if-match": '"old"'})
+    admin.refused("conflict", "POST", "/v1/keys/ci/revoke", {"generation": 1}, headers={"if-match": '"old"'})

@@ -174,8 +174,8 @@ async def _changed(request: Request, action: str, make: Callable[[Change, Tenant
         tenant = tenant_by(made.session, asked.tenant)
         key = key_by(made.session, tenant, request.path_params["ref"])
         before = show(made.session, tenant, key, made.at)
-        made.expect(before)  # also where nothing is noted of the key itself
         make(made, tenant, key)
+        made.expect(before)  # also where nothing is noted of the key itself
         made.session.add(key)
         shown = show(made.session, tenant, key, made.at)
         if shown != before:
