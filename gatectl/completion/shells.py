@@ -68,7 +68,7 @@ def _for_bash(line: str, breaks: str) -> str:
         return _answer(wanted, [_escaped(text[lead:]) for text, _ in offers(wanted)])
     # bash replaces what is behind the quote, and closes it.
     lead = len(split(raw[:opened])[0][-1])
-    return _answer(wanted, [text[lead:] for text, _ in offers(wanted)])
+    return _answer(wanted, [_within(raw[opened], text[lead:]) for text, _ in offers(wanted)])
 
 
 def split(line: str) -> tuple[list[str], str, int | None]:
@@ -105,6 +105,16 @@ def _lead(raw: str, breaks: str) -> int:
             before, _, opened = split(raw[: place + 1])
             lead = lead if opened is not None else len(before[-1])
     return lead
+
+
+def _within(quote: str, text: str) -> str:
+    """In a quote that is open: a name must neither end it nor be obeyed, as `$(...)` would be behind a `"`."""
+    if quote == "'":
+        text = text.replace("'", "'\\''")
+    else:
+        text = "".join(f"\\{letter}" if letter in '"\\$`' else letter for letter in text)
+        text = text.replace("!", '"\\!"')  # of history, which only a backslash outside of quotes keeps off
+    return text + quote * text.endswith(quote)  # readline takes that for the end, and would close it no more
 
 
 def _escaped(text: str) -> str:

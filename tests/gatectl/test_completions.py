@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -176,11 +177,26 @@ def test_words_of_bash(daemon: FakeDaemon) -> None:
     assert offered(r"gatectl key show my\ k", "bash") == [r"my\ key:\ \$1"]
     assert offered(r"gatectl key show my\ key:", "bash") == [r"\ \$1"]
     assert offered("gatectl key show 'my k", "bash") == ["my key: $1"]
-    assert offered('gatectl key show "my key: ', "bash") == ["my key: $1"]
+    assert offered('gatectl key show "my key: ', "bash") == [r"my key: \$1"]
+    assert offered("gatectl key show 'it", "bash") == [r"it'\''s"]
     assert offered("gatectl usage show --key=it", "bash") == [r"it\'s"]
     assert offered('gatectl usage show --key="it', "bash") == ["it's"]
     assert offered("gatectl service drain http://127.0.0.1:8003", "bash") == ["8003"]
     assert offered(r"gatectl service drain http\:", "bash")[2:] == ["http://127.0.0.1:8003"]
+
+
+@pytest.mark.usefixtures("at_socket")
+@pytest.mark.parametrize(
+    "name", ["$(touch x)", "`touch x`", 'say "hi"', "'tis", "b\\s", "a!b", "'", '"', "$HOME;touch x"]
+)
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_no_name_is_obeyed_by_bash(daemon: FakeDaemon, name: str, quote: str) -> None:
+    """Whoever made it: what is completed is that name, word for word."""
+    daemon.state["keys"] = [key("ab12cd34", name, [], None)]
+    (told,) = offered(f"gatectl key show {quote}", "bash")
+    word = quote + told + quote * (bool(quote) and not told.endswith(quote))
+    printed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, text=True, check=True)
+    assert printed.stdout == name
 
 
 @pytest.mark.usefixtures("at_socket")

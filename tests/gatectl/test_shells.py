@@ -91,6 +91,19 @@ def name_as_word(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(("start", "script"), SHELLS)
+def test_a_name_within_quotes_is_only_a_name(
+    gatectl: Gatectl, daemon: FakeDaemon, folder: Path, start: Start, script: str
+) -> None:
+    names = ("a$(id)", 'say "hi"', "it's")
+    daemon.state["keys"] = [key(f"ab12cd3{number}", name, [], None) for number, name in enumerate(names, 4)]
+    with start(folder, gatectl.environment, script) as shell:
+        completed(shell, 'gatectl key show "a', r'gatectl key show "a\$(id)" ')
+        completed(shell, 'gatectl key show "s', r'gatectl key show "say \"hi\"" ')
+        within = r"'it\'s'" if start is shells.fish else r"'it'\''s'"
+        completed(shell, "gatectl key show 'i", f"gatectl key show {within} ")
+
+
+@pytest.mark.parametrize(("start", "script"), SHELLS)
 def test_silent_without_a_daemon(gatectl: Gatectl, folder: Path, start: Start, script: str) -> None:
     (folder / "a-file").write_text("")
     with start(folder, gatectl.environment, script, f"cd {folder}") as shell:
