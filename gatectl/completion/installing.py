@@ -15,6 +15,7 @@ from gatectl.errors import GatectlError, MisuseError
 from gatectl.files import file_written
 
 _MARK = "_GATECTL_COMPLETE"  # in every script of ours, those of older versions too
+_COMPINIT = "autoload -Uz compinit && compinit"
 _ZSH_WITHIN_S = 5.0  # its rc file may do anything
 # Of Linux, of Homebrew on ARM and on Intel.
 _BASH_COMPLETION = (
@@ -87,25 +88,29 @@ def _bash(environment: Mapping[str, str]) -> Place:
 def _zsh(environment: Mapping[str, str]) -> Place:
     """A folder that zsh reads and that is this user's to write: one of its home, or for root one of the system."""
     home = str(_home(environment))
-    searched = _fpath(environment)
+    searched, completes = _ask_zsh(environment)
+    told = ("", "") if completes else ("~/.zshrc", _COMPINIT)
     writable = [folder for folder in searched if os.access(folder, os.W_OK)]
     for folder in (*(each for each in writable if each.startswith(home + "/")),
                    *(each for each in writable if each.endswith("/site-functions"))):  # fmt: skip
-        return Place(Path(folder) / FILES["zsh"])
+        return Place(Path(folder) / FILES["zsh"], *told)
     folder = str(_data_home(environment) / "zsh" / "site-functions")
     file = Path(folder) / FILES["zsh"]
     if folder in searched:
-        return Place(file)
-    return Place(file, "~/.zshrc", f"fpath=({_quoted(folder)} $fpath); autoload -Uz compinit && compinit")
+        return Place(file, *told)
+    return Place(file, "~/.zshrc", f"fpath=({_quoted(folder)} $fpath); {_COMPINIT}")
 
 
-def _fpath(environment: Mapping[str, str]) -> list[str]:
-    """Where this user's zsh looks, which only it knows."""
+def _ask_zsh(environment: Mapping[str, str]) -> tuple[list[str], bool]:
+    """Where this user's zsh looks, which only it knows, and whether it completes at all, which is its rc file's work.
+
+    A new user's does not: neither Debian nor macOS has `compinit` in the system's rc file.
+    """
     if not shutil.which("zsh"):
-        return []
+        return [], False
     try:
         asked = subprocess.run(
-            ["zsh", "-ic", r"print -rl -- $fpath"],
+            ["zsh", "-ic", r"print -rl -- compdef=$+functions[compdef] $fpath"],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -113,8 +118,9 @@ def _fpath(environment: Mapping[str, str]) -> list[str]:
             start_new_session=True,  # an interactive shell would take the terminal
         )
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [line for line in asked.stdout.decode(errors="replace").splitlines() if line.startswith("/")]
+        return [], False
+    lines = asked.stdout.decode(errors="replace").splitlines()
+    return [line for line in lines if line.startswith("/")], "compdef=1" in lines
 
 
 def _fish(environment: Mapping[str, str]) -> Place:

@@ -65,6 +65,20 @@ def test_zsh_is_told_the_line_that_it_needs(gatectl: Gatectl, folder: Path) -> N
     assert not (folder / ".zshrc").exists()
 
 
+@pytest.mark.slow
+def test_a_zsh_that_completes_nothing_yet_is_told_so(gatectl: Gatectl, folder: Path) -> None:
+    """A new user's, whose rc file is empty; by the line that is told it is another."""
+    own = "fpath=(~/.zfunc $fpath)\n"
+    (folder / ".zfunc").mkdir()
+    (folder / ".zshenv").write_text("skip_global_compinit=1\n")
+    (folder / ".zshrc").write_text(own)
+    told = installed(gatectl, "zsh")
+    assert told["next"] == "add to ~/.zshrc: autoload -Uz compinit && compinit"
+    (folder / ".zshrc").write_text(f"{own}{told['next'].partition(': ')[2]} -u\n")
+    again = installed(gatectl, "zsh")
+    assert (again["file"], again["done"], again["next"]) == (told["file"], "it was there already", "start a new zsh")
+
+
 def test_what_is_not_ours_stays(gatectl: Gatectl, folder: Path) -> None:
     file = folder / ".config" / "fish" / "completions" / "gatectl.fish"
     file.parent.mkdir(parents=True)
@@ -89,7 +103,7 @@ def test_mistakes_are_one_line(gatectl: Gatectl, folder: Path) -> None:
 @pytest.mark.usefixtures("daemon")
 @pytest.mark.parametrize(("start", "script"), SHELLS)
 def test_an_installed_one_works(gatectl: Gatectl, folder: Path, start: Start, script: str, request: Any) -> None:
-    """bash with bash-completion where there is one, else by the line that it was told; zsh in a folder of its own."""
+    """By the line that it is told, if any: bash with bash-completion where there is one, zsh in a folder of its own."""
     shell = request.node.callspec.id
     own = "fpath=(~/.zfunc $fpath)"
     if shell == "zsh":
@@ -97,10 +111,7 @@ def test_an_installed_one_works(gatectl: Gatectl, folder: Path, start: Start, sc
         (folder / ".zshrc").write_text(own)
     told = installed(gatectl, shell)
     assert Path(told["file"]).is_relative_to(folder)
-    loader = {
-        "bash": "source /usr/share/bash-completion/bash_completion",
-        "zsh": f"{own}; autoload -Uz compinit; compinit -u",
-    }
-    line = told["next"].partition(": ")[2] or loader.get(shell, "")
-    with start(folder, gatectl.environment, line) as at_terminal:
+    loader = {"bash": "source /usr/share/bash-completion/bash_completion 2>/dev/null", "zsh": own}
+    lines = [loader.get(shell, ""), told["next"].partition(": ")[2]]
+    with start(folder, gatectl.environment, *lines) as at_terminal:
         completed(at_terminal, "gatectl service show o", "gatectl service show orders ")
