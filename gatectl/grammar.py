@@ -24,7 +24,7 @@ from gatectl.client import Gateway
 from gatectl.colours import bold
 from gatectl.errors import MisuseError, NotFoundError, RejectedError
 from gatectl.groups import GLANCE, REST, group_of, in_order
-from gatectl.output import FORMS, Printer
+from gatectl.output import FORMS, Printer, no_column
 
 if TYPE_CHECKING:
     from gatectl.destination import Destination
@@ -262,6 +262,16 @@ class VerbCommand(_Helpful, TyperCommand):
         arguments = [param for param in self.params if param.param_type_name == "argument" and not param.hidden]
         return [f"{param.metavar}{'...' * (param.nargs == -1)}" for param in arguments] + ["[OPTIONS]"]
 
+    def _refuse_unknown_columns(self, ctx: Any) -> None:
+        """Before anything is done: what was changed would otherwise be told as a command line that is wrong."""
+        from gatectl.completion.line import columns_of
+        from gatectl.completion.table import ROOT
+
+        known = columns_of(ROOT, ctx.command_path.split()[1:])
+        for name in ctx.printer.names if known else ():
+            if name not in known:
+                raise no_column(name, known)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, self._numbers_are_no_options(args))
@@ -287,6 +297,8 @@ class VerbCommand(_Helpful, TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         Call.following = ctx
+        if ctx.shared.columns:
+            self._refuse_unknown_columns(ctx)
         try:
             return super().invoke(ctx)
         except NotFoundError as error:

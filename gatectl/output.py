@@ -211,6 +211,13 @@ FORMS: Mapping[str, Form] = {
 }
 
 
+def no_column(name: str, known: Sequence[str]) -> MisuseError:
+    """What is wrong with a name after `--columns`."""
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"take some of {','.join(known)}"
+    return MisuseError(f"there is no column {name!r}", hint)
+
+
 class Printer:
     """Writes answers in the form that was asked for, or that suits where stdout goes."""
 
@@ -228,7 +235,7 @@ class Printer:
         self.form = form or ("id" if quiet else "table" if self.terminal else "tsv")
         self.asked = form is not None
         self.quiet = quiet
-        self._names = columns
+        self.names = columns  # of those that were asked for
         self._header = header
         self._clock = clock
 
@@ -275,7 +282,7 @@ class Printer:
 
     def whole(self, answer: Object) -> bool:
         """Write an answer that is more than its items, if the form can hold it."""
-        if self.form not in ("json", "yaml") or self._names is not None:
+        if self.form not in ("json", "yaml") or self.names is not None:
             return False
         sys.stdout.write(_json_text(answer) if self.form == "json" else _yaml_text(answer))
         return True
@@ -287,7 +294,7 @@ class Printer:
     @property
     def for_people(self) -> bool:
         """Whether what is written may be arranged for reading: a table, of no particular columns."""
-        return self.form in ("table", "wide") and self._names is None
+        return self.form in ("table", "wide") and self.names is None
 
     def text(self, text: str, meaning: str = "") -> None:
         """Write a line for people among the data; `meaning`: whose colour it gets (`colours.PALETTE`)."""
@@ -327,15 +334,13 @@ class Printer:
         written.write(_printable(text) + "\n")
 
     def _view(self, columns: Sequence[Column], total: Object | None) -> View:
-        if self._names is None:
+        if self.names is None:
             return View(columns, self._header, False, total, self._now)
         by_name = {column.field: column for column in columns}
-        for name in self._names:
+        for name in self.names:
             if name not in by_name:
-                near = get_close_matches(name, by_name, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"take some of {','.join(by_name)}"
-                raise MisuseError(f"there is no column {name!r}", hint)
-        return View([by_name[name] for name in self._names], self._header, True, total, self._now)
+                raise no_column(name, list(by_name))
+        return View([by_name[name] for name in self.names], self._header, True, total, self._now)
 
     @property
     def _now(self) -> int | None:

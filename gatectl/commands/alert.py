@@ -30,7 +30,7 @@ COLUMNS = (
 )
 SHOW_COLUMNS = (*COLUMNS, Column("events", "events"))
 TEST_COLUMNS = (Column("delivered"), Column("status"), Column("error"), Column("id"))
-SECRET = secrets.Shown("secret", "signing secret")
+SECRET = secrets.Shown(Column("secret"), "signing secret")
 
 _OPTIONS = {
     "quota": "--quota", "spend": "--spend", "refusals": "--refusals", "key": "--key", "url": "--url",

@@ -97,7 +97,7 @@ def create(
     Without --service it is valid for all services of the tenant. Without --plan it has its tenant's default plan, or
     may do 10 requests a minute. Into a pipe goes the key alone.
     """
-    secrets.refuse_losing(call, out)
+    secrets.refuse_losing(call, out, secrets.KEY)
     refuse_both(("--plan", plan, "--no-plan", no_plan))
     body = fields(
         services=service, plan=plan, name=name, expires=expires, allow=allow, networks=network, labels=label,
@@ -110,8 +110,8 @@ def create(
         call.gateway.post(f"{_path(key['id'])}/revoke", {}, call.in_tenant)
         return f"the new key {key['prefix']} was revoked again"
 
-    key = secrets.make(out, lambda: dict(call.gateway.post("/v1/keys", body, call.in_tenant)), revoked)
-    secrets.show(call, key, out, COLUMNS, f"Created key {key['prefix']} for {_described(key)}.", revoked)
+    key = secrets.make(out, lambda: dict(call.gateway.post("/v1/keys", body, call.in_tenant)), revoked, secrets.KEY)
+    secrets.show(call, key, out, COLUMNS, f"Created key {key['prefix']} for {_described(key)}.", revoked, secrets.KEY)
 
 
 def _described(key: dict[str, Any]) -> str:

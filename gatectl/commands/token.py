@@ -26,7 +26,7 @@ COLUMNS = (
     Column("created_at", "time", wide=True),
     Column("created_by", wide=True),
 )
-TOKEN = Shown("token", "token")
+TOKEN = Shown(Column("token"), "token")
 
 Refs = Annotated[list[str], typer.Argument(metavar="TOKEN", help="Names or ids tok_...; never the token itself.")]
 Out = Annotated[

@@ -154,6 +154,16 @@ def _at_cursor(line: _Line, word: str) -> Wanted:
     return wanted
 
 
+def columns_of(root: CommandRow, path: list[str]) -> list[str]:
+    """Of the tables that a command shows; none where they are not known."""
+    command = root
+    for name in path:
+        for below in command[4]:
+            if below[0] == name:
+                command = below
+    return [name for name in command[6].split("|") if name]
+
+
 def _value(line: _Line, option: OptionRow, typed: str, before: str) -> Wanted:
     wanted = Wanted(typed, before)
     wanted.given = [value for other, value in line.values if other is option]

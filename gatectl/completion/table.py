@@ -567,7 +567,7 @@ ROOT: CommandRow = (
                     (),
                     (),
                     (),
-                    'prefix|name|services|plan|status|expires_at|last_used_at|labels|tenant|id|created_at|revoked_at|disabled_at|imported|allow|networks|generations|limits.rates|limits.quota.limit|limits.quota.used|limits.quota.remaining|limits.in_flight_limit|overrides.price|usage.requests|usage.billable|usage.cost',
+                    'prefix|name|services|plan|status|expires_at|last_used_at|labels|tenant|id|created_at|revoked_at|disabled_at|imported|allow|networks|generations|limits.rates|limits.quota.limit|limits.quota.used|limits.quota.remaining|limits.in_flight_limit|overrides.price|usage.requests|usage.billable|usage.cost|key',
                 ),
                 (
                     'list',
@@ -640,7 +640,7 @@ ROOT: CommandRow = (
                     (('key', False),),
                     (),
                     (),
-                    'prefix|name|services|plan|status|expires_at|last_used_at|labels|tenant|id|created_at|revoked_at',
+                    'prefix|name|services|plan|status|expires_at|last_used_at|labels|tenant|id|created_at|revoked_at|key',
                 ),
                 (
                     'disable',
@@ -1140,7 +1140,7 @@ ROOT: CommandRow = (
                     (),
                     (),
                     (),
-                    'id|when|key|state|url|pending|failed|kind|quota|spend|refusals|delivered|error|tenant|created_at|events',
+                    'secret|id|when|key|state|url|pending|failed|kind|quota|spend|refusals|delivered|error|tenant|created_at|events',
                 ),
                 (
                     'list',
@@ -1414,7 +1414,7 @@ ROOT: CommandRow = (
                     (('', False),),
                     (),
                     (),
-                    'name|role|tenant|status|expires_at|last_used_at|id|created_at|created_by',
+                    'token|name|role|tenant|status|expires_at|last_used_at|id|created_at|created_by',
                 ),
                 (
                     'list',

@@ -38,7 +38,7 @@ def rotate(
     yes: bool,
 ) -> None:
     """As the verb says. `path` is the key's address."""
-    secrets.refuse_losing(call, out)
+    secrets.refuse_losing(call, out, secrets.KEY)
     body: dict[str, Any] = {"overlap": overlap, "retire_after": retire_after}
     body = {field: value for field, value in body.items() if value is not None}
     if keep:
@@ -48,8 +48,10 @@ def rotate(
         name = call.gateway.get(path, call.in_tenant)["prefix"]
         consent.ask(f"rotate key {name} and cut off whoever has its old secret")
     with named_as_typed({"overlap": "--overlap", "retire_after": "--retire-after"}):
-        key = secrets.make(out, lambda: dict(call.gateway.post(f"{path}/rotate", body, call.in_tenant)), _lost)
-    secrets.show(call, key, out, columns, _said(key), _lost)
+        key = secrets.make(
+            out, lambda: dict(call.gateway.post(f"{path}/rotate", body, call.in_tenant)), _lost, secrets.KEY
+        )
+    secrets.show(call, key, out, columns, _said(key), _lost, secrets.KEY)
 
 
 def _lost(key: dict[str, Any]) -> str:

@@ -20,11 +20,15 @@ _LONGEST_LINE = 4096  # of stdin: what is longer is no key, but a file of anothe
 class Shown(NamedTuple):
     """A field of an answer that comes once, and what people call it."""
 
-    field: str
+    column: Column
     called: str
 
+    @property
+    def field(self) -> str:
+        return self.column.field
 
-KEY = Shown("key", "key")
+
+KEY = Shown(Column("key"), "key")
 
 Out = Annotated[
     str | None,
@@ -32,10 +36,14 @@ Out = Annotated[
 ]
 
 
-def refuse_losing(call: Call, out: str | None, secret: Shown = KEY) -> None:
+def refuse_losing(call: Call, out: str | None, secret: Shown) -> None:
     if call.printer.form == "id" and not call.shared.quiet and out is None:
         raise MisuseError(
             f"-o id would lose the {secret.called}, which is shown only once", "add --out FILE, or take -o json or -q"
+        )
+    if out is None and call.printer.asked and call.printer.names and secret.field not in call.printer.names:
+        raise MisuseError(
+            f"--columns would lose the {secret.called}, which is shown only once", f"add {secret.field}, or --out FILE"
         )
 
 
@@ -43,7 +51,7 @@ def make(
     out: str | None,
     ask: Callable[[], dict[str, Any]],
     undo: Callable[[dict[str, Any]], str],
-    secret: Shown = KEY,
+    secret: Shown,
 ) -> dict[str, Any]:
     """What `ask` makes; with `out`, its secret goes there and is no longer in it.
 
@@ -68,7 +76,7 @@ def show(
     columns: Sequence[Column],
     said: str,
     undo: Callable[[dict[str, Any]], str],
-    secret: Shown = KEY,
+    secret: Shown,
 ) -> None:
     """The secret alone into a pipe; a person is told what it is, and that it comes once. `undo` as in `make`."""
     printer = call.printer
@@ -98,7 +106,7 @@ def _undone(made: dict[str, Any], undo: Callable[[dict[str, Any]], str]) -> str:
 def _write(call: Call, made: dict[str, Any], out: str | None, columns: Sequence[Column], secret: Shown) -> None:
     printer = call.printer
     if printer.asked and printer.form != "id":
-        printer.one(made, columns if out else (Column(secret.field), *columns))
+        printer.one(made, columns if out else (secret.column, *columns))
     elif out is None:
         sys.stdout.write(f"{made[secret.field]}\n")
     elif printer.form == "id":

@@ -216,6 +216,19 @@ def test_a_full_disk(gatectl: Gatectl, place: Path, daemon: FakeDaemon) -> None:
     assert {name: each for name, each in found.items() if each == (0, "", "")}.keys() == SILENT
 
 
+# Some do not show a table at all, and `top` has one for each view.
+NO_COLUMNS = {"api", "billing invoice export", "config dump", "config show", "top"}
+
+
+def test_a_column_that_there_is_not(gatectl: Gatectl, place: Path, daemon: FakeDaemon) -> None:
+    """Nothing is changed, and then told as a mistake of the command line."""
+    lines = {name: line for name, line in ANSWERED.items() if name not in NO_COLUMNS}
+    wrong = [line._replace(words=[*line.words, "--columns", "nope"]) for line in lines.values()]
+    told = run_all(wrong, place, gatectl.environment | {"EDITOR": "true"})
+    check(dict(zip(lines, (Ended(*each) for each in told), strict=True)), 2, "there is no column 'nope'")
+    assert daemon.requests == []
+
+
 def test_nowhere_to_tell_it(gatectl: Gatectl, place: Path, daemon: FakeDaemon) -> None:
     """A closed output is no reason to fall over, nor to write into what is opened next."""
     version, status = ["version"], ["status"]

@@ -50,6 +50,13 @@ def test_a_rotation_without_overlap_asks(gatectl: Gatectl, daemon: FakeDaemon) -
     assert "until 2026-11-28" in gatectl.at_terminal("key", "rotate", "ci").plain
 
 
+def test_columns_that_would_lose_the_key(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    ended = gatectl("key", "create", "-o", "json", "--columns", "prefix")
+    assert (ended.code, ended.out, daemon.requests) == (2, "", [])
+    assert "--columns would lose the key, which is shown only once; add key, or --out FILE" in ended.err
+    assert json.loads(gatectl("key", "create", "-o", "json", "--columns", "prefix,key").out)["key"] == SECRET
+
+
 def small_files() -> None:
     """A full disk, as far as a program can tell: every write to a file fails."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

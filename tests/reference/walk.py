@@ -163,8 +163,8 @@ def _columns(function: Any, depth: int = _DEPTH) -> Iterator[str]:
     for thing in _named(code.co_names, vars(sys.modules[function.__module__])):
         if isinstance(thing, Column):
             yield thing.field
-        elif isinstance(thing, tuple) and thing and all(isinstance(column, Column) for column in thing):
-            yield from (column.field for column in thing)
+        elif isinstance(thing, tuple) and any(isinstance(each, Column) for each in thing):
+            yield from (each.field for each in thing if isinstance(each, Column))
         elif depth and callable(thing) and str(getattr(thing, "__module__", "")).startswith("gatectl."):
             yield from _columns(thing, depth - 1)
 
