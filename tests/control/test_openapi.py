@@ -175,3 +175,19 @@ def test_a_method_that_is_not_answered_hears_which_are(admin: Admin) -> None:
     ):
         answer = admin("PUT", path, {})
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+def test_a_query_that_is_not_known_is_refused_everywhere(admin: Admin) -> None:
+    """`?dry_run=true` where nothing knows of dry runs would else do it. Pages and probes bear what caches add."""
+    admin.post("/v1/tenants", slug="acme")
+    admin.post("/v1/keys", name="ci")
+    refs = {"tenants": "acme", "keys": "ci", "quotas": "ci"}
+    for path, methods in published()["paths"].items():
+        for method, operation in methods.items():
+            if not operation["responses"].keys() & {"401"}:
+                continue
+            body: Any = {} if "requestBody" in operation and path != "/v1/keys/import" else None
+            at = re.sub(r"\{ref\}", refs.get(path.split("/")[2], "x"), path)
+            headers = {"content-type": "text/csv"} if path == "/v1/keys/import" else {}
+            problem = admin.refused("invalid", method.upper(), at + "?nonsense=1", body, headers=headers)
+            assert problem["field"] == "nonsense", at

@@ -17,7 +17,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,11 @@ async def examine(port: int, folder: Path, present: dict[str, str], *options: st
     running = await asyncio.create_subprocess_exec(
         *argv, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    printed = (await running.communicate())[0].decode()
+    try:
+        printed = (await running.communicate())[0].decode()
+    finally:
+        if running.returncode is None:
+            running.kill()
     assert running.returncode == 0, printed
     found: dict[str, Any] = json.loads(report.read_text())
     return found
@@ -128,49 +132,70 @@ def test_it_finds_nothing_in_a_short_run(admin: Admin, tmp_path: Path, monkeypat
 
 
 SHORT = ("--phases", "fuzzing", "-n", "2")
-LONG = ("--phases", "examples,coverage,fuzzing,stateful", "-n", "60")
+# Beside each other, since schemathesis uses one core; each has a gateway of its own.
+LONG = (("--phases", "examples,coverage,stateful", "-n", "180"), ("--phases", "fuzzing", "-n", "180"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_it_finds_nothing_in_20_000_cases(tmp_path: Path) -> None:
-    with daemons.gateway(tmp_path) as gateway, relayed(tmp_path / "admin.sock") as port:
+    async def all_of_it() -> list[int]:
+        folders = [tmp_path / f"{number}" for number in range(len(LONG))]
+        return await asyncio.gather(*(examine_gateway(*each) for each in zip(folders, LONG, strict=True)))
+
+    cases = asyncio.run(all_of_it())
+    print(f"{sum(cases)} cases")
+    assert sum(cases) >= 20_000
+
+
+async def examine_gateway(folder: Path, options: tuple[str, ...]) -> int:
+    """One of its own. Gives how many cases that were."""
+    folder.mkdir()
+    with daemons.gateway(folder) as gateway, relayed(folder / "admin.sock") as port:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
             present = make_some(lambda path, new: client.post(path, json=new).json())
-        report = asyncio.run(examine(port, tmp_path, present, *LONG))
-        log = gateway.daemon.output()
-    assert report["test_cases"]["generated"] >= 20_000
-    assert "Traceback" not in log
-    assert {url for url in called_by(tmp_path / "state" / "gatewayd.db") if not url.startswith(NOBODY)} == set()
+        report = await examine(port, folder, present, *options)
+        assert "Traceback" not in gateway.daemon.output()
+    assert {url for url in called_by(folder / "state" / "gatewayd.db") if not url.startswith(NOBODY)} == set()
+    cases: int = report["test_cases"]["generated"]
+    return cases
 
 
 @contextmanager
 def relayed(path: Path) -> Iterator[int]:
     """A port of this machine that leads to a Unix socket, which schemathesis does not speak to."""
     listener = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def begin(work: Callable[..., None], *of: socket.socket) -> threading.Thread:
+        thread = threading.Thread(target=work, args=of)
+        thread.start()
+        return thread
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
+        with suppress(OSError):
             while data := source.recv(1 << 16):
                 sink.sendall(data)
+        with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            sink.close()
+
+    def relay(client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(path))
+            answers = begin(pump, server, client)
+            pump(client, server)
+            answers.join()
 
     def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(str(path))
-            for ends in ((client, server), (server, client)):
-                threading.Thread(target=pump, args=ends, daemon=True).start()
+        with suppress(OSError):
+            while True:
+                threads.append(begin(relay, listener.accept()[0]))
 
-    threading.Thread(target=accept, daemon=True).start()
+    threads.append(begin(accept))
     try:
         yield listener.getsockname()[1]
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+        for thread in threads:
+            thread.join()

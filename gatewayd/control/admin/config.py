@@ -28,6 +28,7 @@ from gatewayd.control.admin.config_state import digest_of, dump, joined, let_go,
 from gatewayd.control.admin.config_store import Ordered, Store, newest_change, present_of
 from gatewayd.control.admin.documented import JSON, Page, documented
 from gatewayd.control.admin.inputs import (
+    Nothing,
     check_display_name,
     check_media_type,
     checked,
@@ -181,9 +182,10 @@ async def rollback(request: Request) -> Response:
         return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
 
 
-@documented("Show how far an apply is", answer=Progress)
+@documented("Show how far an apply is", query=Nothing, answer=Progress)
 def progress(request: Request) -> Response:
     """Of what goes on; `idle` when nothing does."""
+    read_query(request, Nothing)
     applies = control_of(request).applies
     running = applies.running or applies.comparing
     if running is None:
@@ -199,9 +201,10 @@ def revisions(request: Request) -> Response:
         return answer(page(session, query, col(ConfigRevision.id), asked, _show_revisions, newest_first=True))
 
 
-@documented("Show a revision of the configuration", answer=WholeRevision, also=(NOT_FOUND,))
+@documented("Show a revision of the configuration", query=Nothing, answer=WholeRevision, also=(NOT_FOUND,))
 def revision(request: Request) -> Response:
     """With its document."""
+    read_query(request, Nothing)
     number = request.path_params["number"]
     with control_of(request).database.read() as session:
         found = _revision(session, int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0)

@@ -23,6 +23,7 @@ from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.findings import Finding, Patient, Verdict, some
 from gatewayd.control.admin.health import BEHIND_S
+from gatewayd.control.admin.inputs import Nothing, read_query
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView, control_of
 from gatewayd.control.admin.surroundings import certificates_last, schema_is_ours, socket_is_guarded, targets_are_well
 from gatewayd.control.tables import Alert, AlertEvent, Cycle, Rollup, Tenant
@@ -211,9 +212,10 @@ CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
 )
 
 
-@documented("Examine the gateway", answer=Diagnosis)
+@documented("Examine the gateway", query=Nothing, answer=Diagnosis)
 async def examine(request: Request) -> Response:
     """Every check; `state` is ok if each is."""
+    read_query(request, Nothing)
     control = control_of(request)
     plane = control.plane
     checks = await run_in_threadpool(_examine, control, plane.workers(), plane.journal(), plane.all_targets())

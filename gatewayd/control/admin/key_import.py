@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from gatewayd.control.admin.answers import answer
-from gatewayd.control.admin.callers import actor_of, caller_of
+from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import InTenant, check_display_name, check_media_type, read_query
@@ -52,12 +52,16 @@ class ImportOptions(InTenant, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-@documented("Show how far the import of keys is", answer=ImportProgress)
+class Progressing(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    tenant: str | None = None  # of an import into that one alone
+
+
+@documented("Show how far the import of keys is", query=Progressing, answer=ImportProgress)
 def progress(request: Request) -> Response:
     """Of the import under way; `idle` when there is none."""
-    imports, bound = control_of(request).imports, caller_of(request).tenant
+    asked, imports = read_query(request, Progressing), control_of(request).imports
     running = imports.running
-    if running is None or bound not in (None, imports.tenant):
+    if running is None or asked.tenant not in (None, imports.tenant):
         return answer({"state": "idle", "rows": 0, "stored": 0})
     return answer({"state": running.state, "rows": running.rows, "stored": running.stored})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -40,6 +41,8 @@ from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.errors import CONFLICT
 from gatewayd.policy.buckets import month_of
+
+_LABEL_FILTER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._/-]{0,62})(=(?P<value>[^\x00-\x1f]{0,200}))?")
 
 
 class NewKey(KeyTerms, kw_only=True):
@@ -233,8 +236,8 @@ def _may_call(service_id: int | None) -> ColumnElement[bool]:
 
 def _labelled(written: str) -> ColumnElement[bool]:
     """`team=a`, or `team` with whatever value."""
-    name, equals, value = written.partition("=")
-    if not name or '"' in name:
+    match = _LABEL_FILTER.fullmatch(written)
+    if match is None:
         raise invalid("label", f"{written[:40]!r} is not a label such as team or team=a")
-    found = func.json_extract(col(Key.labels), f'$."{name}"')
-    return found == value if equals else found.is_not(None)
+    found = func.json_extract(col(Key.labels), f'$."{match["name"]}"')
+    return found.is_not(None) if match["value"] is None else found == match["value"]

@@ -25,6 +25,7 @@ from gatewayd.control.admin.health import (
     ill_targets,
     problems_of,
 )
+from gatewayd.control.admin.inputs import Nothing, read_query
 from gatewayd.control.admin.problems import problem_response
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView, control_of
 from gatewayd.control.database import HEAD
@@ -105,9 +106,10 @@ async def readyz(request: Request) -> Response:
     return problem_response(UNAVAILABLE, "no worker is serving")
 
 
-@documented("Show how the gateway is", answer=StatusView)
+@documented("Show how the gateway is", query=Nothing, answer=StatusView)
 async def show(request: Request) -> Response:
     """Workers and journal are the loop's, so they are read here; to count a million keys takes a thread."""
+    read_query(request, Nothing)
     control = control_of(request)
     plane = control.plane
     workers, journal, views = plane.workers(), plane.journal(), plane.all_targets()

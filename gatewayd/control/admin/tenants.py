@@ -19,7 +19,7 @@ from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_fields
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.documented import Page, documented
-from gatewayd.control.admin.inputs import check_display_name, checked, read_body, read_query
+from gatewayd.control.admin.inputs import Nothing, check_display_name, checked, read_body, read_query
 from gatewayd.control.admin.pages import Paged, page
 from gatewayd.control.admin.problems import conflict, invalid
 from gatewayd.control.admin.refs import new_public_id, plan_by, tenant_by
@@ -139,14 +139,16 @@ def list_(request: Request) -> Response:
         return answer(page(session, query, col(Tenant.slug), asked, lambda found: show_all(session, found)))
 
 
-@documented("Show a tenant", answer=TenantView, shows_one=True)
+@documented("Show a tenant", query=Nothing, answer=TenantView, shows_one=True)
 def get(request: Request) -> Response:
+    read_query(request, Nothing)
     with control_of(request).database.read() as session:
         return answer_one(request, show(session, tenant_by(session, request.path_params["ref"])))
 
 
-@documented("Add a tenant", body=NewTenant, answer=TenantView, status=201, rules=_RULES)
+@documented("Add a tenant", query=Nothing, body=NewTenant, answer=TenantView, status=201, rules=_RULES)
 async def add(request: Request) -> Response:
+    read_query(request, Nothing)
     new = await read_body(request, NewTenant)
     tenant = Tenant(public_id="", created_at=0, **columns_of(new))
     with change(request) as made:
@@ -173,8 +175,9 @@ def columns_of(new: NewTenant) -> dict[str, Any]:
     }
 
 
-@documented("Change a tenant", body=ChangedTenant, answer=TenantView, rules=_RULES, changes_one=True)
+@documented("Change a tenant", query=Nothing, body=ChangedTenant, answer=TenantView, rules=_RULES, changes_one=True)
 async def set_(request: Request) -> Response:
+    read_query(request, Nothing)
     wanted = await read_body(request, ChangedTenant)
     refuse_fields(request, (name for name in _OVER_THE_TENANT if getattr(wanted, name) is not UNSET))
     if wanted.currency is not UNSET:
