@@ -46,7 +46,8 @@ def test_the_answer_is_as_it_came(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     assert gatectl("api", "/v1/services/orders", "-o", "json").out == indented
     assert gatectl.at_terminal("api", "/v1/services/orders").plain == indented
     assert yaml.safe_load(gatectl("api", "/v1/services/orders", "-o", "yaml").out) == orders
-    assert gatectl("api", "DELETE", "/v1/plans/pro") == (0, "", "")
+    removed = gatectl("api", "DELETE", "/v1/plans/pro")
+    assert (removed.code, json.loads(removed.out)["name"]) == (0, "pro")
 
 
 @pytest.mark.usefixtures("daemon")

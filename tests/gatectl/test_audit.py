@@ -28,7 +28,7 @@ def test_filters_are_asked_of_the_gateway(gatectl: Gatectl, daemon: FakeDaemon) 
 
 def test_a_change_is_read_as_what_became_of_what(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     coloured = gatectl.at_terminal("audit", "show", "2")
-    assert "\x1b[31m- status: active\x1b[0m\n\x1b[32m+ status: revoked\x1b[0m\n" in coloured.out
+    assert "\x1b[38;5;160m- status: active\x1b[0m\n\x1b[38;5;28m+ status: revoked\x1b[0m\n" in coloured.out
     assert "name: old" not in coloured.plain, "what stayed is not told"
     added = gatectl.at_terminal("audit", "show", "1").plain
     assert added.endswith("\n\n+ slug: orders\n")
