@@ -262,8 +262,8 @@ class Long(NamedTuple):
 
 
 LONG = {
-    "usage tail": Long("usage tail --no-header", waits_after=100),
-    "logs -f": Long("logs -f", waits_after=100),
+    "usage tail": Long("usage tail", waits_after=100, shows="Ctrl-C ends it"),
+    "logs -f": Long("logs -f", waits_after=100, shows="Ctrl-C ends it"),
     "top": Long("top", shows="1,284 req/s"),
     "top for programs": Long("top -o ndjson", shows="1284.3"),
     "usage export": Long("usage export --out new", waits_after=100, shows="exporting"),
