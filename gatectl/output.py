@@ -169,7 +169,7 @@ def _id(pages: Pages, view: View) -> Iterator[str]:
         for item in page:
             name = next((name for name in _IDS if name in item), None)
             if name is None:
-                raise MisuseError("these have no ids", "leave out -o id and -q")
+                raise no_ids()
             if item[name] is not None:  # an address that a service has of itself is in lists of routes, but is none
                 yield f"{item[name]}\n"
 
@@ -218,6 +218,11 @@ def no_column(name: str, known: Sequence[str]) -> MisuseError:
     return MisuseError(f"there is no column {name!r}", hint)
 
 
+def no_ids() -> MisuseError:
+    """What is wrong with `-o id` where nothing has one."""
+    return MisuseError("these have no ids", "leave out -o id and -q")
+
+
 class Printer:
     """Writes answers in the form that was asked for, or that suits where stdout goes."""
 
@@ -241,6 +246,11 @@ class Printer:
 
     def __repr__(self) -> str:
         return f"<Printer {self.form}{' to a terminal' if self.terminal else ''}>"
+
+    def refuse_ids(self) -> None:
+        """Before something is done that has none: done, it would be told as a mistake of the command line."""
+        if self.asked and self.form == "id":
+            raise no_ids()
 
     def many(self, pages: Pages, columns: Sequence[Column], total: Object | None = None) -> None:
         """Write a list. A table gets a last line with `total`."""

@@ -39,6 +39,7 @@ def backup(
 
     if out == "-" and call.printer.terminal:
         raise MisuseError("a backup is nothing for a terminal", "send it on: gatectl backup --out - | ...")
+    call.printer.refuse_ids()
     with bytes_shown(call.printer.quiet) as shown:
         if out == "-":
             making.to_stdout(call.gateway, shown)

@@ -222,12 +222,14 @@ def drain(
 ) -> None:
     """Give a target no new requests; what it has goes on."""
     body = {"target": target, "undo": undo, **({"service": service} if service else {})}
+    call.printer.refuse_ids()
     try:
         drained = call.gateway.post("/v1/targets/drain", body, call.in_tenant)
     except RejectedError as error:
         error.hint = error.hint or "name one with --service"
         raise
-    call.printer.one(drained, DRAIN_COLUMNS)
+    if call.printer.asked or not call.printer.quiet:
+        call.printer.one(drained, DRAIN_COLUMNS)
     if drained["in_flight"]:
         command = f"service health {drained['service']}"
         call.printer.note(f"\nIt finishes what it has: {call.example(command)}")

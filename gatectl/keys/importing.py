@@ -23,6 +23,7 @@ _UNSURE = "all of the keys are imported or none: 'gatectl audit list --action ke
 
 
 def import_(call: Call, name: str, dry_run: bool) -> None:
+    call.printer.refuse_ids()
     query = {**call.in_tenant, "dry_run": "true" if dry_run else None}
     with _opened(name) as file:
         size = os.fstat(file.fileno()).st_size if name != "-" else None

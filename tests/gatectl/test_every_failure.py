@@ -229,6 +229,17 @@ def test_a_column_that_there_is_not(gatectl: Gatectl, place: Path, daemon: FakeD
     assert daemon.requests == []
 
 
+def test_what_has_no_id_is_not_done_for_one(gatectl: Gatectl, place: Path, daemon: FakeDaemon) -> None:
+    lines = {name: ANSWERED[name] for name in ("backup", "key import", "service drain")}
+    told = run_all(
+        [line._replace(words=[*line.words, "-o", "id"]) for line in lines.values()], place, gatectl.environment
+    )
+    check(dict(zip(lines, (Ended(*each) for each in told), strict=True)), 2, "these have no ids")
+    assert daemon.requests == []
+    told = run_all([line._replace(words=[*line.words, "-q"]) for line in lines.values()], place, gatectl.environment)
+    assert told == [(0, "", "")] * 3
+
+
 def test_nowhere_to_tell_it(gatectl: Gatectl, place: Path, daemon: FakeDaemon) -> None:
     """A closed output is no reason to fall over, nor to write into what is opened next."""
     version, status = ["version"], ["status"]
