@@ -150,10 +150,9 @@ def _yaml(pages: Pages, view: View) -> Iterator[str]:
 
 
 def _yaml_text(value: Any) -> str:
-    import yaml  # twice `python -c pass`, and for this alone
+    from gatectl.config.writing import yaml_of  # twice `python -c pass`, and for this alone
 
-    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False, width=100_000)
-    return text
+    return yaml_of(value)
 
 
 def _ndjson(pages: Pages, view: View) -> Iterator[str]:
