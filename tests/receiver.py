@@ -58,6 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if len(body) < int(self.headers["Content-Length"]):
+            return  # who sent it was killed in the middle
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.got.append(Delivery(self.path, headers, body))
         answers = self.server.answers
