@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,27 @@ hypothesis.settings.load_profile("unhurried")
 
 # Things that every process of the suite can lock, and that nobody has to clean up.
 _TURNSTILE, _MACHINE = Path(__file__).parent, Path(__file__)
+
+# What a person sets for themselves and our programs read: no test may depend on it, and none may write in their home.
+_OF_A_PERSON = (
+    "BROWSER", "COLUMNS", "EDITOR", "FORCE_COLOR", "LESS", "LINES", "LS_COLORS", "NO_COLOR", "PAGER",
+    "PYTHONUNBUFFERED", "STATE_DIRECTORY", "VISUAL", "ZDOTDIR",
+)  # fmt: skip
+_OF_A_PERSON_BEGIN = ("GATECTL_", "GATEWAYD_", "XDG_")
+_HOME = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every process of the suite runs as somebody who has just been given a machine: no settings, an empty home."""
+    for name in [*os.environ]:
+        if name in _OF_A_PERSON or (name.startswith(_OF_A_PERSON_BEGIN) and name != "GATEWAYD_SEED"):
+            del os.environ[name]
+    config.stash[_HOME] = tempfile.mkdtemp(prefix="gatewayd-home-")
+    os.environ |= {"HOME": config.stash[_HOME], "SHELL": "/bin/sh", "TERM": "dumb"}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_HOME], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside what pytest-timeout counts

@@ -39,11 +39,7 @@ class Gatectl:
     """Runs `python -m gatectl` against a socket."""
 
     def __init__(self, socket: Path) -> None:
-        self.environment = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("NO_COLOR", "COLUMNS", "LINES", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "PYTHONUNBUFFERED")
-        }
+        self.environment = dict(os.environ)
         self.cwd: Path | None = None
         self.environment |= {"GATECTL_SOCKET": str(socket), "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
         self.environment |= {"GATECTL_PAGER": ""}  # nobody is there to leave one

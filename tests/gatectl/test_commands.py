@@ -245,7 +245,9 @@ def test_every_verb_has_a_summary_and_two_examples_that_work(
     capsysbinary: pytest.CaptureFixture[bytes],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # some write files
+    monkeypatch.chdir(tmp_path)  # some write files, and some in the home of who runs them
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/bash")
     monkeypatch.setenv("GATECTL_SOCKET", str(daemon.path))
     summary = command.help.partition("\n")[0]
     assert summary.endswith(".")
