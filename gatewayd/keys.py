@@ -17,7 +17,6 @@ A key that was imported is a secret of somebody's own making. It holds no public
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import zlib
@@ -70,7 +69,7 @@ def drawn_public_ids() -> Iterator[str]:
     fair = 256 // len(_PUBLIC_ALPHABET) * len(_PUBLIC_ALPHABET)
     letters = bytes(ord(_PUBLIC_ALPHABET[byte % len(_PUBLIC_ALPHABET)]) for byte in range(256))
     while True:
-        drawn = os.urandom(4096).translate(letters, bytes(range(fair, 256))).decode()
+        drawn = secrets.token_bytes(4096).translate(letters, bytes(range(fair, 256))).decode()
         for start in range(0, len(drawn) - PUBLIC_LENGTH, PUBLIC_LENGTH):
             yield drawn[start : start + PUBLIC_LENGTH]
 

@@ -7,7 +7,7 @@ import ssl
 import stat
 from typing import Final
 
-from gatewayd.channel import TlsConf
+from gatewayd.conf import TlsConf
 
 _LONGEST_FILE_BYTES: Final = 8 << 20  # the bundle of every public authority is a quarter of a megabyte
 _LONGEST_PATH: Final = 4096

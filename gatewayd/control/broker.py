@@ -26,7 +26,6 @@ from gatewayd.channel import (
     Finding,
     FindKey,
     Found,
-    FrameProtocol,
     FromWorker,
     Greeting,
     Hello,
@@ -40,7 +39,6 @@ from gatewayd.channel import (
     Left,
     Loads,
     Recall,
-    ServiceConf,
     SlotsAsked,
     SlotsGranted,
     SlotsReturned,
@@ -48,11 +46,11 @@ from gatewayd.channel import (
     TargetsChecked,
     TargetSeen,
     TargetsSeen,
-    Told,
     Welcome,
     WhatIf,
     WorkerStats,
 )
+from gatewayd.conf import ServiceConf
 from gatewayd.control.admin.state import WorkerView
 from gatewayd.control.clients import accept_client, conf_of, find_client
 from gatewayd.control.compile import find_key, find_key_by_id, snapshot
@@ -62,7 +60,9 @@ from gatewayd.control.levels import LevelFile
 from gatewayd.control.pressure import Pressure, pressures
 from gatewayd.control.terms import quota_terms, terms_of
 from gatewayd.errors import UNAVAILABLE, GatewayError
+from gatewayd.frames import FrameProtocol
 from gatewayd.policy.leases import Lessor
+from gatewayd.told import Told
 
 # A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
 APPLY_TIMEOUT_S = 2.0

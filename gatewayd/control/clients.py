@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, func, or_, select
 
-from gatewayd.channel import ClientConf, KeyConf, RateConf
+from gatewayd.conf import ClientConf, KeyConf, RateConf
 from gatewayd.control.database import Database
 from gatewayd.control.tables import Client, Key, Plan
 from gatewayd.keys import new_public_id

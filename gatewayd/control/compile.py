@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, exists, func, select, union_all
 
-from gatewayd.channel import (
+from gatewayd.conf import (
     BreakerConf,
     HeaderRuleConf,
     HealthConf,

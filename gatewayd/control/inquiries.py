@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gatewayd.channel import Explained, FrameProtocol, FromControl, Told
+from gatewayd.channel import Explained, FromControl
 from gatewayd.errors import UNAVAILABLE, GatewayError
+from gatewayd.frames import FrameProtocol
+from gatewayd.told import Told
 
 # A worker answers within milliseconds, unless it is stopped.
 ANSWER_TIMEOUT_S = 2.0

@@ -33,7 +33,7 @@ from pathlib import Path
 from struct import Struct
 from zlib import crc32
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.policy.accounts import Account
 from gatewayd.policy.buckets import NANOS, Bucket
 

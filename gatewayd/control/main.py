@@ -24,7 +24,7 @@ from gatewayd.boot import (
     receive_boot,
     settings_of,
 )
-from gatewayd.channel import LOAD_S, TargetSeen, Told
+from gatewayd.channel import LOAD_S, TargetSeen
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.peer import PeerProtocol
@@ -48,6 +48,7 @@ from gatewayd.errors import StartupError
 from gatewayd.listener_tls import ListenerTls, TlsFiles
 from gatewayd.serving import DrainingServer, server_config
 from gatewayd.settings import Settings
+from gatewayd.told import Told
 
 LOCK_WAIT_S = 10.0  # for the control process before us to end
 TIDY_S = 60.0

@@ -9,7 +9,7 @@ import time
 import httpx
 
 from gatewayd import __version__
-from gatewayd.channel import HealthConf, TlsConf
+from gatewayd.conf import HealthConf, TlsConf
 from gatewayd.policy.snapshot import compile_target
 from gatewayd.upstream_tls import TlsFileError, upstream_context
 

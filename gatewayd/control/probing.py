@@ -15,7 +15,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from gatewayd.channel import HealthConf, ServiceConf, TargetChecked, TargetsChecked, TlsConf
+from gatewayd.channel import TargetChecked, TargetsChecked
+from gatewayd.conf import HealthConf, ServiceConf, TlsConf
 
 AT_ONCE = 64
 BEGIN_WITHIN_S = 1.0

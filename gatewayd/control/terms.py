@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from gatewayd.channel import KeyConf, LeaseId, RateConf
+from gatewayd.channel import LeaseId
+from gatewayd.conf import KeyConf, RateConf
 from gatewayd.control.clients import find_client_by_id
 from gatewayd.control.compile import find_key_by_id, route_rates, tenant_rates
 from gatewayd.control.quotas import quota_of

@@ -10,7 +10,7 @@ import asyncio
 import httpx
 
 from gatewayd import __version__
-from gatewayd.channel import TlsConf
+from gatewayd.conf import TlsConf
 from gatewayd.control.probe import context_of, in_plain_words
 from gatewayd.policy.webhooks import Reply, sign
 

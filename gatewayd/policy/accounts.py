@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.policy.buckets import Bucket
 
 

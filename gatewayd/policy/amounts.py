@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.policy.buckets import month_of
 
 DEFAULT_RATES: tuple[RateConf, ...] = (RateConf("minute", 10, 60, 10),)  # of a key without a plan

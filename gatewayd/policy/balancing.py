@@ -24,7 +24,7 @@ from collections.abc import Callable, Container, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
-from gatewayd.channel import ServiceConf, TargetConf
+from gatewayd.conf import ServiceConf, TargetConf
 from gatewayd.errors import CIRCUIT_OPEN, NO_HEALTHY_TARGET, RETRY_SOON, Refusal
 from gatewayd.policy.health import Standing, State
 

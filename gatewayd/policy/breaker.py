@@ -18,7 +18,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from gatewayd.channel import BreakerConf
+from gatewayd.conf import BreakerConf
 
 LONGEST_WINDOW_S = 60.0
 

@@ -18,13 +18,14 @@ from math import ceil, isinf
 from typing import Final, NamedTuple
 
 from gatewayd import errors
-from gatewayd.channel import KeyConf, LimitTold, StepTold
+from gatewayd.conf import KeyConf
 from gatewayd.errors import Problem, Refusal
 from gatewayd.policy import guards, limiting
 from gatewayd.policy.addresses import DEFAULT_TENANT
 from gatewayd.policy.amounts import format_time
 from gatewayd.policy.facts import CHUNKED, Guard, Route, Service
 from gatewayd.policy.spending import Known
+from gatewayd.told import LimitTold, StepTold
 
 HEAD: Final = "head"
 ADDRESS: Final = "address"

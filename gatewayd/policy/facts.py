@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from gatewayd.channel import KeyConf, LeaseId, ServiceConf, TlsConf
+from gatewayd.channel import LeaseId
+from gatewayd.conf import KeyConf, ServiceConf, TlsConf
 from gatewayd.errors import Refusal
 from gatewayd.policy.allowing import Allowed
 from gatewayd.policy.balancing import Rotation

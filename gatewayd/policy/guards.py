@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from functools import cache
 
-from gatewayd.channel import KeyConf
+from gatewayd.conf import KeyConf
 from gatewayd.errors import (
     ADDRESS_NOT_ALLOWED,
     BODY_TOO_LARGE,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from gatewayd.channel import HeaderRuleConf
+from gatewayd.conf import HeaderRuleConf
 
 Side = Literal["request", "response"]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-from gatewayd.channel import BreakerConf, HealthConf
+from gatewayd.conf import BreakerConf, HealthConf
 from gatewayd.policy.breaker import Breaker, Circuit, Trial
 
 _LEAST_SHARE = 0.01  # of its weight, with which a slow start begins; of nothing, no share could grow

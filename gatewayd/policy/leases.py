@@ -32,7 +32,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
-from gatewayd.channel import LeaseId, LimitConf, RateConf
+from gatewayd.channel import LeaseId, LimitConf
+from gatewayd.conf import RateConf
 from gatewayd.policy.accounts import Account, Books, Levels, NoLevels, Part, fitted
 from gatewayd.policy.buckets import NANOS, Bucket, Quota
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from gatewayd.channel import ClientConf, LeaseId
+from gatewayd.channel import LeaseId
+from gatewayd.conf import ClientConf
 from gatewayd.errors import Refusal
 from gatewayd.policy.facts import NEED_CLIENT, NEED_LEASE, NEED_SLOT, Answer, Facts, Fields
 from gatewayd.policy.spending import ADMITTED, Admission, KeyEntry, KeyMore, Lease

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.policy import pricing
 from gatewayd.policy.buckets import month_of
 from gatewayd.policy.pricing import Subscription, Usage, charges

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gatewayd.channel import RouteConf, ServiceConf, TenantConf, TlsConf
+from gatewayd.conf import RouteConf, ServiceConf, TenantConf, TlsConf
 from gatewayd.policy.addresses import DEFAULT_PORTS, built_in_addresses, split_socket
 from gatewayd.policy.allowing import compile_allow, compile_networks
 from gatewayd.policy.balancing import Rotation

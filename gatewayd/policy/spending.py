@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from gatewayd.channel import ClientConf, KeyConf, LeaseGranted, LeaseId, LimitConf
+from gatewayd.channel import LeaseGranted, LeaseId, LimitConf
+from gatewayd.conf import ClientConf, KeyConf
 from gatewayd.errors import QUOTA_EXCEEDED, RATE_LIMITED, RETRY_SOON, TOO_MANY_IN_FLIGHT, Refusal
 from gatewayd.policy.allowing import bounds_of
 from gatewayd.policy.leases import RECHECK_S

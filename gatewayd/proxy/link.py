@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gatewayd.channel import FrameProtocol, FromControl, FromWorker, Greeting
+from gatewayd.channel import FromControl, FromWorker, Greeting
+from gatewayd.frames import FrameProtocol
 
 RETRY_S = 0.05
 CHANNEL_NAME = "workers.sock"

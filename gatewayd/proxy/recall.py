@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatewayd.channel import LimitTold, RequestTold, StepTold, Told
 from gatewayd.errors import NO_ROUTE, OVERLOADED
 from gatewayd.policy import explaining
 from gatewayd.policy.amounts import format_time
@@ -12,6 +11,7 @@ from gatewayd.policy.explaining import ADDRESS, GATEWAY, HEAD, UPSTREAM, Seen, t
 from gatewayd.policy.facts import Service
 from gatewayd.proxy.recent import Kept
 from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
+from gatewayd.told import LimitTold, RequestTold, StepTold, Told
 
 
 def tell_kept(kept: Kept, services: Mapping[int, Service], slot: int) -> Told:

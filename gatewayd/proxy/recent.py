@@ -13,11 +13,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gatewayd.channel import OTHERS_KEPT, REFUSED_KEPT, SAMPLED, KeyConf
+from gatewayd.conf import KeyConf
 from gatewayd.errors import Refusal
 from gatewayd.keys import visible_id
 from gatewayd.policy.facts import Guard, Route, Target
 from gatewayd.policy.spending import Known
+from gatewayd.told import OTHERS_KEPT, REFUSED_KEPT, SAMPLED
 
 if TYPE_CHECKING:
     from gatewayd.proxy.exchange import Exchange

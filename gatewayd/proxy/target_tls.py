@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from gatewayd.channel import TlsConf
+from gatewayd.conf import TlsConf
 from gatewayd.stamp import Stamp, stamp
 from gatewayd.upstream_tls import TlsFileError, files_of, upstream_context
 

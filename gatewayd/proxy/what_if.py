@@ -23,17 +23,13 @@ from gatewayd.channel import (
     ClientFound,
     FindClient,
     FindKey,
-    ForwardTold,
     Found,
     KeyFound,
     LeaseAsked,
     LeaseGranted,
     Question,
-    RequestTold,
     SlotsAsked,
     SlotsGranted,
-    StepTold,
-    Told,
     WhatIf,
 )
 from gatewayd.errors import Refusal
@@ -64,6 +60,7 @@ from gatewayd.proxy.forward import choose_fields, request_bytes
 from gatewayd.proxy.head import read_request
 from gatewayd.proxy.judgement import NO_HEAD, judge_again, new_parser, refusal_of_length
 from gatewayd.proxy.origin import origin_of
+from gatewayd.told import ForwardTold, RequestTold, StepTold, Told
 
 if TYPE_CHECKING:
     from gatewayd.proxy.worker import Worker

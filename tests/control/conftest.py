@@ -19,13 +19,13 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gatewayd.channel import Told
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.peer import Peer
 from gatewayd.control.admin.state import ControlState, JournalView, LoadView, TargetView, WorkerView
 from gatewayd.control.database import Database
 from gatewayd.control.pressure import Pressure
 from gatewayd.settings import Settings
+from gatewayd.told import Told
 from tests.control.conformance import check_answer
 
 _numbers = itertools.count(1)

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import SQLModel, col, select
 
-from gatewayd.channel import TlsConf
+from gatewayd.conf import TlsConf
 from gatewayd.control import database as module
 from gatewayd.control import tables
 from gatewayd.control.admin.plans import PlanView, show

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gatewayd.channel import RequestTold, StepTold, Told, WhatIf
+from gatewayd.channel import WhatIf
 from gatewayd.control.admin.explain import Asked
+from gatewayd.told import RequestTold, StepTold, Told
 from tests.control.conftest import Admin
 
 TOLD = Told(

@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from gatewayd.channel import Explained, FrameProtocol, FromControl, FromWorker, Recall, Told
+from gatewayd.channel import Explained, FromControl, FromWorker, Recall
 from gatewayd.control import inquiries
 from gatewayd.control.inquiries import Inquiries
 from gatewayd.errors import GatewayError
+from gatewayd.frames import FrameProtocol
+from gatewayd.told import Told
 from tests.control.test_explain import TOLD
 
 pytestmark = pytest.mark.anyio

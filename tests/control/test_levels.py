@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.control import levels
 from gatewayd.control.levels import FIRST_SLOTS, HEADER_BYTES, SLOT_BYTES, LevelFile
 from gatewayd.policy.accounts import Account

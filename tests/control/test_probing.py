@@ -13,7 +13,8 @@ import pytest
 import trustme
 
 from gatewayd import __version__
-from gatewayd.channel import HealthConf, ServiceConf, TargetChecked, TargetConf, TargetsChecked, TlsConf
+from gatewayd.channel import TargetChecked, TargetsChecked
+from gatewayd.conf import HealthConf, ServiceConf, TargetConf, TlsConf
 from gatewayd.control import probing
 from gatewayd.control.probe import probe
 from gatewayd.control.probing import Check, Prober

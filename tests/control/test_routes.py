@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.control.compile import snapshot
 from tests.control.conftest import Admin
 

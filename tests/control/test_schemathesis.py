@@ -25,8 +25,8 @@ import httpx
 import pytest
 import uvicorn
 
-from gatewayd.channel import RequestTold, Told
 from gatewayd.policy import strangers
+from gatewayd.told import RequestTold, Told
 from tests import daemons
 from tests.control.conformance import published
 from tests.control.conftest import Admin

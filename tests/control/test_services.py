@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trustme
 
-from gatewayd.channel import TlsConf
+from gatewayd.conf import TlsConf
 from gatewayd.control.compile import snapshot
 from tests.control.conftest import Admin
 

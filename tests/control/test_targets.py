@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.channel import BreakerConf, HeaderRuleConf, HealthConf, ServiceConf, TargetConf
+from gatewayd.conf import BreakerConf, HeaderRuleConf, HealthConf, ServiceConf, TargetConf
 from gatewayd.control.admin import targets
 from gatewayd.control.admin.state import TargetView
 from gatewayd.control.compile import snapshot

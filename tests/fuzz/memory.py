@@ -10,7 +10,8 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
-from gatewayd.channel import TenantConf, Welcome
+from gatewayd.channel import Welcome
+from gatewayd.conf import TenantConf
 from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.worker import Worker
 from gatewayd.records import SEGMENT_SUFFIX, SLOT_BYTES, SLOTS_PER_SEGMENT, Record, unpack_records

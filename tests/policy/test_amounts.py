@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.policy import amounts
 from gatewayd.policy.buckets import month_of
 

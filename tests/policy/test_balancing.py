@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayd.channel import BreakerConf, HealthConf, ServiceConf, TargetConf, TlsConf
+from gatewayd.conf import BreakerConf, HealthConf, ServiceConf, TargetConf, TlsConf
 from gatewayd.errors import CIRCUIT_OPEN, NO_HEALTHY_TARGET, Refusal
 from gatewayd.policy.balancing import Rotation
 from gatewayd.policy.facts import Target

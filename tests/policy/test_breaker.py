@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gatewayd.channel import BreakerConf
+from gatewayd.conf import BreakerConf
 from gatewayd.policy.breaker import Breaker, Circuit
 
 CONF = BreakerConf(failures=4, ratio=0.5, window_s=10.0, open_s=5.0)

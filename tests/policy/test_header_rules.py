@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.channel import HeaderRuleConf
+from gatewayd.conf import HeaderRuleConf
 from gatewayd.policy.header_rules import Side, check_rule, compile_rules
 
 FIELDS = b"\r\nA: 1\r\nX-Env: caller\r\nx_env: caller\r\nB: 2"

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayd.channel import LeaseId, RateConf
+from gatewayd.channel import LeaseId
+from gatewayd.conf import RateConf
 from gatewayd.policy.accounts import Account
 from gatewayd.policy.buckets import NANOS, Quota, month_of
 from gatewayd.policy.leases import Lessor

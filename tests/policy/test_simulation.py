@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.policy import pricing
 from gatewayd.policy.buckets import NANOS, Bucket
 from gatewayd.policy.pricing import Tier

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.channel import KeyConf, KeyFound, LeaseGranted, LeaseId, Left, LimitConf, RateConf
+from gatewayd.channel import KeyFound, LeaseGranted, LeaseId, Left, LimitConf
+from gatewayd.conf import KeyConf, RateConf
 from gatewayd.errors import QUOTA_EXCEEDED, RATE_LIMITED, TOO_MANY_IN_FLIGHT, Refusal
 from gatewayd.policy.spending import ADMITTED, KeyEntry, Lease, Slots
 from gatewayd.proxy.keybook import KeyBook

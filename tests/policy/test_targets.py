@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.channel import TlsConf
+from gatewayd.conf import TlsConf
 from gatewayd.policy.snapshot import compile_target
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gatewayd.channel import LeaseGranted, LeaseId, Left, RateConf
+from gatewayd.channel import LeaseGranted, LeaseId, Left
+from gatewayd.conf import RateConf
 from gatewayd.policy.accounts import Account, Part
 from gatewayd.policy.buckets import NANOS, Bucket, Quota
 from gatewayd.policy.leases import Lessor

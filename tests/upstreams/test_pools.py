@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gatewayd.channel import TargetConf, TlsConf
+from gatewayd.conf import TargetConf, TlsConf
 from gatewayd.policy.facts import Target
 from gatewayd.policy.snapshot import compile_target
 from gatewayd.proxy.dial import Dialer

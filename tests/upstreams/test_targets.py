@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.channel import BreakerConf, HeaderRuleConf, HealthConf, TargetConf
+from gatewayd.conf import BreakerConf, HeaderRuleConf, HealthConf, TargetConf
 from gatewayd.policy.balancing import Rotation
 from gatewayd.proxy.dial import Dialer
 from gatewayd.proxy.sightings import Sightings

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-from gatewayd.channel import ServiceConf, TlsConf
+from gatewayd.conf import ServiceConf, TlsConf
 from gatewayd.proxy import target_tls
 from tests.wire.harness import GET, Upstream, Wire, service
 from tests.wire.peer import CutShortError, Peer

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from uvicorn.server import ServerState
 
-from gatewayd.channel import BreakerConf, KeyConf, ServiceConf, SnapshotChanged, TargetConf, TenantConf, Welcome
+from gatewayd.channel import SnapshotChanged, Welcome
+from gatewayd.conf import BreakerConf, KeyConf, ServiceConf, TargetConf, TenantConf
 from gatewayd.keys import digest, new_key
 from gatewayd.policy.spending import KeyEntry
 from gatewayd.proxy.worker import Worker

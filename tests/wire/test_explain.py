@@ -10,16 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from gatewayd.channel import (
-    OTHERS_KEPT,
-    REFUSED_KEPT,
-    SAMPLED,
     Explained,
     Finding,
     FindKey,
     Found,
     FromWorker,
     Inquiry,
-    KeyConf,
     KeyFound,
     LeaseAsked,
     LeaseGranted,
@@ -27,15 +23,11 @@ from gatewayd.channel import (
     Left,
     LimitConf,
     Question,
-    RateConf,
     Recall,
-    RouteConf,
     SnapshotChanged,
-    TargetConf,
-    TenantConf,
-    Told,
     WhatIf,
 )
+from gatewayd.conf import KeyConf, RateConf, RouteConf, TargetConf, TenantConf
 from gatewayd.errors import MISSING_KEY
 from gatewayd.keys import digest, new_key
 from gatewayd.policy.guards import ORDER
@@ -44,6 +36,7 @@ from gatewayd.proxy import what_if
 from gatewayd.proxy.explain import Explainer
 from gatewayd.proxy.recent import LONGEST_KEPT, Kept
 from gatewayd.records import SEGMENT_BYTES
+from gatewayd.told import OTHERS_KEPT, REFUSED_KEPT, SAMPLED, Told
 from tests.wire.harness import GET, Wire, service, services
 from tests.wire.peer import Message
 

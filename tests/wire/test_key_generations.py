@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.channel import FindKey, KeyConf, KeyFound, KeysChanged, OlderConf, SnapshotChanged, TenantConf
+from gatewayd.channel import FindKey, KeyFound, KeysChanged, SnapshotChanged
+from gatewayd.conf import KeyConf, OlderConf, TenantConf
 from gatewayd.errors import INVALID_KEY
 from gatewayd.keys import digest, name_of_digest, new_key
 from tests.wire.harness import Wire, services

@@ -14,12 +14,10 @@ import msgspec
 import pytest
 
 from gatewayd.channel import (
-    ClientConf,
     ClientFound,
     FindClient,
     FromControl,
     FromWorker,
-    KeyConf,
     KeyFound,
     KeysChanged,
     LeaseAsked,
@@ -27,11 +25,11 @@ from gatewayd.channel import (
     LeaseId,
     LeaseReturned,
     Left,
-    RateConf,
     SlotsAsked,
     SlotsGranted,
     SlotsReturned,
 )
+from gatewayd.conf import ClientConf, KeyConf, RateConf
 from gatewayd.policy.accounts import Account, Part
 from gatewayd.policy.facts import Shared
 from gatewayd.policy.guards import guards_for

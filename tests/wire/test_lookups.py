@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gatewayd.channel import FindKey, FromWorker, KeyConf, KeyFound
+from gatewayd.channel import FindKey, FromWorker, KeyFound
+from gatewayd.conf import KeyConf
 from gatewayd.errors import INVALID_KEY, OVERLOADED, Refusal
 from gatewayd.keys import digest, new_key
 from gatewayd.policy.facts import Facts

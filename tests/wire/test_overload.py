@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gatewayd.channel import TenantConf, Welcome
+from gatewayd.channel import Welcome
+from gatewayd.conf import TenantConf
 from gatewayd.errors import OVERLOADED
 from gatewayd.keys import new_key
 from gatewayd.proxy import door

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gatewayd.channel import KeyConf, KeyFound, KeysChanged, RouteConf, ServiceConf, SnapshotChanged, TenantConf
+from gatewayd.channel import KeyFound, KeysChanged, SnapshotChanged
+from gatewayd.conf import KeyConf, RouteConf, ServiceConf, TenantConf
 from gatewayd.errors import BODY_TOO_LARGE
 from gatewayd.keys import digest
 from gatewayd.policy.guards import body_fits

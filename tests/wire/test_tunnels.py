@@ -15,16 +15,8 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gatewayd.channel import (
-    FindKey,
-    KeyConf,
-    KeyFound,
-    KeysChanged,
-    OlderConf,
-    SnapshotChanged,
-    TenantConf,
-    Welcome,
-)
+from gatewayd.channel import FindKey, KeyFound, KeysChanged, SnapshotChanged, Welcome
+from gatewayd.conf import KeyConf, OlderConf, TenantConf
 from gatewayd.keys import digest
 from gatewayd.policy.spending import KeyEntry
 from gatewayd.proxy.client import ClientConnection

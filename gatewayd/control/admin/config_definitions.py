@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gatewayd.channel import BreakerConf, HeaderRuleConf, HealthConf
+from gatewayd.conf import BreakerConf, HeaderRuleConf, HealthConf
 from gatewayd.control.admin.keys import NewKey
 from gatewayd.control.admin.plan_prices import AskedPrice, new_terms
 from gatewayd.control.admin.plans import NewPlan

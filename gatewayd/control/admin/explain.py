@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.channel import KEPT, Told
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.inputs import InTenant, checked, read_body, read_query
@@ -21,6 +20,7 @@ from gatewayd.control.admin.refs import key_by, tenant_by
 from gatewayd.control.admin.spelling import KeyRef
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.errors import NOT_FOUND, UNAVAILABLE
+from gatewayd.told import KEPT, Told
 
 _Line = Annotated[str, Meta(max_length=65536)]
 _BROKEN = re.compile(r"[\r\n\0]")

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlmodel import Session
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.refs import plan_by, service_by

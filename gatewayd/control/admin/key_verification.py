@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import keys
-from gatewayd.channel import KeyConf, ServiceConf
+from gatewayd.conf import KeyConf, ServiceConf
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.documented import documented

@@ -11,7 +11,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from gatewayd import keys
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.control import usage
 from gatewayd.control.admin.terms import RateView, show_rates
 from gatewayd.control.compile import Overrides

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import keys
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.documented import Items, documented
 from gatewayd.control.admin.inputs import InTenant, read_query

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.channel import RateConf, RouteConf, ServiceConf
+from gatewayd.conf import RateConf, RouteConf, ServiceConf
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_outside
 from gatewayd.control.admin.changes import change

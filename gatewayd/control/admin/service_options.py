@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gatewayd.channel import BreakerConf, HeaderRuleConf, HealthConf
+from gatewayd.conf import BreakerConf, HeaderRuleConf, HealthConf
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
 from gatewayd.policy.breaker import LONGEST_WINDOW_S

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.channel import BreakerConf, HealthConf
+from gatewayd.conf import BreakerConf, HealthConf
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_files, refuse_outside, refuse_own_machine
 from gatewayd.control.admin.changes import change

@@ -13,7 +13,6 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from gatewayd.channel import Told
 from gatewayd.control.bearers import Bearers
 from gatewayd.control.database import Database
 from gatewayd.control.importing import KeyImport
@@ -21,6 +20,7 @@ from gatewayd.control.pressure import Pressure
 from gatewayd.control.tailing import Tails
 from gatewayd.control.watching import Watch
 from gatewayd.settings import Settings
+from gatewayd.told import Told
 
 LOOKING_BACK = 2  # through journals at once: it takes up to seconds of a core
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from gatewayd.channel import RateConf
+from gatewayd.conf import RateConf
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
 from gatewayd.control.admin.spelling import Rate
