@@ -1,9 +1,11 @@
-"""Routes: what leads to a service beside the addresses it has of itself, and under what policy."""
+"""Routes: what leads to a service beside the addresses it has of itself, and under what policy.
+
+Which of them a request takes is told by `route_finding`.
+"""
 
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -13,7 +15,7 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gatewayd.conf import RateConf, RouteConf, ServiceConf
+from gatewayd.conf import RateConf, ServiceConf
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import refuse_outside
 from gatewayd.control.admin.changes import change
@@ -30,10 +32,10 @@ from gatewayd.control.admin.tags import answer_one
 from gatewayd.control.admin.terms import RateView, show_rates
 from gatewayd.control.compile import snapshot
 from gatewayd.control.tables import Route, Service, Tenant
-from gatewayd.policy.addresses import DOT_SEGMENT, check_characters, check_match_host, check_pattern
+from gatewayd.policy.addresses import check_characters, check_match_host, check_pattern
 from gatewayd.policy.allowing import check_methods, check_network
 from gatewayd.policy.amounts import format_time, parse_rate
-from gatewayd.policy.routing import Match, Rank, Router, mismatch
+from gatewayd.policy.routing import Match, Rank
 from gatewayd.policy.snapshot import all_matches
 
 Texts = Annotated[tuple[str, ...], msgspec.Meta(max_length=100)]
@@ -41,8 +43,6 @@ Rates = Annotated[tuple[Rate, ...], msgspec.Meta(max_length=16)]
 Weight = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Auth = Literal["key", "none"]
 
-MOST_LOSERS = 100  # shown by `test`
-_URL = re.compile(r"(?:https?://(?P<host>[^/?#]*))?(?P<path>/[^?#]*)?(?:\?[^#]*)?", re.ASCII | re.IGNORECASE)
 _strings = msgspec.json.Decoder(tuple[str, ...])
 _rates = msgspec.json.Decoder(tuple[RateConf, ...])
 
@@ -114,36 +114,6 @@ class RouteView(msgspec.Struct):
 
 class Listed(PagedInTenant, frozen=True, kw_only=True):
     addresses: bool = False  # those of the tenant's services too
-
-
-class Asked(InTenant, frozen=True, kw_only=True):
-    url: str
-    method: str = "GET"
-
-
-class Candidate(msgspec.Struct):
-    """A route as `test` shows it. `reason`: why it is not the one, or nothing."""
-
-    id: str | None
-    name: str
-    service: str | None
-    host: str | None
-    path: str
-    exact: bool
-    methods: tuple[str, ...] | None
-    reason: str
-
-
-class Tested(msgspec.Struct):
-    """`other_tenant`: the request is one of another tenant's. `more`: losers that are not shown."""
-
-    method: str
-    host: str
-    path: str
-    other_tenant: bool
-    winner: Candidate | None
-    losers: list[Candidate]
-    more: int
 
 
 def show(route: Route, tenant: Tenant, service: str | None) -> RouteView:
@@ -254,87 +224,6 @@ async def remove(request: Request) -> Response:
         made.note("route.remove", tenant.slug, route.public_id, before)
     await control_of(request).plane.publish_snapshot()
     return answer(before)
-
-
-@documented(
-    "Find the route of a request", query=Asked, answer=Tested, rules="`url` is a URL or a path, `method` one method"
-)
-def test(request: Request) -> Response:
-    """Which route a request would take, and why none of the others. Found by what the data plane finds it with."""
-    asked, control = read_query(request, Asked), control_of(request)
-    method = checked("method", check_methods, asked.method)
-    if method is None or len(method) != 1:
-        raise invalid("method", "must be one method such as GET")
-    host, path = checked("url", _split_url, asked.url)
-    wanted = (path.encode(), (control.listen if host is None else host).encode(), method[0].encode())
-    with control.database.read() as session:
-        tenant = tenant_by(session, asked.tenant)
-        confs = snapshot(session.connection())
-        names = dict(session.exec(select(Route.id, Route.name).where(Route.tenant_id == tenant.id)).all())
-    found = sorted(all_matches(confs.services, confs.routes), key=lambda each: each[0].rank())
-    number = Router((each[0], index) for index, each in enumerate(found)).match(*wanted)
-    winner = None if number is None else found[number]
-    losers = [
-        _candidate(each, names, _reason(mismatch(each[0], *wanted)))
-        for each in found
-        if each is not winner and _tenant_id(each) == tenant.id
-    ]
-    # Nearest first where not all are shown: what is on another path has nothing to do with the request.
-    losers.sort(key=lambda loser: loser.reason == _REASONS["path"])
-    taken = winner is not None and _tenant_id(winner) != tenant.id
-    return answer({
-        "method": method[0],
-        "host": wanted[1].decode(),
-        "path": path,
-        "other_tenant": taken,
-        "winner": None if winner is None or taken else _candidate(winner, names, ""),
-        "losers": losers[:MOST_LOSERS],
-        "more": max(0, len(losers) - MOST_LOSERS),
-    })  # fmt: skip
-
-
-_REASONS = {"host": "another host", "path": "another path", "method": "another method"}
-
-
-def _reason(fails: str | None) -> str:
-    return "less specific" if fails is None else _REASONS[fails]
-
-
-Found = tuple[Match, ServiceConf | None, RouteConf | None]
-
-
-def _tenant_id(found: Found) -> int:
-    _, service, route = found
-    of = route or service
-    assert of is not None
-    return of.tenant_id
-
-
-def _candidate(found: Found, names: dict[int | None, str], reason: str) -> Candidate:
-    match, service, route = found
-    return Candidate(
-        id=None if route is None else route.public_id,
-        name="" if route is None else names.get(route.id, ""),
-        service=None if service is None else service.slug,
-        host=match.host,
-        path=match.path,
-        exact=match.exact,
-        methods=match.methods,
-        reason=reason,
-    )
-
-
-def _split_url(url: str) -> tuple[str | None, str]:
-    """Host and path as they would come; only what a request line may hold."""
-    match = _URL.fullmatch(url)
-    if match is None or not url.isascii() or not url.isprintable() or " " in url or not url:
-        raise ValueError(
-            f"{url[:80]!r} is no URL such as http://api.example.com/v1/users, and no path such as /v1/users"
-        )
-    path = match["path"] or "/"
-    if DOT_SEGMENT.search(path.encode()) is not None:
-        raise ValueError(f"{url[:80]!r} has a `.` or `..` segment, with which a request is refused")
-    return match["host"], path
 
 
 def _show_address(match: Match, service: ServiceConf) -> RouteView:
