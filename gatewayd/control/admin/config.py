@@ -7,14 +7,11 @@ others wait while one is stored, and are seen if they came between: then the pla
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
-from sqlalchemy.orm import defer
-from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,9 +21,10 @@ from gatewayd.control.admin.changes import Change, now_s
 from gatewayd.control.admin.config_definitions import Document
 from gatewayd.control.admin.config_document import MOST_BYTES, DocumentReader, Mistakes
 from gatewayd.control.admin.config_plan import Plan, Planner, Scope
+from gatewayd.control.admin.config_revisions import RevisionView, document_of, revision_by, show_revisions
 from gatewayd.control.admin.config_state import digest_of, dump, joined, let_go, read_state
 from gatewayd.control.admin.config_store import Ordered, Store, newest_change, present_of
-from gatewayd.control.admin.documented import JSON, Page, documented
+from gatewayd.control.admin.documented import JSON, documented
 from gatewayd.control.admin.inputs import (
     Nothing,
     check_display_name,
@@ -35,14 +33,11 @@ from gatewayd.control.admin.inputs import (
     read_body,
     read_query,
 )
-from gatewayd.control.admin.pages import PagedByNumber, page
 from gatewayd.control.admin.problems import AdminError, conflict
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import Applying, ControlState, control_of
 from gatewayd.control.short_turns import short_turns
-from gatewayd.control.tables import ConfigRevision
 from gatewayd.errors import BODY_TOO_LARGE, CONFLICT, MALFORMED, NOT_FOUND, UNAVAILABLE
-from gatewayd.policy.amounts import format_time
 from gatewayd.policy.differences import Difference
 
 # Of all documents at once: two of the largest. And a client that falls silent keeps no room for ever.
@@ -78,27 +73,6 @@ class RollbackQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 class Rollback(msgspec.Struct, forbid_unknown_fields=True):
     number: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
-
-
-class RevisionView(msgspec.Struct):
-    """`restored`: the revision that a rollback brought back."""
-
-    id: int
-    number: int
-    at: str
-    actor: str
-    kind: Literal["apply", "rollback", "found"]
-    message: str
-    restored: int | None
-    added: int
-    changed: int
-    removed: int
-
-
-class WholeRevision(RevisionView):
-    """With the configuration as it was then."""
-
-    document: Document
 
 
 class Differences(msgspec.Struct, kw_only=True):
@@ -176,7 +150,7 @@ async def rollback(request: Request) -> Response:
     message = checked("message", check_display_name, asked.message)
     wanted = await read_body(request, Rollback)
     with control.database.read() as session:
-        body = _document_of(_revision(session, wanted.number))
+        body = document_of(revision_by(session, wanted.number))
     ordered = Ordered("rollback", message, wanted.number)
     with short_turns():
         return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
@@ -191,25 +165,6 @@ def progress(request: Request) -> Response:
     if running is None:
         return answer({"state": "idle", "done": 0, "of": 0})
     return answer({"state": running.state, "done": running.done(), "of": running.of})
-
-
-@documented("List revisions of the configuration, newest first", query=PagedByNumber, answer=Page[RevisionView])
-def revisions(request: Request) -> Response:
-    asked = read_query(request, PagedByNumber)
-    with control_of(request).database.read() as session:
-        query = select(ConfigRevision).options(defer(ConfigRevision.document))  # type: ignore[arg-type]
-        return answer(page(session, query, col(ConfigRevision.id), asked, _show_revisions, newest_first=True))
-
-
-@documented("Show a revision of the configuration", query=Nothing, answer=WholeRevision, also=(NOT_FOUND,))
-def revision(request: Request) -> Response:
-    """With its document."""
-    read_query(request, Nothing)
-    number = request.path_params["number"]
-    with control_of(request).database.read() as session:
-        found = _revision(session, int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0)
-        shown = msgspec.structs.asdict(_show_revisions([found])[0])
-        return answer({**shown, "document": msgspec.Raw(_document_of(found))})
 
 
 @asynccontextmanager
@@ -351,41 +306,12 @@ def _answer(plan: Plan, control: ControlState | None = None, number: int | None 
         shown: Any = None
         if number is not None:
             with control.database.read() as session:
-                shown = _show_revisions([_revision(session, number)])[0]
+                shown = show_revisions([revision_by(session, number)])[0]
         parts = {"revision": msgspec.json.encode(shown), **parts}
     members = b",".join(b'"%s":%s' % (name.encode(), value) for name, value in parts.items())
     while plan.steps:
         del plan.steps[-_LET_GO:]
     return Response(b"{%s}" % members, media_type="application/json")
-
-
-def _revision(session: Session, number: int) -> ConfigRevision:
-    found = session.get(ConfigRevision, number)
-    if found is None:
-        raise AdminError(NOT_FOUND, f"there is no revision {number}")
-    return found
-
-
-def _document_of(revision: ConfigRevision) -> bytes:
-    return zlib.decompress(revision.document)
-
-
-def _show_revisions(found: Any) -> list[RevisionView]:
-    return [
-        RevisionView(
-            id=each.id,
-            number=each.id,
-            at=format_time(each.at),
-            actor=each.actor,
-            kind=each.kind,
-            message=each.message,
-            restored=each.restored,
-            added=each.added,
-            changed=each.changed,
-            removed=each.removed,
-        )
-        for each in found
-    ]
 
 
 async def _until_done(work: Awaitable[int | None]) -> int | None:
