@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from gatewayd.policy.buckets import Bucket
-from gatewayd.policy.leases import Lease, Lessor
+from gatewayd.policy.grants import Lease
+from gatewayd.policy.leases import Lessor
 
 
 class Pressure(NamedTuple):
