@@ -1,4 +1,4 @@
-"""The broker: control's end of every channel. Tells workers what changed, answers their look-ups, hands out leases.
+"""The broker: control's end of every channel. Tells workers what changed, and answers them.
 
 Everything here runs on the event loop's thread and never waits between reading the database and sending, so what a
 worker hears comes in the order in which it became true.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,14 +33,10 @@ from gatewayd.channel import (
     KeyFound,
     KeysChanged,
     LeaseAsked,
-    LeaseGranted,
-    LeaseId,
     LeaseReturned,
-    Left,
     Loads,
     Recall,
     SlotsAsked,
-    SlotsGranted,
     SlotsReturned,
     SnapshotChanged,
     TargetsChecked,
@@ -56,12 +52,10 @@ from gatewayd.control.clients import accept_client, conf_of, find_client
 from gatewayd.control.compile import find_key, find_key_by_id, snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.inquiries import Inquiries
+from gatewayd.control.leasing import Leasing
 from gatewayd.control.levels import LevelFile
-from gatewayd.control.pressure import Pressure, pressures
-from gatewayd.control.terms import quota_terms, terms_of
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.frames import FrameProtocol
-from gatewayd.policy.leases import Lessor
 from gatewayd.told import Told
 
 # A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
@@ -93,7 +87,7 @@ class _Change:
 
 
 class Broker:
-    """Knows the workers that are connected. Times of limits are taken here, once per message."""
+    """Knows the workers that are connected."""
 
     def __init__(self, database: Database, slots: int, levels: LevelFile) -> None:
         self._database = database
@@ -102,11 +96,8 @@ class Broker:
         self._changes = 0
         self._greeted: set[FrameProtocol] = set()  # connected, not yet heard of
         self._unapplied: dict[int, _Change] = {}
-        self._current: set[LeaseId] = set()  # leases whose limits at the lessor are as the database has them
-        self._slot_limits: dict[int, int | None] = {}  # by key, as the database has them
         self._expected: set[bytes] = set()  # workers of before that have neither said Hello nor died
         self._deferring = False  # no limit is given out until they have, or the time for it is over
-        self._heard: set[bytes] = set()  # workers that have said Hello to this control
         self._deferred: list[tuple[FrameProtocol, LeaseAsked | SlotsAsked]] = []
         self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
         self.on_hello_timeout: Callable[[], None] = lambda: None
@@ -115,12 +106,10 @@ class Broker:
         self._inquiries = Inquiries()
         self.on_services: Callable[[Sequence[ServiceConf]], None] = lambda services: None
         self.targets_checked: Callable[[], TargetsChecked] = lambda: TargetsChecked(())
-        self._levels = levels
-        self.lessor = Lessor(levels)
-        self.lessor.workers = slots
+        self.leasing = Leasing(database, levels, slots)
 
     def __repr__(self) -> str:
-        return f"<Broker {len(self._workers)} of {self._slots} workers, {self._changes} changes, {self.lessor}>"
+        return f"<Broker {len(self._workers)} of {self._slots} workers, {self._changes} changes, {self.leasing}>"
 
     def make_channel(self) -> FrameProtocol:
         """For each connection that a worker opens."""
@@ -144,8 +133,7 @@ class Broker:
     async def publish_snapshot(self) -> None:
         """Tenants or services changed: push, and wait until every worker serves from it."""
         configuration = snapshot(self._database.lookup)
-        # Of routes and tenants the rates may have changed.
-        self._current = {id_ for id_ in self._current if not id_.route_id and not id_.tenant_id}
+        self.leasing.shared_limits_changed()
         self._changes += 1
         self.on_services(configuration.services)
         await self._publish(SnapshotChanged(self._changes, *configuration))
@@ -158,14 +146,10 @@ class Broker:
     async def publish_keys(self, public_ids: Sequence[str] | None) -> None:
         """These keys changed (None: any may have): wait until every worker has forgotten them."""
         if public_ids is None:
-            self._current.clear()
-            self._slot_limits.clear()
+            self.leasing.keys_changed(None)
         else:
             found = [find_key(self._database.lookup, public_id) for public_id in public_ids]
-            changed = {key.id for key in found if key is not None}
-            self._current = {id_ for id_ in self._current if id_.key_id not in changed}
-            for key_id in changed:
-                self._slot_limits.pop(key_id, None)
+            self.leasing.keys_changed({key.id for key in found if key is not None})
         self._changes += 1
         await self._publish(KeysChanged(self._changes, None if public_ids is None else tuple(public_ids)))
 
@@ -205,17 +189,8 @@ class Broker:
         match message:
             case LeaseAsked() | SlotsAsked():
                 self._answer(channel, message)
-            case LeaseReturned():
-                self.lessor.give_back(
-                    worker.hello.worker_id,
-                    message.lease,
-                    message.returned,
-                    message.unused,
-                    message.spent,
-                    time.monotonic_ns(),
-                )
-            case SlotsReturned():
-                self.lessor.give_slots_back(worker.hello.worker_id, message.key_id, message.count)
+            case LeaseReturned() | SlotsReturned():
+                self.leasing.give_back(worker.hello.worker_id, message)
             case FindClient():
                 channel.send(self._find_client(message))
             case FindKey():
@@ -239,7 +214,7 @@ class Broker:
         self._greeted.discard(channel)
         self._workers[channel] = _Connected(channel, hello)
         self.on_hello(hello.worker_id, hello.records)
-        self._resume(hello)
+        self.leasing.resume(hello)
         channel.send(Welcome(*snapshot(self._database.lookup)))
         channel.send(self.targets_checked())
         for change in self._unapplied.values():
@@ -247,19 +222,6 @@ class Broker:
                 channel.send(change.message)
         log.info("worker %d (pid %d) is connected", hello.slot, hello.pid)
         self._no_longer_expect(hello.worker_id)
-
-    def _resume(self, hello: Hello) -> None:
-        """What this worker holds. Of quotas only what we have forgotten: else it is known better than it can say."""
-        worker_id, now_ns, now_s = hello.worker_id, time.monotonic_ns(), time.time_ns() / 1e9
-        for held in hello.held:
-            if self._ensure_current(held.lease):
-                self.lessor.resume(worker_id, held.lease, held.unspent, now_ns)
-        if worker_id not in self._heard:
-            for key in hello.keys:
-                self._load_quota(key.key_id, now_s)
-                self.lessor.resume_quota(worker_id, key.key_id, key.out)
-        self.lessor.resume_slots(worker_id, {key.key_id: key.slots for key in hello.keys})
-        self._heard.add(worker_id)
 
     def _no_longer_expect(self, worker_id: bytes) -> None:
         if worker_id in self._expected:
@@ -274,9 +236,7 @@ class Broker:
             self.on_hello_timeout()
 
     def _all_heard(self) -> None:
-        now_ns = time.monotonic_ns()
-        self.lessor.settle(now_ns)
-        self._levels.forget_full(now_ns)
+        self.leasing.settle()
         self._answer_deferred()
 
     def _answer_deferred(self) -> None:
@@ -288,8 +248,7 @@ class Broker:
 
     def worker_gone(self, worker_id: bytes) -> None:
         """Ingest's word: the worker is dead and all that it has recorded is on the rollups."""
-        self.lessor.worker_gone(worker_id)
-        self._heard.discard(worker_id)
+        self.leasing.worker_gone(worker_id)
         self._no_longer_expect(worker_id)
 
     def _find(self, public_id: str) -> KeyFound:
@@ -326,31 +285,9 @@ class Broker:
             return
         worker_id = self._workers[channel].hello.worker_id
         if isinstance(message, LeaseAsked):
-            channel.send(self._lease(worker_id, message))
+            channel.send(self.leasing.lease(worker_id, message))
         else:
-            channel.send(self._slots_for(worker_id, message))
-
-    def _lease(self, worker_id: bytes, message: LeaseAsked) -> LeaseGranted:
-        id_ = message.lease
-        if not self._ensure_current(id_):  # its limits were lifted while requests waited for them
-            return LeaseGranted(id_, message.count, 0, (), None, 0, ())
-        now_ns, now_s = time.monotonic_ns(), time.time_ns() / 1e9
-        grant = self.lessor.ask(worker_id, id_, message.count, message.spent, now_ns, now_s, message.least)
-        left = tuple(Left(*limit) for limit in grant.left)
-        lease = self.lessor.leases[id_]
-        limits = None if message.terms == lease.terms else lease.limits
-        return LeaseGranted(id_, grant.granted, grant.surplus, left, grant.blocked_by, lease.terms, limits)
-
-    def _slots_for(self, worker_id: bytes, message: SlotsAsked) -> SlotsGranted:
-        limit = self._slot_limit(message.key_id)
-        granted = self.lessor.take_slots(worker_id, message.key_id, message.count, limit)
-        return SlotsGranted(message.key_id, granted, self._slots == 1)
-
-    def _slot_limit(self, key_id: int) -> int | None:
-        if key_id not in self._slot_limits:
-            key = find_key_by_id(self._database.lookup, key_id)
-            self._slot_limits[key_id] = None if key is None else key.in_flight_limit
-        return self._slot_limits[key_id]
+            channel.send(self.leasing.slots(worker_id, message))
 
     def _answer_without_charge(self, question: FindKey | FindClient | LeaseAsked | SlotsAsked) -> Found:
         """What a request would be told that asked this now."""
@@ -360,37 +297,9 @@ class Broker:
             case FindClient():
                 return self._known_client(question)
             case SlotsAsked():
-                limit = self._slot_limit(question.key_id)
-                free = self.lessor.free_slots(question.key_id, limit)
-                return SlotsGranted(question.key_id, min(question.count, free), False)
-        id_ = question.lease
-        if not self._ensure_current(id_):
-            return LeaseGranted(id_, question.count, 0, (), None, 0, ())
-        now_ns, now_s = time.monotonic_ns(), time.time_ns() / 1e9
-        peek = self.lessor.peek(id_, question.count, now_ns, now_s, question.least)
-        lease = self.lessor.leases[id_]
-        left = tuple(Left(*limit) for limit in peek.left)
-        return LeaseGranted(id_, peek.granted, 0, left, peek.blocked_by, lease.terms, lease.limits)
-
-    def _ensure_current(self, id_: LeaseId) -> bool:
-        """The lessor has the limits of this lease as the database has them. False where there are none."""
-        now_s = time.time_ns() / 1e9
-        if id_ in self._current and self.lessor.has_quota_of(id_.key_id, now_s):
-            return True
-        parts = terms_of(self._database.lookup, id_)
-        has_quota = self._load_quota(id_.key_id, now_s)
-        if not has_quota and not any(part.rates for part in parts):
-            self._current.discard(id_)
-            return False
-        self.lessor.load(id_, parts, time.monotonic_ns())
-        self._current.add(id_)
-        return True
-
-    def _load_quota(self, key_id: int, now_s: float) -> bool:
-        """True for a key that has one."""
-        quota = quota_terms(self._database.lookup, key_id, now_s) if key_id else None
-        self.lessor.load_quota(key_id, quota)
-        return quota is not None
+                return self.leasing.peek_slots(question)
+            case LeaseAsked():
+                return self.leasing.peek(question)
 
     def _on_lost(self, channel: FrameProtocol) -> None:
         self._greeted.discard(channel)
@@ -399,14 +308,12 @@ class Broker:
         for change in list(self._unapplied):
             self._settle(change, channel)
         if worker is not None:
-            self.lessor.channel_lost(worker.hello.worker_id, time.monotonic_ns())
+            self.leasing.channel_lost(worker.hello.worker_id)
             log.info("worker %d (pid %d) has gone", worker.hello.slot, worker.hello.pid)
 
     def tidy(self) -> None:
         """Forget the limits of keys that nobody has used for long enough to be full again. Called once a minute."""
-        self._current.difference_update(self.lessor.forget_full(time.monotonic_ns()))
-        if len(self._slot_limits) > 10_000:  # looked up again when they are needed
-            self._slot_limits.clear()
+        self.leasing.forget_full()
         if self._turned_away and not self._database.is_lent:
             self._changes += 1
             message = KeysChanged(self._changes, tuple(self._turned_away))
@@ -456,10 +363,6 @@ class Broker:
     def loads(self) -> list[Loads]:
         """Where requests are in flight, of each worker."""
         return [worker.loads for worker in self._workers.values()]
-
-    def pressures(self, keys: Collection[int]) -> dict[int, Pressure]:
-        """How near these keys are to their limits. A thread may ask."""
-        return pressures(self.lessor, self._slot_limits, keys, time.monotonic_ns())
 
     def _view(self, slot: int, worker: _Connected | None) -> WorkerView:
         if worker is None:

@@ -112,7 +112,7 @@ class Plane:
         )
 
     def quotas(self) -> dict[int, tuple[float, int]]:
-        return {key_id: (quota.month_start_s, quota.recorded) for key_id, quota in self._broker.lessor.quotas.items()}
+        return self._broker.leasing.quotas()
 
     def targets(self, service_id: int) -> list[TargetView]:
         probes = [_as_probed(check) for check in self._prober.checks(service_id)]
@@ -138,7 +138,7 @@ class Plane:
         return view
 
     def pressures(self, keys: Collection[int]) -> dict[int, Pressure]:
-        return self._broker.pressures(keys)
+        return self._broker.leasing.pressures(keys)
 
     def whole_until_ns(self) -> int:
         return self._ingest.whole_until_ns(time.time_ns())
@@ -193,7 +193,7 @@ async def serve(settings: Settings, boot: Boot, supervisor: socket.socket) -> No
     alerting = Alerting(database)
 
     def recorded(worker_id: bytes, key_id: int, count: int, hour_s: int) -> None:
-        broker.lessor.recorded(worker_id, key_id, count, hour_s)
+        broker.leasing.lessor.recorded(worker_id, key_id, count, hour_s)
         alerting.recorded(key_id, count)
 
     ingest = Ingest(

@@ -119,7 +119,7 @@ async def test_a_grant_names_its_limits_to_who_knows_others(place: Place) -> Non
     assert (names(first), [left.remaining for left in first.left]) == (["minute", "month"], [59, 99])
     assert names(worker.ask(KEY, 1, terms=first.terms)) is None
     place.change(Plan, 1, rates='[["minute", 60, 60, 60], ["hour", 90, 3600, 90]]')
-    broker._current.clear()  # as `publish_keys` does
+    broker.leasing.keys_changed(None)  # as `publish_keys` does
     assert names(worker.ask(KEY, 1, terms=first.terms)) == ["minute", "hour", "month"]
 
 
@@ -182,7 +182,7 @@ async def test_nothing_is_given_out_before_all_have_said_what_they_hold(place: P
     assert 900 <= granted.granted <= 1000 - grant.surplus
     assert granted.left[-1].remaining == 5000 - granted.granted - grant.surplus - 1
     assert slots == SlotsGranted(1, 1, False)
-    assert sum(broker.lessor.slots[1].values()) == 4
+    assert sum(broker.leasing.lessor.slots[1].values()) == 4
 
 
 async def test_one_that_stays_silent_is_not_waited_for_for_ever(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,9 +192,9 @@ async def test_one_that_stays_silent_is_not_waited_for_for_ever(place: Place, mo
     assert fresh.say(LeaseAsked(KEY, 1, 0)) is None
     await asyncio.sleep(0.1)
     assert isinstance(fresh.sent[-1], LeaseGranted)
-    assert broker.lessor._settled_ns is None  # it may speak yet
+    assert broker.leasing.lessor._settled_ns is None  # it may speak yet
     broker.worker_gone(b"a")
-    assert broker.lessor._settled_ns is not None
+    assert broker.leasing.lessor._settled_ns is not None
 
 
 async def test_slots_are_exact_over_all_workers_and_freed_by_a_death(place: Place) -> None:
@@ -241,9 +241,9 @@ async def test_a_grant_of_quota_that_ends_takes_its_units_along(place: Place) ->
         session.add(grant)
     first = worker.ask(KEY, 1)
     assert first.limits is not None and first.limits[-1].limit == 130
-    assert broker.lessor.quotas[1].changes_at == now_s + 60
+    assert broker.leasing.lessor.quotas[1].changes_at == now_s + 60
     place.change(QuotaGrant, 1, until=now_s)
-    broker.lessor.quotas[1].changes_at = now_s  # as if the minute had passed
+    broker.leasing.lessor.quotas[1].changes_at = now_s  # as if the minute had passed
     second = worker.ask(KEY, 1, terms=first.terms)
     assert second.limits is not None and second.limits[-1].limit == 100
     assert second.left[-1].remaining == 98
