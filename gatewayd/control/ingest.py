@@ -9,16 +9,13 @@ The journal says what was admitted, a worker's Hello what still may be: a quota 
 in both or in neither. So a control that begins anew leaves the segments of living workers alone after it has caught
 up, until Hello says up to which record the rest of it was true.
 
-A slot with a wrong checksum is a record in the making while its writer lives and has not gone past it. Otherwise it is
-torn: it is passed over and counted, never silently, and what stands behind it counts. So are slots that a power cut has
-emptied in the middle. A file that is no segment is set aside under another name and reported.
+Which segments there are is `open_segments`' to know, and which of their slots are torn is `torn`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,16 +28,15 @@ from sqlmodel import Session
 from gatewayd.control.batches import Batch, batch_of
 from gatewayd.control.database import Database
 from gatewayd.control.last_used import LastUsed
+from gatewayd.control.open_segments import Lag, OpenSegments
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.segments import Reader, TakenSegments
+from gatewayd.control.torn import torn_after
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.records import (
     ADMITTED,
-    SEGMENT_SUFFIX,
     SLOT_BYTES,
     SLOTS_PER_SEGMENT,
-    NotASegmentError,
-    unpack_header,
 )
 
 # The loop stands still during a step, and leases wait: it takes as many records as the last one showed to fit. The
@@ -48,8 +44,6 @@ from gatewayd.records import (
 STEP_S = 0.008
 FEWEST_SLOTS, FIRST_SLOTS, MOST_SLOTS = 4096, 4096, SLOTS_PER_SEGMENT
 PAUSE_S = 0.2
-YOUNG_S = 10.0  # a file without a header is being made for so long, and damaged thereafter
-DAMAGED_SUFFIX = ".damaged"
 
 _ADVANCE = (
     "INSERT INTO segment (name, position_bytes, torn, requests, billable, refused, units) VALUES (?, ?, ?, ?, ?, ?, ?) "
@@ -64,17 +58,6 @@ Recorded = Callable[[bytes, int, int, int], None]
 Storing = Callable[[Session, Batch], None]
 
 log = logging.getLogger(__name__)
-
-
-class Lag(NamedTuple):
-    """What is in the journals and not yet on the rollups. `oldest_ns`: when the first of it was made, 0 for nothing."""
-
-    records: int
-    oldest_ns: int
-
-    @property
-    def size_bytes(self) -> int:
-        return self.records * SLOT_BYTES
 
 
 class _Taking(NamedTuple):
@@ -113,7 +96,6 @@ class Ingest:
         self._on_writer_gone = on_writer_gone
         self._on_storing = on_storing
         self.on_taken: Callable[[Batch], None] = lambda batch: None
-        self._readers: dict[str, Reader] = {}
         self._taken = TakenSegments(folder, keep_bytes)
         self.rollups = Rollups()
         self._last_used = LastUsed()
@@ -122,23 +104,20 @@ class Ingest:
         self._awaited: set[bytes] = set()  # living workers whose Hello is to come
         self._told: dict[bytes, int] = {}  # how many records a worker had made when it said Hello
         self._finished: list[str] = []  # rows whose file is gone
-        self._unopened: list[str] = []  # segments
         self._holders = 0
         self._unstored = ""  # why the database takes nothing for the moment
         self._unread = ""  # which segment cannot be read, or put away, and why
         self._logged = ""  # the last of these
         self.torn = 0
-        self._damaged: list[str] = [path.name for path in folder.glob("*" + DAMAGED_SUFFIX)]
-        self._positions: dict[str, tuple[int, int]] = {}
         self._taken.remove_oldest()
-        self._load_positions()
+        self._open = OpenSegments(folder, self._load_positions(), self._cannot_read)
 
     def __repr__(self) -> str:
-        return f"<Ingest {len(self._readers)} segments, {self.torn} torn slots>"
+        return f"<Ingest {len(self._open)} segments, {self.torn} torn slots>"
 
     @property
     def segments(self) -> int:
-        return len(self._readers)
+        return len(self._open)
 
     @property
     def failure(self) -> str:
@@ -148,30 +127,25 @@ class Ingest:
     @property
     def damaged(self) -> list[str]:
         """Files that are set aside, until somebody takes them away."""
-        self._damaged = [name for name in self._damaged if (self._folder / name).exists()]
-        return self._damaged
+        return self._open.damaged
 
-    def _load_positions(self) -> None:
+    def _load_positions(self) -> dict[str, tuple[int, int]]:
+        """Of the segments that are there. What else there are rows of is finished."""
+        positions = {}
         with self._database.write() as session:
             for name, position, torn in session.connection().exec_driver_sql(
                 "SELECT name, position_bytes, torn FROM segment"
             ):
                 self.torn += torn
                 if (self._folder / name).exists():
-                    self._positions[name] = (position, torn)
+                    positions[name] = (position, torn)
                 elif not torn and not self._taken.has(name):
                     self._finished.append(name)
+        return positions
 
     def lag(self) -> Lag:
-        """How far behind we are. A few dozen reads of 8 bytes a segment."""
-        records, oldest_ns = 0, 0
-        for reader in self._readers.values():
-            behind = max(0, reader.filled_until() - reader.position) // SLOT_BYTES
-            if behind:
-                records += behind
-                made_ns = reader.next_end_ns()
-                oldest_ns = min(oldest_ns, made_ns) if oldest_ns else made_ns
-        return Lag(records, oldest_ns)
+        """How far behind we are."""
+        return self._open.lag()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -183,18 +157,16 @@ class Ingest:
             self._holders -= 1
 
     def whole_until_ns(self, now_ns: int) -> int:
-        """What ended before that is on the rollups: a worker's records come to its journal as requests end."""
-        waiting = [reader.next_end_ns() for reader in self._readers.values() if not reader.is_empty()]
-        return min((now_ns, *waiting))
+        """What ended before that is on the rollups."""
+        return self._open.whole_until_ns(now_ns)
 
     def positions(self, *, to_the_end: bool = False) -> dict[str, int]:
         """Up to where each segment on the disk has been taken, or is filled, by the names of files.
 
         At this moment: what stands behind has not been told to `on_taken` yet.
         """
-        self._find_segments()
-        readers = self._readers.items()
-        ends = {name: reader.filled_until() if to_the_end else reader.position for name, reader in readers}
+        self._open.find()
+        ends = {reader.path.name: reader.filled_until() if to_the_end else reader.position for reader in self._open}
         return {**self._taken.sizes_bytes(), **ends}
 
     async def run(self) -> None:
@@ -215,8 +187,8 @@ class Ingest:
         while self._awaited:
             await asyncio.sleep(0.005)
         await self._database.given_back()
-        self._find_segments()
-        ends = [(reader, reader.filled_until()) for reader in self._readers.values()]
+        self._open.find()
+        ends = [(reader, reader.filled_until()) for reader in self._open]
         while behind := sum(max(0, end - reader.position) for reader, end in ends):
             self.step()
             if behind == sum(max(0, end - reader.position) for reader, end in ends):
@@ -232,13 +204,13 @@ class Ingest:
         """Take what is new, once. True when there is more to take. A database that fails is tried again later."""
         began = time.thread_time()  # not the clock's: where others keep us waiting, smaller steps would make it worse
         self._unread = ""
-        self._find_segments()
+        self._open.find()
         self._finished += self._taken.make_room()
         takings: list[_Taking] = []
         room, more = self._slots, False
-        for reader in list(self._readers.values()):
+        for reader in self._open:
             try:
-                if not self._check_header(reader) or self._is_awaited(reader):
+                if not self._open.check_header(reader) or self._is_awaited(reader):
                     continue
                 if room <= 0:
                     more = True
@@ -264,7 +236,7 @@ class Ingest:
         if reader.position < told_end:  # what is told of at once is all from before Hello, or all from after
             data = data[: told_end - reader.position]
         batch = batch_of(data)
-        torn = self._torn_after(reader, len(batch.data), data)
+        torn = torn_after(reader, len(batch.data), data)
         if batch.data or torn:
             return _Taking(reader, batch, torn, len(batch.data) == len(data) or torn > 0)
         if not self._holders and reader.stored == reader.position and self._is_finished(reader):
@@ -290,9 +262,9 @@ class Ingest:
 
     def await_writers(self) -> set[bytes]:
         """Take no more of the segments of living workers until `take_until`; who these workers are."""
-        self._find_segments()
-        for reader in list(self._readers.values()):
-            if self._check_header(reader) and not reader.writer_gone():
+        self._open.find()
+        for reader in self._open:
+            if self._open.check_header(reader) and not reader.writer_gone():
                 assert reader.header is not None
                 self._awaited.add(reader.header.worker_id)
         return set(self._awaited)
@@ -306,9 +278,9 @@ class Ingest:
             return
         self._awaited.discard(worker_id)
         self._told[worker_id] = records  # what of them cannot be taken now is not counted as of this worker later
-        self._find_segments()
-        for reader in sorted(self._readers.values(), key=lambda reader: reader.number):
-            if not self._check_header(reader) or reader.header is None or reader.header.worker_id != worker_id:
+        self._open.find()
+        for reader in sorted(self._open, key=lambda reader: reader.number):
+            if not self._open.check_header(reader) or reader.header is None or reader.header.worker_id != worker_id:
                 continue
             end = self._told_end(reader)
             while reader.position < end:
@@ -327,50 +299,6 @@ class Ingest:
             return False
         return True
 
-    def _find_segments(self) -> None:
-        with os.scandir(self._folder) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(SEGMENT_SUFFIX)]
-        self._unopened.clear()
-        for name in sorted(names):
-            if name not in self._readers:
-                try:
-                    reader = Reader(self._folder / name, *self._positions.get(name, (0, 0)))
-                except FileNotFoundError:  # a worker that finds no room for a segment takes it back at once
-                    continue
-                except OSError as error:  # too many are open: later, when those are taken
-                    self._unopened.append(name)
-                    self._cannot_read(f"segment {name}: {error.strerror}")
-                    continue
-                self._positions.pop(name, None)
-                self._readers[name] = reader
-
-    def _check_header(self, reader: Reader) -> bool:
-        if reader.header is not None:
-            return True
-        try:
-            reader.header = unpack_header(reader.slot(0))
-        except NotASegmentError:
-            file = os.fstat(reader.descriptor)
-            if not file.st_nlink:  # taken back, as above
-                self._forget(reader)
-            elif time.time_ns() / 1e9 - file.st_mtime > YOUNG_S and reader.writer_gone():
-                self._set_aside(reader)
-            return False
-        return True
-
-    def _torn_after(self, reader: Reader, taken: int, data: bytes) -> int:
-        """How many slots after those taken are torn, to be passed over."""
-        slot = data[taken : taken + SLOT_BYTES]
-        if data and not slot:  # there was no room for more
-            return 0
-        at = reader.position + taken
-        if not slot.strip(b"\0"):  # the end, unless its writer is gone and something stands behind
-            return reader.empty_slots() if not taken and reader.writer_gone() else 0
-        if not reader.writer_gone() and not _has_passed(data, taken):
-            return 0
-        # Nobody writes there any more: if the slot is whole on a second look, it was in the making at the first.
-        return 0 if batch_of(reader.slot(at)).data else 1
-
     def _is_finished(self, reader: Reader) -> bool:
         """No record is left and none will come. Looked at again after the lock: the last ones may have come between."""
         return reader.writer_gone() and reader.is_empty() and not reader.empty_slots()
@@ -378,35 +306,12 @@ class Ingest:
     def _finish(self, reader: Reader) -> None:
         assert reader.header is not None
         self._taken.take(reader)
-        del self._readers[reader.path.name]
+        self._open.put_away(reader)
         gone = self._taken.remove_oldest() if self._taken.has(reader.path.name) else [reader.path.name]
         self._finished += [name for name in gone if name != reader.path.name or not reader.torn]
-        if not self._has_others(reader):
+        if not self._open.has_others(reader):
             self._told.pop(reader.header.worker_id, None)
             self._on_writer_gone(reader.header.worker_id)
-
-    def _has_others(self, finished: Reader) -> bool:
-        """There is another segment of this worker. It makes the next one before it lets go of one, so we look now."""
-        assert finished.header is not None
-        self._find_segments()
-        if any(name.startswith(finished.stem) for name in self._unopened):
-            return True
-        return any(
-            self._check_header(other) and other.header is not None
-            and other.header.worker_id == finished.header.worker_id
-            for other in list(self._readers.values())
-        )  # fmt: skip
-
-    def _forget(self, reader: Reader) -> None:
-        reader.close()
-        del self._readers[reader.path.name]
-
-    def _set_aside(self, reader: Reader) -> None:
-        aside = reader.path.with_suffix(DAMAGED_SUFFIX)
-        reader.path.rename(aside)
-        self._forget(reader)
-        self._damaged.append(aside.name)
-        log.error("journal segment %s is damaged and has been set aside", reader.path.name)
 
     def _store(self, takings: list[_Taking]) -> bool:
         """One transaction: sums and positions."""
@@ -460,14 +365,3 @@ class Ingest:
             for (key_id, hour), units in counts.items():
                 self._on_recorded(worker_id, key_id, units, hour)
             self.on_taken(batch)
-
-
-def _has_passed(data: bytes, damaged: int) -> bool:
-    """The writer has stored a whole record behind this slot, before any that is empty."""
-    for offset in range(damaged + SLOT_BYTES, len(data), SLOT_BYTES):
-        slot = data[offset : offset + SLOT_BYTES]
-        if not slot.strip(b"\0"):
-            return False
-        if batch_of(slot).data:
-            return True
-    return False
