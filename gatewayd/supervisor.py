@@ -54,6 +54,17 @@ class RefusedError(StartupError):
     """A child cannot start and has said why on standard error: there is nothing to add."""
 
 
+def _safe_path() -> list[str]:
+    """`-m` alone looks for every module in the current directory first: whose `re.py` lies there, gatewayd would run.
+
+    Where we were started so ourselves (`python -m gatewayd` in a clone), children look where we do.
+    """
+    try:
+        return [] if str(Path.cwd()) in sys.path else ["-P"]
+    except OSError:  # it is gone
+        return ["-P"]
+
+
 @dataclass(slots=True, eq=False)
 class Child:
     """One process to keep running."""
@@ -171,6 +182,7 @@ class Supervisor:
         with theirs:
             child.process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                *_safe_path(),
                 "-m",
                 child.module,
                 str(theirs.fileno()),

@@ -77,6 +77,26 @@ def test_a_child_whose_supervisor_dies_before_it_says_anything_ends_quietly(modu
     assert child.returncode == 0
 
 
+@pytest.mark.parametrize("module", ["gatewayd.proxy", "gatewayd.control.main"])
+def test_a_child_runs_nothing_that_lies_in_the_current_directory(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may start it where anybody can write."""
+    (tmp_path / "asyncio.py").write_text("open('was-run', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+
+    async def spawned() -> int:
+        child = Child("child", module, Boot({}, (), "127.0.0.1:8080"))
+        await Supervisor._spawn(child)
+        assert child.process is not None
+        assert child.connection is not None
+        child.connection.close()  # as if the supervisor had died: it ends quietly
+        return await child.process.wait()
+
+    assert asyncio.run(spawned()) == 0
+    assert not (tmp_path / "was-run").exists()
+
+
 TLS = {"admin_tls_cert": "/nowhere.pem", "admin_tls_key": "/nowhere.pem"}
 
 
