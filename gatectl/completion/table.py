@@ -45,7 +45,9 @@ ROOT: CommandRow = (
         (
             'doctor',
             'Look for what is wrong, or soon will be, and how to mend it.',
-            (),
+            (
+                (('--acknowledge',), '-', False, 'Take note of accidents that are over: torn records, lost ones, files.'),
+            ),
             (),
             (),
             (),

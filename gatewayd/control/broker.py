@@ -54,6 +54,7 @@ from gatewayd.control.database import Database
 from gatewayd.control.inquiries import Inquiries
 from gatewayd.control.leasing import Leasing
 from gatewayd.control.levels import LevelFile
+from gatewayd.control.losses import Losses
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.frames import FrameProtocol
 from gatewayd.told import Told
@@ -102,7 +103,7 @@ class Broker:
         self.on_hello: Callable[[bytes, int], None] = lambda worker_id, records: None
         self.on_hello_timeout: Callable[[], None] = lambda: None
         self._turned_away: set[str] = set()  # keys of which clients could not be stored
-        self._lost: dict[bytes, int] = {}  # requests that a worker could not record
+        self.losses = Losses(database)
         self._inquiries = Inquiries()
         self.on_services: Callable[[Sequence[ServiceConf]], None] = lambda services: None
         self.targets_checked: Callable[[], TargetsChecked] = lambda: TargetsChecked(())
@@ -204,7 +205,7 @@ class Broker:
             case WorkerStats():
                 worker.stats = message
                 if message.journal_lost:
-                    self._lost[worker.hello.worker_id] = message.journal_lost
+                    self.losses.told(worker.hello.worker_id, message.journal_lost)
             case TargetsSeen():
                 worker.targets = message.targets
             case Loads():
@@ -339,8 +340,8 @@ class Broker:
 
     @property
     def journal_lost(self) -> int:
-        """Requests that workers have served and not recorded, those that have gone since we began among them."""
-        return sum(self._lost.values())
+        """Requests that workers have served and not recorded, those that have gone among them."""
+        return self.losses.total
 
     def workers(self) -> list[WorkerView]:
         """One view a slot: who serves it, or that nobody does."""

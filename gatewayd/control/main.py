@@ -40,6 +40,7 @@ from gatewayd.control.database import Database
 from gatewayd.control.days import Days
 from gatewayd.control.ingest import Ingest
 from gatewayd.control.levels import LevelFile, boot_id
+from gatewayd.control.losses import Losses
 from gatewayd.control.pressure import Pressure
 from gatewayd.control.probing import Check, Prober
 from gatewayd.control.remote import RemoteDoor
@@ -232,7 +233,7 @@ async def serve(settings: Settings, boot: Boot, supervisor: socket.socket) -> No
     ingesting = asyncio.create_task(ingest.run())
     tidying = asyncio.create_task(tidy(broker, database, plane, alerting))
     watching = asyncio.create_task(alerting.run())
-    looking_after = asyncio.create_task(look_after(control.bearers))
+    looking_after = asyncio.create_task(look_after(control.bearers, broker.losses))
     closing = asyncio.create_task(close_cycles(database, plane, settings.invoice_after_s))
     days = Days(database, ingest.rollups, settings.hourly_usage_days, settings.daily_usage_days)
     rolling = asyncio.create_task(days.run())
@@ -255,6 +256,8 @@ async def serve(settings: Settings, boot: Boot, supervisor: socket.socket) -> No
         levels.close()
         with going_on("writing when tokens were used"):
             control.bearers.write()
+        with going_on("writing how many requests were not recorded"):
+            broker.losses.write()
         database.close()
 
 
@@ -267,13 +270,18 @@ async def tidy(broker: Broker, database: Database, plane: Plane, alerting: Alert
             await retire_quiet(database, plane)
 
 
-async def look_after(bearers: Bearers) -> None:
-    """What streams to a token that has ended ends too; when tokens were used is written once a minute."""
+async def look_after(bearers: Bearers, losses: Losses) -> None:
+    """What streams to a token that has ended ends too; when tokens were used is written once a minute.
+
+    What workers could not record is written as soon as there is room.
+    """
     while True:
         for _ in range(round(TIDY_S / VISITS_S)):
             await asyncio.sleep(VISITS_S)
             with going_on("ending what streams to tokens that have ended"):
                 bearers.end_visits(now_s())
+            with going_on("writing how many requests were not recorded"):
+                losses.write()
         with going_on("writing when tokens were used"):
             bearers.write()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ from gatewayd.channel import (
     SlotsAsked,
     SlotsGranted,
     SlotsReturned,
+    WorkerStats,
 )
 from gatewayd.control import broker as broker_module
 from gatewayd.control.broker import Broker
 from gatewayd.control.database import Database
 from gatewayd.control.levels import LevelFile
+from gatewayd.control.losses import Losses
 from gatewayd.control.quotas import quota_of
 from gatewayd.control.tables import Client, Key, Plan, QuotaGrant, Route, Tenant
 from gatewayd.policy.buckets import month_of
@@ -303,3 +307,32 @@ async def test_registered_clients_come_first_and_may_have_rates_of_their_own(pla
     }  # fmt: skip
     assert names(worker.ask(LeaseId(1, 11), 1)) == ["client-second", "month"]
     assert worker.say(FindClient(2, "bob")).client.limited is False  # rates of its own: none
+
+
+async def test_what_was_not_recorded_stays_counted_whoever_ends(place: Place) -> None:
+    broker = place.broker()
+    worker, other = worker_of(broker), worker_of(broker, b"b")
+    for channel, lost in ((worker, 3), (other, 4), (worker, 5), (worker, 5)):
+        channel.say(WorkerStats(9, 0, 0, 0, journal_full=True, journal_lost=lost, journal_error=""))
+    assert broker.journal_lost == 9, "each tells its own sum"
+    with place.database.lent():
+        broker.losses.write()
+    assert Losses(place.database).total == 0
+    broker.losses.write()
+    again = Losses(place.database)
+    again.told(b"a", 5)
+    assert (again.total, repr(again)) == (9, "<Losses 9 requests of 2 workers>"), "a worker that lives tells it again"
+    again.told(b"a", 7)
+    again.write()
+    assert Losses(place.database).total == 11
+
+
+async def test_a_database_that_takes_nothing_puts_off_what_is_written_of_it(place: Place) -> None:
+    losses = Losses(place.database)
+    losses.told(b"a", 3)
+    with closing(sqlite3.connect(place.database.path)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        losses.write()
+    assert Losses(place.database).total == 0
+    losses.write()
+    assert Losses(place.database).total == 3

@@ -77,6 +77,61 @@ def test_the_journal(admin: Admin, check: str, state: str, journal: JournalView,
     assert says in finding["detail"]
 
 
+def accidents(torn: int = 0, lost: int = 0, *damaged: str) -> JournalView:
+    return JournalView(1, torn, full=False, lost=lost, damaged=damaged)
+
+
+@pytest.mark.parametrize(
+    ("check", "seen", "journal", "stays", "more", "says"),
+    [
+        ("records", {"torn": 3}, accidents(3), "3 torn records", accidents(5), "2 more torn records (5 in all)"),
+        ("journal", {"lost": 7}, accidents(0, 7), "7 requests", accidents(0, 8), "1 more request (8 in all) was"),
+        ("segments", {"damaged": ["a.damaged"]}, accidents(0, 0, "a.damaged"), "a.damaged (acknowledged at",
+         accidents(0, 0, "a.damaged", "b.damaged"), "not billed: b.damaged"),
+    ],
+)  # fmt: skip
+def test_an_accident_is_told_until_somebody_has_taken_note_and_the_next_one_again(
+    admin: Admin, check: str, seen: dict[str, Any], journal: JournalView, stays: str, more: JournalView, says: str
+) -> None:
+    admin.plane.journal_view = journal
+    assert "gatectl doctor --acknowledge" in found(admin, check)["mend"]
+    told = admin.get("/v1/doctor")
+    assert told["past"] == {"torn": 0, "lost": 0, "damaged": [], **seen}
+    told = admin.post("/v1/doctor/acknowledge", **seen)
+    assert (told["state"], told["past"]) == ("ok", {"torn": 0, "lost": 0, "damaged": []})
+    detail = found(admin, check)["detail"]
+    assert stays in detail
+    assert "acknowledged at 20" in detail
+    assert " by uid:" in detail or " by root" in detail
+    status = admin.get("/v1/status")
+    assert (status["state"], status["problems"]) == ("ok", [])
+
+    admin.plane.journal_view = more
+    assert says in found(admin, check)["detail"]
+    assert admin.get("/v1/status")["state"] == "degraded"
+
+
+def test_what_was_acknowledged_is_in_the_audit_once(admin: Admin) -> None:
+    for torn in (3, 3, 5):
+        admin.plane.journal_view = accidents(torn, 0, "a.damaged")
+        admin.post("/v1/doctor/acknowledge", torn=torn, damaged=["a.damaged"])
+    lines = admin.get("/v1/audit")["items"]
+    assert [(line["action"], line["subject"], line["before"], line["after"]) for line in lines] == [
+        ("doctor.acknowledge", "journal", {"torn": 3}, {"torn": 5}),
+        ("doctor.acknowledge", "journal", None, {"torn": 3, "damaged:a.damaged": 1}),
+    ]
+
+
+def test_what_nobody_can_have_seen_is_not_acknowledged(admin: Admin) -> None:
+    """Else the next accident would be passed over in silence."""
+    admin.plane.journal_view = accidents(3, 1, "a.damaged")
+    for body in ({"torn": 4}, {"lost": 2}, {"damaged": ["b.damaged"]}):
+        admin.refused("invalid", "POST", "/v1/doctor/acknowledge", body)
+    assert admin.post("/v1/doctor/acknowledge", torn=2)["past"] == {"torn": 3, "lost": 1, "damaged": ["a.damaged"]}
+    detail = next(each["detail"] for each in admin.get("/v1/doctor")["checks"] if each["check"] == "records")
+    assert detail.startswith("1 more torn record (3 in all) was")
+
+
 def test_journals_at_their_limit_are_not_mended_by_room_on_the_disk(admin: Admin) -> None:
     """They are full since records are not taken out of them; the reason is as a worker says it."""
     folder = admin.control.settings.state_dir / "journal"

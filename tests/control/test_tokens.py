@@ -17,6 +17,7 @@ from gatewayd import keys
 from gatewayd.control import main
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.bearers import Bearers
+from gatewayd.control.losses import Losses
 from gatewayd.policy.strangers import ADDRESSES, FAILURES, Strangers, Turnstile
 from tests.control.conftest import Admin, Holder
 
@@ -271,7 +272,7 @@ def test_a_failure_does_not_end_the_looking_after(admin: Admin, monkeypatch: pyt
     monkeypatch.setattr(admin.control.bearers, "end_visits", look)
 
     async def wait() -> None:
-        looking = asyncio.create_task(main.look_after(admin.control.bearers))
+        looking = asyncio.create_task(main.look_after(admin.control.bearers, Losses(admin.control.database)))
         await asyncio.wait(
             (looking, asyncio.create_task(asked.wait())), return_when=asyncio.FIRST_COMPLETED, timeout=10
         )

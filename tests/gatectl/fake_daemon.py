@@ -223,6 +223,8 @@ class FakeDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             return told
         if told := billing_answers.answer(self.state["ledger"], method, path, query, body):
             return told
+        if path == "/v1/doctor/acknowledge":
+            self.state["doctor"] = fake_alerts.acknowledged(self.state["doctor"], body)
         if noun in ("status", "doctor", "usage", "targets", "top", "logs") or rest == ["test"]:
             return 200, READERS["/".join([noun, *rest])](self, query)
         if path in KEY_ACTIONS:
@@ -591,6 +593,7 @@ STREAMS: Mapping[str, Callable[[Mapping[str, str]], list[dict[str, Any]]]] = {
 READERS: Mapping[str, Callable[[FakeDaemon, Mapping[str, str]], Any]] = {
     "status": lambda daemon, query: daemon.state["status"],
     "doctor": lambda daemon, query: daemon.state["doctor"],
+    "doctor/acknowledge": lambda daemon, query: daemon.state["doctor"],
     "usage": _usage,
     "usage/top": _top,
     "usage/verify": _verified,

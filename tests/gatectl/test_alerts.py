@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,5 +88,22 @@ def test_removal_needs_consent(gatectl: Gatectl, daemon: FakeDaemon) -> None:
 
 def test_the_doctor_exits_with_9_unless_all_is_well(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     assert gatectl("doctor").code == 9
-    daemon.state["doctor"] = {"state": "ok", "checks": []}
+    daemon.state["doctor"] = {"state": "ok", "checks": [], "past": {"torn": 0, "lost": 0, "damaged": []}}
     assert gatectl("doctor").code == 0
+
+
+def test_the_doctor_acknowledges_what_it_has_shown(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    daemon.state["doctor"] = {**daemon.state["doctor"], "past": {"torn": 1, "lost": 0, "damaged": ["ab-1.damaged"]}}
+    assert gatectl("doctor").code == 9
+    assert [each[0] for each in daemon.requests] == ["GET"], "it looks, and changes nothing"
+    assert gatectl("doctor", "--acknowledge").code == 9, "the disk is as it was"
+    asked: tuple[str, str, dict[str, str], Any] = (
+        "POST",
+        "/v1/doctor/acknowledge",
+        {},
+        {"torn": 1, "damaged": ["ab-1.damaged"]},
+    )
+    assert daemon.requests[-1] == asked
+    ended = gatectl("doctor", "--acknowledge", "-o", "json")
+    assert json.loads(ended.out)["past"] == {"torn": 0, "lost": 0, "damaged": []}
+    assert daemon.requests[-1][0] == "GET", "there was nothing left"

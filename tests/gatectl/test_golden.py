@@ -20,6 +20,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "gatectl"
 COMMANDS = (
     "status",
     "doctor",
+    "doctor --acknowledge",
     "top --once",
     "top --once --view keys --sort pressure",
     "top --once --view targets --filter 8003",
@@ -120,6 +121,7 @@ COMMANDS = (
 EXIT_CODES = {  # of all others 0
     "explain ff42db4e2b8f4688": 8,
     "doctor": 9,
+    "doctor --acknowledge": 9,
     "usage verify -t acme": 7,
     "audit verify --sha256 00": 7,
     "config validate -f mistakes.yaml": 4,
@@ -131,6 +133,7 @@ TOLD = {  # on stderr, of all others nothing
     "config validate -f mistakes.yaml": "gatectl: mistakes.yaml has 3 mistakes; mend them and try again\n",
 }
 TERMINAL_ONLY = (
+    "doctor --help",
     "backup --help",
     "restore --help",
     "--help",

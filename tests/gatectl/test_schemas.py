@@ -19,6 +19,7 @@ from tests.gatectl.test_golden import COMMANDS, GOLDEN, file_name
 SOURCES: dict[str, str] = {
     "status": "GET /v1/status",
     "doctor": "GET /v1/doctor",
+    "doctor --acknowledge": "POST /v1/doctor/acknowledge",
     "top": "GET /v1/top",
     "logs": "GET /v1/logs",
     "service list": "GET /v1/services",

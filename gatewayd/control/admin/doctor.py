@@ -18,12 +18,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewayd.control.admin import accidents
+from gatewayd.control.admin.accidents import Noted, Past
 from gatewayd.control.admin.answers import answer
-from gatewayd.control.admin.changes import now_s
+from gatewayd.control.admin.changes import change, now_s
 from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.findings import Finding, Patient, Verdict, some
-from gatewayd.control.admin.health import BEHIND_S
-from gatewayd.control.admin.inputs import Nothing, read_query
+from gatewayd.control.admin.health import BEHIND_S, of_all
+from gatewayd.control.admin.inputs import Nothing, read_body, read_query
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView, control_of
 from gatewayd.control.admin.surroundings import certificates_last, schema_is_ours, socket_is_guarded, targets_are_well
 from gatewayd.control.tables import Alert, AlertEvent, Cycle, Rollup, Tenant
@@ -40,6 +42,7 @@ _CLOSED_WITHIN_S = 3600  # after a cycle is due (`invoice_after_s`): the clock l
 # To make an invoice of 100,000 keys anew takes seconds, and to compare it with its usage more.
 _INVOICES, _INVOICE_BYTES = 3, 1 << 20
 _UNDELIVERED_S = 3600
+_NOTE = "'gatectl doctor --acknowledge' takes note of it"
 _GIVEN_UP_SHOWN_S = 7 * 86400
 
 _alert, _event, _cycle, _rollup, _tenant = (
@@ -49,8 +52,11 @@ _alert, _event, _cycle, _rollup, _tenant = (
 
 
 class Diagnosis(msgspec.Struct):
+    """`past`: accidents that nobody has taken note of yet, as `acknowledge` takes them."""
+
     state: Literal["ok", "degraded"]
     checks: list[Finding]
+    past: Past
 
 
 def workers_serve(patient: Patient) -> Verdict:
@@ -64,10 +70,13 @@ def workers_serve(patient: Patient) -> Verdict:
 def journal_can_be_written(patient: Patient) -> Verdict:
     journal, settings = patient.journal, patient.control.settings
     if not journal.full and not journal.error:
-        if not journal.lost:
-            return Verdict("ok", "every worker has a segment to write to")
-        detail = f"{journal.lost} requests were served and not recorded since control began, for want of room"
-        return Verdict("warning", detail, "nobody is billed for them; with on_full = refuse they would be refused")
+        well, unrecorded = "every worker has a segment to write to", "served and not recorded, for want of room"
+        if new := patient.noted.new("lost", journal.lost):
+            mend = f"nobody is billed for them; with on_full = refuse they would be refused; {_NOTE}"
+            return Verdict("warning", f"{of_all(new, journal.lost, 'request')} {unrecorded}", mend)
+        if note := patient.noted.of("lost"):
+            return Verdict("ok", f"{well}; {of_all(journal.lost, journal.lost, 'request')} {unrecorded}, {note}")
+        return Verdict("ok", well)
     detail = "a worker cannot make another segment"
     if journal.full:
         then = "serves unrecorded" if settings.on_full == "serve" else "answers 503 journal_full"
@@ -91,20 +100,25 @@ def usage_is_stored(patient: Patient) -> Verdict:
 
 
 def segments_are_whole(patient: Patient) -> Verdict:
-    damaged = patient.journal.damaged
-    if not damaged:
+    journal, noted = patient.journal, patient.noted
+    if unseen := noted.unseen(journal).damaged:
+        folder = patient.control.settings.state_dir / "journal"
+        mend = f"'gatewayd journal FILE' shows what can be read of them; move them out of {folder}, or {_NOTE}"
+        return Verdict("failed", f"set aside as damaged, and not billed: {some(unseen)}", mend)
+    if not journal.damaged:
         return Verdict("ok", "no file of the journal was set aside")
-    folder = patient.control.settings.state_dir / "journal"
-    mend = f"'gatewayd journal FILE' shows what can be read of them; then move them out of {folder}"
-    return Verdict("failed", f"set aside as damaged, and not billed: {some(damaged)}", mend)
+    seen = [f"{name} ({noted.of_file(name)})" for name in journal.damaged]
+    return Verdict("ok", f"set aside as damaged, and not billed: {some(seen)}")
 
 
 def records_are_whole(patient: Patient) -> Verdict:
-    torn = patient.journal.torn
-    if not torn:
-        return Verdict("ok", "no record was torn")
-    mend = "a power cut does that, or a bad disk: see the kernel's log; the rest of each segment is billed"
-    return Verdict("warning", f"{torn} torn records were dropped and are not billed", mend)
+    torn, dropped = patient.journal.torn, "dropped and not billed"
+    if new := patient.noted.new("torn", torn):
+        why = "a power cut does that, or a bad disk: see the kernel's log; the rest of each segment is billed"
+        return Verdict("warning", f"{of_all(new, torn, 'torn record')} {dropped}", f"{why}; {_NOTE}")
+    if note := patient.noted.of("torn"):
+        return Verdict("ok", f"{of_all(torn, torn, 'torn record')} {dropped}, {note}")
+    return Verdict("ok", "no record was torn")
 
 
 def disk_has_room(patient: Patient) -> Verdict:
@@ -216,19 +230,42 @@ CHECKS: tuple[tuple[str, Callable[[Patient], Verdict]], ...] = (
 async def examine(request: Request) -> Response:
     """Every check; `state` is ok if each is."""
     read_query(request, Nothing)
-    control = control_of(request)
+    return answer(await _examined(control_of(request)))
+
+
+@documented(
+    "Take note of accidents that are over",
+    query=Nothing,
+    body=Past,
+    answer=Diagnosis,
+    rules="they are among those that there are",
+)
+async def acknowledge(request: Request) -> Response:
+    """What `past` of an examination said, or some of it: it degrades the gateway no more, and stays on record.
+
+    Answers as the examination does, after that.
+    """
+    read_query(request, Nothing)
+    seen, control = await read_body(request, Past), control_of(request)
+    with change(request) as made:
+        accidents.acknowledge(made, seen, control.plane.journal())
+    return answer(await _examined(control))
+
+
+async def _examined(control: ControlState) -> Diagnosis:
     plane = control.plane
-    checks = await run_in_threadpool(_examine, control, plane.workers(), plane.journal(), plane.all_targets())
-    state = "ok" if all(finding.state == "ok" for finding in checks) else "degraded"
-    return answer({"state": state, "checks": checks})
+    return await run_in_threadpool(_examine, control, plane.workers(), plane.journal(), plane.all_targets())
 
 
 def _examine(
     control: ControlState, workers: list[WorkerView], journal: JournalView, views: Mapping[int, Sequence[TargetView]]
-) -> list[Finding]:
+) -> Diagnosis:
     with control.database.read() as session:
-        patient = Patient(control, session.connection(), workers, journal, views, now_s())
-        return [Finding(name, *look(patient)) for name, look in CHECKS]
+        noted = Noted.read(session.connection())
+        patient = Patient(control, session.connection(), workers, journal, views, now_s(), noted)
+        checks = [Finding(name, *look(patient)) for name, look in CHECKS]
+    well = all(finding.state == "ok" for finding in checks)
+    return Diagnosis("ok" if well else "degraded", checks, noted.unseen(journal))
 
 
 def _wall_less_boot_s() -> float:

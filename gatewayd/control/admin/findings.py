@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from sqlalchemy import Connection
 
+from gatewayd.control.admin.accidents import Noted
 from gatewayd.control.admin.state import ControlState, JournalView, TargetView, WorkerView
 
 State = Literal["ok", "warning", "failed"]
@@ -33,6 +34,7 @@ class Patient(NamedTuple):
     journal: JournalView
     views: Mapping[int, Sequence[TargetView]]
     now_s: int
+    noted: Noted
 
 
 class Verdict(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from gatewayd.control.admin.accidents import Noted
 from gatewayd.control.admin.state import JournalView, TargetView, WorkerView
 from gatewayd.control.certificates import expires_at
 from gatewayd.control.segments import LEAST_FREE_BYTES
@@ -28,8 +29,8 @@ class Trouble(msgspec.Struct):
     command: str = ""
 
 
-def problems_of(workers: Sequence[WorkerView], journal: JournalView) -> list[Trouble]:
-    """Of workers and journals."""
+def problems_of(workers: Sequence[WorkerView], journal: JournalView, noted: Noted) -> list[Trouble]:
+    """Of workers and journals. Of accidents that are over: those that nobody has taken note of."""
     troubles = []
     if not any(worker.state == "serving" for worker in workers):
         troubles.append(Trouble("no worker is serving", "journalctl -u gatewayd -n 50"))
@@ -41,20 +42,27 @@ def problems_of(workers: Sequence[WorkerView], journal: JournalView) -> list[Tro
     if journal.full or journal.error:
         why = journal.error or "the disk is full"
         troubles.append(Trouble(f"the journal cannot be written: {why}", "gatectl doctor"))
-    if journal.lost:
-        told = f"{journal.lost} requests were served and not recorded, since the journal had no room"
+    if lost := noted.new("lost", journal.lost):
+        told = f"{of_all(lost, journal.lost, 'request')} served and not recorded, since the journal had no room"
         troubles.append(Trouble(told, "gatectl doctor"))
     if journal.failure:
         troubles.append(Trouble(f"usage is not being stored, journals are kept: {journal.failure}", "gatectl doctor"))
     if journal.waiting_s > BEHIND_S:
         behind = f"usage is {journal.waiting_s} s behind: {journal.waiting_records} records wait in the journals"
         troubles.append(Trouble(behind, "gatectl top"))
-    if journal.torn:
-        troubles.append(Trouble(f"{journal.torn} torn records were dropped from the journal", "gatectl doctor"))
-    if journal.damaged:
-        named = ", ".join(journal.damaged)
+    if torn := noted.new("torn", journal.torn):
+        told = f"{of_all(torn, journal.torn, 'torn record')} dropped from the journal"
+        troubles.append(Trouble(told, "gatectl doctor"))
+    if damaged := noted.unseen(journal).damaged:
+        named = ", ".join(damaged)
         troubles.append(Trouble(f"journal files are damaged and were set aside, not billed: {named}", "gatectl doctor"))
     return troubles
+
+
+def of_all(new: int, count: int, what: str) -> str:
+    """`3 torn records were`, or how many more, where some of all were acknowledged before."""
+    told = f"{new}{'' if new == count else ' more'} {what}{'s' * (new != 1)}"
+    return f"{told}{'' if new == count else f' ({count} in all)'} {'was' if new == 1 else 'were'}"
 
 
 def ill_targets(views: Mapping[int, Sequence[TargetView]], services: Mapping[int, tuple[str, str]]) -> list[Trouble]:

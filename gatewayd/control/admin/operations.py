@@ -68,6 +68,7 @@ OPERATIONS = (
     Operation("GET", "/docs/files/{file}", docs_page.file, "anyone", "gateway"),
     Operation("GET", "/v1/status", status.show, "viewer", "gateway"),
     Operation("GET", "/v1/doctor", doctor.examine, "viewer", "gateway"),
+    Operation("POST", "/v1/doctor/acknowledge", doctor.acknowledge, "operator", "gateway"),
     Operation("GET", "/v1/top", top.top, "viewer", "gateway"),
     Operation("GET", "/v1/logs", logs.list_, "viewer"),
     Operation("GET", "/v1/whoami", tokens.whoami, "viewer", "caller"),

@@ -47,7 +47,7 @@ class JournalView:
 
     `damaged`: names of files that were set aside because they are no segments. `failure`: why records cannot be added
     to the rollups for the moment; they stay in the journals. `error`: why workers cannot write them, or not bring them
-    to the disk. `lost`: requests that were served and not recorded, since control began (`on_full = "serve"`).
+    to the disk. `lost`: requests that were ever served and not recorded (`on_full = "serve"`).
     `waiting_*`: records that are not on the rollups yet, and the age of the oldest.
     """
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import __version__
+from gatewayd.control.admin.accidents import Noted
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.documented import documented
 from gatewayd.control.admin.health import (
@@ -118,7 +119,7 @@ async def show(request: Request) -> Response:
     certificates = await run_in_threadpool(certificates_of, control.settings)
     disk = await run_in_threadpool(shutil.disk_usage, control.settings.state_dir)
     troubles = [
-        *problems_of(workers, journal),
+        *problems_of(workers, journal, found.noted),
         *disk_problems(disk.free, control.settings.state_dir),
         *certificate_problems(certificates, time.time_ns() // 1_000_000_000),
         *ill_targets(views, found.services),
@@ -167,6 +168,7 @@ def _facts(control: ControlState) -> dict[str, Any]:
 class _Found(NamedTuple):
     counts: dict[str, int]
     services: dict[int, tuple[str, str]]  # of which somebody has something to say: slug and tenant
+    noted: Noted
 
 
 def _found(control: ControlState, views: dict[int, list[TargetView]]) -> _Found:
@@ -174,7 +176,7 @@ def _found(control: ControlState, views: dict[int, list[TargetView]]) -> _Found:
         query = select(Service.id, Service.slug, Tenant.slug).join(Tenant, col(Service.tenant_id) == col(Tenant.id))
         live = query.where(col(Service.id).in_(views), col(Service.removed_at).is_(None)).order_by(col(Service.slug))
         services = {number: (slug, tenant) for number, slug, tenant in session.exec(live) if number is not None}
-        return _Found(_counts(session), services)
+        return _Found(_counts(session), services, Noted.read(session.connection()))
 
 
 def _counts(session: Session) -> dict[str, int]:

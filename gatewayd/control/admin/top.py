@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import __version__
+from gatewayd.control.admin.accidents import Noted
 from gatewayd.control.admin.documented import NDJSON, documented
 from gatewayd.control.admin.health import ill_targets, is_ill, problems_of, state_of
 from gatewayd.control.admin.inputs import read_query
@@ -146,7 +147,7 @@ async def picture(control: ControlState, window_s: int, tenant_id: int | None) -
     found = await asyncio.to_thread(_looked_up, control, figures, views, tenant_id)
     services = _services(figures, found, load, views)
     named = {row.id: (row.slug, row.tenant) for row in found.services.values()}
-    troubles = [*problems_of(workers, journal), *ill_targets(views, named)]
+    troubles = [*problems_of(workers, journal, found.noted), *ill_targets(views, named)]
     in_flight = sum(line.in_flight for line in services) if tenant_id else sum(each.in_flight for each in workers)
     return Picture(
         time=format_time(figures.until_s),
@@ -180,6 +181,7 @@ class _Found(NamedTuple):
     targets: dict[int, list[tuple[str, bool]]]  # URL, and whether it is drained
     keys: dict[int, tuple[str, str, str]]  # prefix, name, tenant
     pressures: dict[int, Pressure]
+    noted: Noted
 
 
 def _looked_up(
@@ -201,8 +203,9 @@ def _looked_up(
             targets.setdefault(service_id, []).append((url, drained))
         of_keys = select(_key.c.id, _key.c.public_id, _key.c.name, _tenant.c.slug).join_from(_key, _tenant)
         found = connection.execute(of_keys.where(_key.c.id.in_(keys)))
+        noted = Noted.read(connection)
         names = {row[0]: (PREFIX + row[1], row[2], row[3]) for row in found}
-    return _Found(services, targets, names, control.plane.pressures(keys))
+    return _Found(services, targets, names, control.plane.pressures(keys), noted)
 
 
 def _named_services(connection: Connection, asked: set[int], tenant_id: int | None) -> dict[int, _ServiceRow]:

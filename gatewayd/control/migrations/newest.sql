@@ -1,5 +1,12 @@
 -- What all migrations make of an empty database. Written by tests/control/test_database.py, which says how.
 
+CREATE TABLE acknowledgement (
+	subject VARCHAR NOT NULL, 
+	count BIGINT NOT NULL, 
+	at INTEGER NOT NULL, 
+	actor VARCHAR NOT NULL, 
+	PRIMARY KEY (subject)
+);
 CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -99,6 +106,11 @@ CREATE TABLE invoice_day (
 	sha256 VARCHAR NOT NULL, 
 	PRIMARY KEY (invoice_id, day), 
 	FOREIGN KEY(invoice_id) REFERENCES invoice (id)
+);
+CREATE TABLE journal_loss (
+	worker_id BLOB NOT NULL, 
+	requests BIGINT NOT NULL, 
+	PRIMARY KEY (worker_id)
 );
 CREATE TABLE "key" (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
@@ -391,6 +403,6 @@ CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'ledger is append-only'); END;
 CREATE TRIGGER price_no_delete BEFORE DELETE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
 CREATE TRIGGER price_no_update BEFORE UPDATE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
-INSERT INTO "alembic_version" (version_num) VALUES ('0005');
+INSERT INTO "alembic_version" (version_num) VALUES ('0006');
 INSERT INTO "price" (id, terms) VALUES (1, '{"request_nanos":1000000}');
 INSERT INTO "tenant" (id, public_id, slug, name, currency, suspended, created_at, removed_at, contact, time_zone, default_plan_id, rates, allow, imported_keys) VALUES (1, 'ten_' || :public_id, 'default', '', 'USD', 0, :now, NULL, '', 'UTC', NULL, '[]', '[]', 0);

@@ -9,7 +9,7 @@ in `_ns`.
 
 from __future__ import annotations
 
-from gatewayd.control.tables.administered import Audit, ConfigRevision, Token
+from gatewayd.control.tables.administered import Acknowledgement, Audit, ConfigRevision, Token
 from gatewayd.control.tables.alerted import Alert, AlertEvent, QuotaAlert, RefusalMinute
 from gatewayd.control.tables.billed import Cycle, Invoice, InvoiceDay, LedgerEntry
 from gatewayd.control.tables.configured import (
@@ -25,7 +25,7 @@ from gatewayd.control.tables.configured import (
     Target,
     Tenant,
 )
-from gatewayd.control.tables.used import Progress, Rollup, RollupDay, Segment, Tally
+from gatewayd.control.tables.used import JournalLoss, Progress, Rollup, RollupDay, Segment, Tally
 
 __all__ = [
     "Tenant",
@@ -43,6 +43,7 @@ __all__ = [
     "RollupDay",
     "Tally",
     "Segment",
+    "JournalLoss",
     "Progress",
     "Cycle",
     "LedgerEntry",
@@ -55,4 +56,5 @@ __all__ = [
     "Audit",
     "Token",
     "ConfigRevision",
+    "Acknowledgement",
 ]

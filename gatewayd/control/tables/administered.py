@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, LargeBinary, Text, text
 from sqlmodel import Field, SQLModel
 
-from gatewayd.control.tables.columns import AUTOINCREMENT
+from gatewayd.control.tables.columns import AUTOINCREMENT, count
 
 
 class Audit(SQLModel, table=True):
@@ -71,3 +71,17 @@ class ConfigRevision(SQLModel, table=True):
     changed: int = 0
     removed: int = 0
     document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class Acknowledgement(SQLModel, table=True):
+    """An accident of the past that an operator has taken note of, so that it degrades the gateway no more.
+
+    `subject` is `torn` or `lost`, noted up to this `count`, or `damaged:FILE`. The audit has those of before.
+    """
+
+    __tablename__ = "acknowledgement"
+
+    subject: str = Field(primary_key=True)
+    count: int = count()
+    at: int
+    actor: str

@@ -123,3 +123,15 @@ class Progress(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     value: int
+
+
+class JournalLoss(SQLModel, table=True):
+    """Requests that a worker has served and found no room to record (`on_full = "serve"`): nobody is billed for them.
+
+    A worker tells its own sum for as long as it lives, so there is one row for each that ever lost any.
+    """
+
+    __tablename__ = "journal_loss"
+
+    worker_id: bytes = Field(sa_type=LargeBinary, primary_key=True)
+    requests: int = count()
