@@ -68,7 +68,7 @@ class Fields:
     takes_trailers: bool
     upgrade: tuple[bytes, ...]  # protocols that it asks to switch to and may, lower case
     request_id: bytes | None
-    connection_named: tuple[bytes, ...]  # headers that Connection names beside the usual, lower case
+    connection_named: frozenset[bytes]  # headers that Connection names beside the usual, lower case
     cut: list[tuple[bytes, bytes, bytes]]  # lower name, name, value: were cut out and may yet have to pass
     kept: bytes  # the headers that pass, each beginning with CRLF, and the empty line
     read_for: Route | None  # what the next four were worked out for

@@ -36,7 +36,7 @@ from gatewayd.policy.guards import credential_of
 from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import choose_fields, limit_fields, request_bytes, response_bytes, switch_bytes
-from gatewayd.proxy.head import ResponseHead
+from gatewayd.proxy.head import NONE_NAMED, ResponseHead
 from gatewayd.proxy.needs import heed
 from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, end_overdue, is_overdue
 from gatewayd.proxy.problems import render
@@ -47,6 +47,7 @@ from gatewayd.proxy.tunnel import Tunnel, refusal_of_tunnel
 from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
 
 if TYPE_CHECKING:
+    from gatewayd.policy.header_rules import HeaderRules
     from gatewayd.policy.spending import KeyEntry
     from gatewayd.proxy.client import ClientConnection
     from gatewayd.proxy.dial import DialError
@@ -262,12 +263,14 @@ class Exchange:
         self.body_sent = True
         fields = self.facts.fields
         if fields.body_length == CHUNKED:
-            self.upstream.transport.write(self._last_chunk(self.trailers, fields.connection_named))
+            rules = self.route.service.request_rules
+            self.upstream.transport.write(self._last_chunk(self.trailers, fields.connection_named, rules))
 
-    def _last_chunk(self, trailers: tuple[bytes, ...], named: tuple[bytes, ...]) -> bytes:
+    def _last_chunk(self, trailers: tuple[bytes, ...], named: frozenset[bytes], rules: HeaderRules | None) -> bytes:
         if not trailers:
             return chunked.LAST_CHUNK
-        return chunked.encode_last(passed_on(trailers, named, self.worker.credential_headers))
+        ruled = () if rules is None else rules.dropped
+        return chunked.encode_last(passed_on(trailers, named, self.worker.credential_headers, ruled))
 
     def pause_request(self) -> None:
         self.client.pause_reading()
@@ -286,7 +289,9 @@ class Exchange:
             if not fields.expects_continue or self.continued:
                 return  # nobody waits for it
             self.continued = True
-        self.client.write(response.kept + b"\r\n\r\n")
+        rules = self.route.service.response_rules
+        kept = response.kept if rules is None else rules.without(response.kept)  # what is added belongs to the answer
+        self.client.write(kept + b"\r\n\r\n")
 
     def response_whole(self, response: ResponseHead, body: bytes) -> None:
         """Head and body together: the common case, one record and one write."""
@@ -327,7 +332,7 @@ class Exchange:
         self.client.write(chunked.encode(data) if self.chunk_response else data)
 
     def response_ended(
-        self, last: bytes = b"", trailers: tuple[bytes, ...] = (), named: tuple[bytes, ...] = ()
+        self, last: bytes = b"", trailers: tuple[bytes, ...] = (), named: frozenset[bytes] = NONE_NAMED
     ) -> None:
         """The upstream's message is whole. Its last bytes leave after the record is stored.
 
@@ -340,7 +345,8 @@ class Exchange:
         ended_at = record_exchange(self, self.status, 0, 0)
         if self.chunk_response:
             wanted = trailers if self.facts.fields.takes_trailers else ()
-            last = chunked.encode(last) + self._last_chunk(wanted, named)
+            rules = self.route.service.response_rules
+            last = chunked.encode(last) + self._last_chunk(wanted, named, rules)
         self.client.end_answer(last, self.promised_to_stay, ended_at)
 
     def switched(self, upstream: UpstreamConnection, response: ResponseHead, rest: bytes) -> None:

@@ -72,6 +72,9 @@ _MAY_SWITCH = re.compile(
     rb"(?!(?:h2|h2c|h3|http|tls)(?:[-/]|\Z))[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?",
     re.IGNORECASE,
 )
+# In Proxy-Connection, which is no field of HTTP (RFC 9112 appendix C.2.2): llhttp reads no further after it, so what we
+# had promised to hear would be refused. Its keep-alive is not believed: a proxy may have passed it on unread.
+_CLOSES = re.compile(rb"(?:^|,)[ \t]*close[ \t]*(?:,|$)", re.IGNORECASE)
 _TAKES_TRAILERS = re.compile(rb"(?:^|,)[ \t]*trailers[ \t]*(?:,|$)", re.IGNORECASE)
 _LONGEST_LENGTH = 18  # digits: an exbibyte, and still a small integer
 
@@ -123,9 +126,13 @@ def read_request(
 
 
 _SLASH = ord("/")
+# What Connection names is looked up in a set: a caller may name 16,000, and look for each of them 1,000 times.
+NONE_NAMED: frozenset[bytes] = frozenset()
+_NAMED_AS_USUAL = (b"close", b"keep-alive", b"upgrade", b"")
 _NONE: tuple[bytes, ...] = ()  # after a bare () mypy, and what mypyc compiles, hold the attribute to be empty for good
 _READ_HERE = frozenset((
     b"connection", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"te", b"trailer", b"upgrade",
+    b"proxy-connection",
 ))  # fmt: skip
 
 
@@ -136,11 +143,13 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
     fields.keep_alive = not http_1_0
     fields.expects_continue = fields.takes_trailers = False
     fields.request_id = fields.proven = fields.read_for = fields.client = None
-    fields.connection_named = fields.upgrade = _NONE
+    fields.connection_named = NONE_NAMED
+    fields.upgrade = _NONE
     fields.cut = []
     host = None
     connection = trailer = upgrade = b""
     length: int | None = None
+    closes = False
     parts = pattern.split(raw)  # kept, name, value, kept, name, value, ..., kept
     for index in range(1, len(parts), 3):
         name = parts[index].lower()
@@ -171,10 +180,14 @@ def read_fields(raw: bytes, pattern: re.Pattern[bytes], http_1_0: bool) -> Field
             trailer = trailer + b"," + value if trailer else value
         elif name == b"upgrade":
             upgrade = upgrade + b"," + value if upgrade else value
+        elif name == b"proxy-connection":
+            closes = closes or _CLOSES.search(value) is not None
         elif _REQUEST_ID.fullmatch(value := value.rstrip(b" \t")) is not None:
             fields.request_id = value
     if connection and (connection != b"keep-alive" or http_1_0):  # what all but a few send, and the default
         _read_connection(fields, connection)
+    if closes:
+        fields.keep_alive = False
     if host is None:
         if not http_1_0:
             return Refusal(BAD_REQUEST, "the Host header is missing")
@@ -220,7 +233,7 @@ def _read_connection(fields: Fields, value: bytes) -> None:
         fields.keep_alive = False
     elif b"keep-alive" in named:
         fields.keep_alive = True
-    fields.connection_named = tuple(token for token in named if token not in (b"close", b"keep-alive", b"upgrade"))
+    fields.connection_named = frozenset(named).difference(_NAMED_AS_USUAL)
 
 
 def _origin_form(target: bytes, host: bytes) -> bytes | Refusal:
@@ -233,11 +246,10 @@ def _origin_form(target: bytes, host: bytes) -> bytes | Refusal:
     return absolute[2] if absolute[2][:1] == b"/" else b"/" + absolute[2]
 
 
-def without(kept: bytes, names: tuple[bytes, ...]) -> bytes:
+def without(kept: bytes, names: frozenset[bytes]) -> bytes:
     """`kept` without the headers that the message's Connection header has named."""
-    dropped = frozenset(names)  # as many as a caller likes: looked up, not compiled into a pattern
     lines = kept.split(b"\r\n")
-    return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in dropped])
+    return b"\r\n".join([line for line in lines if line.partition(b":")[0].lower() not in names])
 
 
 class ResponseHead:
@@ -251,7 +263,7 @@ class ResponseHead:
     body_length: int  # bytes, CHUNKED or UNTIL_CLOSE
     bodiless: bool  # by its status or by the request's method: nothing frames a body, not even a length of 0
     kept: bytes  # the status line as HTTP/1.1, and the headers that pass, each beginning with CRLF
-    connection_named: tuple[bytes, ...]  # fields that Connection names beside the usual, lower case
+    connection_named: frozenset[bytes]  # fields that Connection names beside the usual, lower case
     upgrade: bytes  # protocols that it switches to
     trailer: bytes  # names that it announces for behind its body
     fields: tuple[bytes, ...]  # alternately name and value: the upstream's own rate-limit headers
@@ -279,10 +291,12 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     status = response.status = int(line[9:12])
     http_1_0 = head[7] == _ZERO
     keep_alive = not http_1_0
-    response.fields = response.connection_named = _NONE
+    response.fields = _NONE
+    response.connection_named = NONE_NAMED
     response.trailer = response.upgrade = b""
     length = UNTIL_CLOSE
     connection = b""
+    closes = False
     parts = _RESPONSE.split(head)
     for index in range(1, len(parts), 3):
         value = parts[index + 1]
@@ -298,6 +312,8 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
                 length = CHUNKED
             case b"connection":
                 connection = value if not connection else connection + b"," + value
+            case b"proxy-connection":
+                closes = closes or _CLOSES.search(value) is not None
             case b"upgrade":
                 response.upgrade = response.upgrade + b"," + value if response.upgrade else value
             case b"trailer":
@@ -312,10 +328,10 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     if connection and (connection != b"keep-alive" or http_1_0):
         tokens = [token.strip() for token in connection.lower().split(b",")]
         keep_alive = b"close" not in tokens and (not http_1_0 or b"keep-alive" in tokens)
-        named = response.connection_named = tuple(token for token in tokens if token not in _NAMED_AS_USUAL)
+        named = response.connection_named = frozenset(tokens).difference(_NAMED_AS_USUAL)
         if named:  # not the status line, which may be named as well as any header
             kept = kept[: len(line)] + without(kept[len(line) :], named)
-    response.keep_alive = keep_alive
+    response.keep_alive = keep_alive and not closes
     response.kept = kept
     response.bodiless = to_head_request or status == 204 or status == 304 or status < 200
     response.body_length = length
@@ -331,4 +347,3 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
 _USUAL_STATUS_LINES = frozenset(f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in http.HTTPStatus)
 _ZERO = ord("0")
-_NAMED_AS_USUAL = (b"close", b"keep-alive", b"upgrade", b"")

@@ -382,6 +382,30 @@ async def test_rules_on_an_answer_that_streams(wire: Wire, framing: bytes) -> No
     assert (answer.body, answer.all(b"server"), answer.one(b"vary")) == (b"ok", [], b"X-Env")
 
 
+async def test_rules_reach_trailers_and_interim_answers(wire: Wire) -> None:
+    """What a rule removes is not to pass by another door, nor is what it sets to be said otherwise there."""
+
+    async def script(upstream: Upstream, peer: Peer) -> None:
+        upstream.requests.append(await peer.message())
+        hints = b"HTTP/1.1 103 Early Hints\r\nServer: a\r\nLink: b\r\nCache-Control: c\r\n\r\n"
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await peer.send(hints + head + b"2\r\nok\r\n0\r\nSERVER: a\r\nX-Sum: 1\r\n\r\n")
+
+    wire.upstream.script = script
+    serve(wire, url_of(wire.upstream), header_rules=RULES)
+    client = await wire.client()
+    await client.send(
+        b"POST /open/ HTTP/1.1\r\nHost: api\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"2\r\nok\r\n0\r\nx_env: mine\r\nX-Sum: 2\r\nX-Env: mine\r\n\r\n"
+    )
+    hints = await client.message(interim=True)
+    assert (hints.status, hints.fields) == (103, ((b"Link", b"b"),))
+    answer = await client.message()
+    assert (answer.body, answer.trailers, answer.all(b"vary")) == (b"ok", ((b"X-Sum", b"1"),), [b"X-Env"])
+    (request,) = wire.upstream.requests
+    assert (request.trailers, request.all(b"x-env")) == (((b"X-Sum", b"2"),), [b"prod"])
+
+
 async def test_control_is_told_who_is_not_well_and_nothing_twice(wire: Wire, clock: Clock) -> None:
     told: list[Any] = []
     wire.worker.sightings = Sightings(told.append, wire.worker.load_of)

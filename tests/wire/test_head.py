@@ -100,7 +100,7 @@ def test_path_and_query() -> None:
 )
 def test_connection(version: bytes, fields: tuple[bytes, ...], stays: bool, named: tuple[bytes, ...]) -> None:
     found = fields_of(b"GET / HTTP/" + version, HOST, *(b"Connection: " + field for field in fields))
-    assert (found.keep_alive, found.connection_named) == (stays, named)
+    assert (found.keep_alive, found.connection_named) == (stays, frozenset(named))  # a set: see `head.NONE_NAMED`
 
 
 def test_lengths() -> None:
@@ -151,8 +151,8 @@ def test_any_headers_pass_in_order(fields: list[tuple[bytes, bytes]]) -> None:
 
 def test_named_headers_are_dropped() -> None:
     kept = b"\r\nA: 1\r\nFoo: 2\r\nfOO-b: 3\r\nB: foo: 4\r\n\r\n"
-    assert without(kept, (b"foo",)) == b"\r\nA: 1\r\nfOO-b: 3\r\nB: foo: 4\r\n\r\n"
-    assert without(b"\r\n\r\n", (b"foo",)) == b"\r\n\r\n"
+    assert without(kept, frozenset((b"foo",))) == b"\r\nA: 1\r\nfOO-b: 3\r\nB: foo: 4\r\n\r\n"
+    assert without(b"\r\n\r\n", frozenset((b"foo",))) == b"\r\n\r\n"
 
 
 def test_fields_that_repeat_are_read_once() -> None:

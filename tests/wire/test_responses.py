@@ -79,6 +79,8 @@ WHOLE = [
     Row("close", answer(FINE, b"Connection: close", LENGTH, body=TEN), FINE, (LENGTH,), TEN, reused=False),
     Row("close, then keep-alive", answer(FINE, b"Connection: close", b"Connection: keep-alive", LENGTH, body=TEN),
         FINE, (LENGTH,), TEN, reused=False),
+    Row("Proxy-Connection: close", answer(FINE, b"Proxy-Connection: x, Close", LENGTH, body=TEN), FINE, (LENGTH,), TEN,
+        reused=False),
     Row("until close", answer(FINE, body=TEN), FINE, (CHUNKED,), TEN, closes=True, reused=False),
     Row("until close, HTTP/1.0", b"HTTP/1.0 200 OK\r\n\r\n" + TEN, FINE, (CHUNKED,), TEN, closes=True, reused=False),
     Row("until close to HTTP/1.0", answer(FINE, body=TEN), FINE, (), TEN, OLD, closes=True, reused=False,
