@@ -1,7 +1,7 @@
 """One request and its response on their way through a worker.
 
-An exchange is called from three sides: the client's connection (body, departure), the upstream's connection (response,
-death) and the sweeper (time). There is no task; each call does what there is to do now. The steps:
+An exchange is called from three sides: the client's connection (body, departure), the upstream's connection (response;
+its death is `failover`'s) and the sweeper (time). There is no task; each call does what there is to do now. The steps:
 
     judged      guards in order; a guard that lacks a key or a token is asked again when it has come
     forwarded   a pooled connection, or a connect; the head goes out, then the body as it arrives
@@ -26,14 +26,10 @@ from gatewayd.errors import (
     NO_ROUTE,
     OVERLOADED,
     RETRY_SOON,
-    UPSTREAM_INVALID,
-    UPSTREAM_RESET,
-    UPSTREAM_UNREACHABLE,
     Refusal,
 )
 from gatewayd.policy.facts import CHUNKED, Facts, Guard, Route, Service, Target
 from gatewayd.policy.guards import credential_of
-from gatewayd.policy.retry import may_repeat
 from gatewayd.proxy import chunked
 from gatewayd.proxy.forward import choose_fields, limit_fields, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import NONE_NAMED, ResponseHead
@@ -41,7 +37,7 @@ from gatewayd.proxy.needs import heed
 from gatewayd.proxy.patience import AT_NEXT_SWEEP, UNSEEN, end_overdue, is_overdue
 from gatewayd.proxy.problems import render
 from gatewayd.proxy.recording import SWITCHED, record_exchange
-from gatewayd.proxy.targeting import attend_answer, hash_value, tell_failed
+from gatewayd.proxy.targeting import attend_answer, hash_value
 from gatewayd.proxy.trailers import passed_on
 from gatewayd.proxy.tunnel import Tunnel, refusal_of_tunnel
 from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
@@ -50,7 +46,6 @@ if TYPE_CHECKING:
     from gatewayd.policy.header_rules import HeaderRules
     from gatewayd.policy.spending import KeyEntry
     from gatewayd.proxy.client import ClientConnection
-    from gatewayd.proxy.dial import DialError
     from gatewayd.proxy.upstream import UpstreamConnection
     from gatewayd.proxy.worker import Worker
 
@@ -149,11 +144,12 @@ class Exchange:
         lease = facts.lease
         if lease is not None and lease.low and lease.surplus <= lease.low and not lease.asked:
             self.worker.keys.ask_ahead(lease)
-        self._forward()
+        self.forward()
 
     # Forwarded.
 
-    def _forward(self, target: Target | None = None, *, fresh: bool = False) -> None:
+    def forward(self, target: Target | None = None, *, fresh: bool = False) -> None:
+        """To this target, or to whichever is chosen. `fresh`: over a connection that is made for it."""
         route = self.route
         if target is None:
             rotation = route.service.rotation
@@ -194,30 +190,6 @@ class Exchange:
             self._end_request_body()
         else:
             self.deadline = AT_NEXT_SWEEP
-
-    def connect_failed(self, error: DialError) -> None:
-        """Failed before a byte was sent: another target may be tried, nothing can happen twice."""
-        if self.done or self.upstream is not None:
-            return
-        if error.out_of_descriptors:
-            self.worker.shed_idle_upstreams()
-            self.refuse(Refusal(OVERLOADED, str(error), RETRY_SOON))
-            return
-        tell_failed(self, str(error))
-        if not self.forward_elsewhere():
-            self.refuse(Refusal(UPSTREAM_UNREACHABLE, str(error)))
-
-    def forward_elsewhere(self) -> bool:
-        """To a target that has not been tried, if there is one."""
-        target = self.route.service.rotation.choose(time.monotonic(), self, self.tried)
-        if isinstance(target, Refusal):
-            return False
-        self._forward(target, fresh=self.forwarded_at > 0)  # sent before: see `upstream_died`
-        return True
-
-    def _repeat_elsewhere(self) -> bool:
-        self.repeated = True
-        return self.forward_elsewhere()
 
     def hash_value(self, on: str) -> bytes:
         return hash_value(self, on)
@@ -384,44 +356,6 @@ class Exchange:
             self.upstream.transport.resume_reading()
 
     # Trouble.
-
-    def upstream_died(self, stale: bool) -> None:
-        """Closed without a byte of a response. `stale`: the connection had served before, so it may have been dying."""
-        upstream, self.upstream = self.upstream, None
-        if self.done:
-            return
-        repeats = may_repeat(self.facts.method, self.body_streamed)
-        if stale and repeats:
-            self._forward(fresh=True)  # once: another pooled one might be as stale
-            return
-        tell_failed(self, "it closed the connection without an answer", upstream)
-        if upstream is not None and upstream.pool.target not in self.tried:
-            self.tried += (upstream.pool.target,)
-        if not repeats or self.repeated or not self._repeat_elsewhere():
-            self.refuse(Refusal(UPSTREAM_RESET, "the upstream closed the connection without an answer"))
-
-    def upstream_broke(self) -> None:
-        """Closed half-way through a response."""
-        upstream, self.upstream = self.upstream, None
-        if self.done:
-            return
-        tell_failed(self, "it closed the connection in the middle of an answer", upstream)
-        if self.status:
-            self.break_off(UPSTREAM_BROKE)
-        else:
-            self.refuse(
-                Refusal(UPSTREAM_RESET, "the upstream closed the connection in the middle of its answer's head")
-            )
-
-    def upstream_invalid(self, why: str) -> None:
-        upstream, self.upstream = self.upstream, None
-        if self.done:
-            return
-        tell_failed(self, f"its answer was invalid: {why}", upstream)
-        if self.status:
-            self.break_off(UPSTREAM_BROKE)
-        else:
-            self.refuse(Refusal(UPSTREAM_INVALID, f"the upstream's answer cannot be passed on: {why}"))
 
     def client_left(self) -> None:
         if self.done:

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gatewayd.errors import OVERLOADED, REQUEST_TIMEOUT, RETRY_SOON, UPSTREAM_TIMEOUT, Refusal
+from gatewayd.proxy.failover import forward_elsewhere
 from gatewayd.proxy.targeting import tell_failed
 from gatewayd.records import CLIENT_LEFT, UPSTREAM_BROKE
 
@@ -77,5 +78,5 @@ def _end_connecting(exchange: Exchange) -> None:
     tell_failed(exchange, "it did not accept the connection in time")
     exchange.worker.pool_of(exchange.tried[-1]).forget(exchange)
     in_time = time.monotonic() < exchange.started_at + exchange.route.timeout_s
-    if not in_time or not exchange.forward_elsewhere():
+    if not in_time or not forward_elsewhere(exchange):
         exchange.give_up(Refusal(UPSTREAM_TIMEOUT, "the upstream did not accept the connection in time"))

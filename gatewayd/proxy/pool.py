@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gatewayd.policy.breaker import LONGEST_WINDOW_S
 from gatewayd.policy.facts import Target
 from gatewayd.proxy.dial import Dialer, DialError
+from gatewayd.proxy.failover import connect_failed, upstream_died
 from gatewayd.proxy.upstream import UpstreamConnection
 from gatewayd.settings import Settings
 
@@ -81,10 +82,10 @@ class Pool:
             concerned = connection is not None or len(exchange.tried) == attempt
             waits = concerned and self._waiting.pop(exchange, None) is not None and not exchange.done
         if failure is not None and waits:
-            exchange.connect_failed(failure)
+            connect_failed(exchange, failure)
         elif connection is not None and connection not in self._open:  # closed again before this task had its turn
             if waits:
-                exchange.upstream_died(stale=False)
+                upstream_died(exchange, stale=False)
         elif connection is not None and waits:
             exchange.connected(connection)
         elif connection is not None:

@@ -14,6 +14,7 @@ import httptools
 
 from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE
 from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
+from gatewayd.proxy.failover import upstream_broke, upstream_died, upstream_invalid
 from gatewayd.proxy.head import ResponseHead, read_response
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head is not None and self._body_left == UNTIL_CLOSE and self.ended and exc is None:
             exchange.response_ended()
         elif self._head is None and not self._buffer and not self._interim:
-            exchange.upstream_died(self.served > 1)
+            upstream_died(exchange, self.served > 1)
         else:
-            exchange.upstream_broke()
+            upstream_broke(exchange)
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
@@ -220,4 +221,4 @@ class UpstreamConnection(asyncio.Protocol):
     def _fail(self, exchange: Exchange, why: str) -> None:
         self.exchange = None
         self.transport.abort()
-        exchange.upstream_invalid(why)
+        upstream_invalid(exchange, why)
