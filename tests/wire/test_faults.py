@@ -98,7 +98,7 @@ class Row:
     @property
     def service(self) -> bytes:
         """One that is not waited for long only where that is the point: a busy machine stalls, too."""
-        timed = self.status == 504 or self.name.startswith(("stalls", "drips"))
+        timed = self.status == 504 or self.name.startswith(("stalls", "drips its"))
         return b"brisk" if timed else b"open"
 
 
