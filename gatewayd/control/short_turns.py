@@ -1,16 +1,17 @@
 """Long work in a thread, beside which the loop goes on: it waits half a millisecond for its turn, not Python's 5 ms.
 
-The collector of garbage waits until the end of it: it would go through the hundreds of thousands of objects that a
-thread makes, with everybody waiting (0.3 s, measured), and find nothing. So let them go before the end.
+The collector of garbage waits until the end of it (`collector`): it would go through the hundreds of thousands of
+objects that a thread makes, with everybody waiting, and find nothing. So let them go before the end.
 """
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+
+from gatewayd.control.collector import without_collections
 
 _TURN_S = 0.0005
 _lock = Lock()
@@ -26,13 +27,12 @@ def short_turns() -> Iterator[None]:
         if not _users:
             _before_s = sys.getswitchinterval()
             sys.setswitchinterval(_TURN_S)
-            gc.disable()
         _users += 1
     try:
-        yield
+        with without_collections():
+            yield
     finally:
         with _lock:
             _users -= 1
             if not _users:
                 sys.setswitchinterval(_before_s)
-                gc.enable()
