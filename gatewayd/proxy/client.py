@@ -297,7 +297,6 @@ class ClientConnection(asyncio.Protocol):
     def _reject(self, refusal: Refusal) -> None:
         """Answer a head that is no request. It belongs to no service, so there is nothing to record."""
         self._keep_alive = False
-        self.worker.rejected += 1
         self.write(self.worker.render_rejection(refusal))
         self._linger()
 

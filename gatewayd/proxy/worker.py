@@ -114,7 +114,6 @@ class Worker:
         self.door = Door(self, settings.connections_limit)
         self.requests = 0
         self._unrecorded = 0  # when control was last told
-        self.rejected = 0  # heads that were no requests
         self.draining = False
         self.welcomed = asyncio.Event()
         self.resolver = Resolver(self.loop, settings.resolve_s)
