@@ -154,8 +154,8 @@ def test_what_comes_late_is_in_the_next_bill(shop: Shop) -> None:
 def test_a_reset_ends_the_running_cycle(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """And another in the same second would end a cycle of no time."""
     this_second = now_s()
-    for module in ("billing", "changes"):
-        monkeypatch.setattr(f"gatewayd.control.admin.{module}.now_s", lambda: this_second)
+    for module in ("admin.billing", "closing"):
+        monkeypatch.setattr(f"gatewayd.control.{module}.now_s", lambda: this_second)
     now = shop.admin.get("/v1/billing")
     tried = shop.admin("POST", "/v1/billing/reset?dry_run=true").json()
     assert tried["number"] == "INV-000001"
