@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from gatewayd.control.charging import subscriptions_of, usage_of
 from gatewayd.control.cycles import CycleRow, cycle_named, running, zone_of
 from gatewayd.control.ledger import entries_of, facts_of
+from gatewayd.control.plan_names import plan_names
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Cycle, Key, Plan, Tenant
 from gatewayd.control.usage import service_names
@@ -169,6 +170,9 @@ def _usage_entry(usage: Usage, at: int) -> Entry:
 def _facts_now(connection: Connection, cycle: CycleRow, entries: Iterable[Entry], now: int) -> Facts:
     tenant = connection.execute(select(_tenant).where(_tenant.c.id == cycle.tenant_id)).one()
     every = list(entries)
+    named = plan_names(connection, cycle, every)
+    keys = key_facts(connection, {entry.key_id for entry in every} - {0})
+    keys |= {key_id: keys[key_id]._replace(plan=plan) for key_id, plan in named.at_end.items()}
     services = service_names(connection, {entry.service_id for entry in every})
     return Facts(
         number=None,
@@ -183,7 +187,8 @@ def _facts_now(connection: Connection, cycle: CycleRow, entries: Iterable[Entry]
         starts_at=cycle.starts_at,
         ends_at=cycle.ends_at,
         services=services,
-        keys=key_facts(connection, {entry.key_id for entry in every} - {0}),
+        keys=keys,
+        plans=named.by_price,
     )
 
 

@@ -21,6 +21,7 @@ from gatewayd.control.compile import Overrides
 from gatewayd.control.cycles import CycleRow
 from gatewayd.control.database import DEFAULT_PRICE_ID
 from gatewayd.control.history import sources
+from gatewayd.control.key_past import keys_at
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Key, Plan, PlanVersion
 from gatewayd.policy.pricing import Charge, Subscription, Usage, charges
@@ -62,23 +63,32 @@ def subscriptions_of(connection: Connection, cycle: CycleRow, now: int) -> list[
     subscribed = {price_id for price_id, terms in all_terms(connection).items() if terms.is_subscribed}
     if not subscribed or now < cycle.starts_at:
         return []
+    then = keys_at(cycle.ends_at)
     query = (
-        select(_key.c.id, _key.c.overrides, _key.c.plan_id, func.coalesce(_plan.c.price_id, literal(DEFAULT_PRICE_ID)))
-        .join_from(_key, _plan, _key.c.plan_id == _plan.c.id, isouter=True)
+        select(
+            _key.c.id,
+            then.is_past,
+            then.own_price_id,
+            _key.c.overrides,
+            then.plan_id,
+            func.coalesce(_plan.c.price_id, literal(DEFAULT_PRICE_ID)),
+        )
+        .select_from(then.source.outerjoin(_plan, _plan.c.id == then.plan_id))
         .where(
             _key.c.tenant_id == cycle.tenant_id,
             _key.c.created_at < cycle.ends_at,
             # Of a second in which a key was revoked it worked for a part, of that at which it expires for none.
-            *(or_(column.is_(None), column >= cycle.starts_at) for column in (_key.c.revoked_at, _key.c.disabled_at)),
-            or_(_key.c.expires_at.is_(None), _key.c.expires_at > cycle.starts_at),
+            *(or_(column.is_(None), column >= cycle.starts_at) for column in (_key.c.revoked_at, then.disabled_at)),
+            or_(then.expires_at.is_(None), then.expires_at > cycle.starts_at),
         )
         .order_by(_key.c.id)
     )
     owed, former = [], _former_prices(connection, cycle)
-    for key_id, overrides, plan_id, price_id in in_bites(connection, query):
-        price_id = former.get(plan_id, price_id)
-        if overrides != "{}":  # nearly all of them
-            price_id = _overrides.decode(overrides).price_id or price_id
+    for key_id, is_past, own_price_id, overrides, plan_id, plan_price_id in in_bites(connection, query):
+        price_id = own_price_id
+        if not is_past and overrides != "{}":  # nearly all of them
+            price_id = _overrides.decode(overrides).price_id
+        price_id = price_id or former.get(plan_id, plan_price_id)
         if price_id in subscribed:
             owed.append(Subscription(key_id, price_id))
     return owed

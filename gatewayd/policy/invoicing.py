@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class KeyFacts(NamedTuple):
-    """What is visible of a key, its name and its plan's."""
+    """What is visible of a key, its name and that of the plan that it had at the cycle's end."""
 
     prefix: str
     name: str
@@ -65,6 +65,8 @@ class Facts(msgspec.Struct, frozen=True):
     ends_at: int
     services: dict[int, str]
     keys: dict[int, KeyFacts]
+    # By key and price the plan that this was used on, of keys that have been on another; older invoices do without.
+    plans: dict[int, dict[int, str | None]] = {}
 
 
 class Sum(NamedTuple):
@@ -161,7 +163,7 @@ def _show_line(line: Charge, facts: Facts, terms: Terms) -> dict[str, Any]:
         "service": facts.services.get(line.service_id) or _nameless(line.service_id),
         "key": key.prefix,
         "key_name": key.name,
-        "plan": key.plan,
+        "plan": facts.plans.get(line.key_id, {}).get(line.price_id, key.plan),
         "kind": line.kind,
         "tier": line.tier or None,
         "quantity": line.quantity,

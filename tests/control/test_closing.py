@@ -285,6 +285,94 @@ def test_a_fee_is_that_of_the_plan_at_the_cycles_end(shop: Shop, price: dict[str
     assert shop.admin.get("/v1/billing")["total"] == "200"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [("PATCH", "", {"plan": "dear"})],
+        [("PATCH", "", {"plan": "dear"}), ("PATCH", "", {"plan": None})],
+        [("PATCH", "", {"price": "7"})],
+        [("POST", "/disable", None)],
+        [("PATCH", "", {"expires": "1d"}), ("PATCH", "", {"plan": "dear", "price": "3"})],
+    ],
+)
+def test_a_fee_is_that_of_the_key_at_the_cycles_end(shop: Shop, changes: list[tuple[str, str, Any]]) -> None:
+    """Whatever becomes of it between then and the invoice."""
+    shop.charge(Terms(request_nanos=10**9, base_nanos=5 * 10**9))
+    shop.admin.post("/v1/plans", name="dear", base_fee="1000", price="0")
+    shop.born("2026-08-15T00:00:00Z")
+    shop.use(2, "2026-09-20T00:00:00Z")
+    for method, path, body in changes:
+        assert shop.admin(method, f"/v1/keys/{shop.key}{path}", body).status_code == 200
+    preview = shop.admin.get("/v1/billing/preview", **SEPTEMBER)
+    body = shop.admin.post("/v1/billing/close")["body"]
+    assert [(line["plan"], line["kind"], line["amount"]) for line in body["lines"]] == [
+        ("starter", "request", "2"), ("starter", "base", "5"),
+    ]  # fmt: skip
+    assert preview["lines"] == body["lines"]
+    assert shop.admin.get("/v1/billing/verify")["ok"]
+
+
+def test_a_key_that_did_not_work_owes_nothing_when_it_works_again_before_the_invoice(shop: Shop) -> None:
+    shop.charge(Terms(base_nanos=10**9))
+    idle = shop.admin.post("/v1/keys", plan="starter", name="idle")["prefix"]
+    shop.born("2026-07-15T00:00:00Z")
+    with shop.database.write() as session:
+        run = session.connection().exec_driver_sql
+        run("UPDATE key SET disabled_at = ? WHERE id = 1", (at("2026-08-20T00:00:00Z"),))
+        run("UPDATE key SET expires_at = ? WHERE id = 2", (at("2026-08-20T00:00:00Z"),))
+        for month in ("08", "09"):
+            open_at(session.connection(), 1, at(f"2026-{month}-20T00:00:00Z"))
+    shop.admin.post(f"/v1/keys/{shop.key}/enable")
+    shop.admin.patch(f"/v1/keys/{idle}", expires=None)
+    shop.tick("2026-10-01T01:00:00Z")
+    assert [(body["period"], body["total"]) for body in shop.invoices()] == [("2026-08", "2")]
+
+
+def test_a_line_names_the_plan_that_it_was_used_on(shop: Shop) -> None:
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    admin, key = shop.admin, shop.key
+    admin.post("/v1/plans", name="twin", price="0.001")
+    admin.post("/v1/plans", name="pro", price="0.1", base_fee="3")
+    shop.use(5, now)
+    admin.patch("/v1/plans/starter", price="0.002")
+    shop.use(4, now)
+    admin.patch(f"/v1/keys/{key}", plan=None, price="9")
+    shop.use(1, now)
+    admin.patch(f"/v1/keys/{key}", plan="pro", price=None)
+    shop.use(3, now)
+    lines = [("starter", "0.001"), ("starter", "0.002"), (None, "9"), ("pro", "0.1"), ("pro", "3")]
+
+    def named(items: list[dict[str, Any]]) -> list[tuple[str | None, str]]:
+        return [(item["plan"], item["price"]) for item in items]
+
+    assert set(named(admin.get("/v1/billing")["items"])) == set(lines)
+    assert [item["plan"] for item in admin.get("/v1/billing/keys")["items"]] == ["pro"]
+    preview = admin.get("/v1/billing/preview")
+    body = admin.post("/v1/billing/reset")["body"]
+    assert named(preview["lines"]) == named(body["lines"])
+    assert len(body["lines"]) == len(lines)
+    assert set(named(body["lines"])) == set(lines)
+    admin.patch(f"/v1/keys/{key}", plan="twin")
+    assert admin.get("/v1/invoices/INV-000001/replay")["same"]
+    assert admin.get("/v1/billing/verify")["ok"]
+
+
+def test_what_a_configuration_makes_of_a_key_holds_from_then_on_too(shop: Shop) -> None:
+    admin = shop.admin
+    shop.charge(Terms(base_nanos=5 * 10**9))
+    admin.post("/v1/plans", name="dear", base_fee="1000", price="0")
+    shop.born("2026-08-15T00:00:00Z")
+    with shop.database.write() as session:
+        open_at(session.connection(), 1, at("2026-09-20T00:00:00Z"))
+    wanted = admin.get("/v1/config")
+    (key,) = wanted["tenants"][0]["keys"]
+    key["plan"] = "dear"
+    assert admin("POST", "/v1/config/apply", wanted).status_code == 200
+    body = admin.post("/v1/billing/close")["body"]
+    assert [(line["plan"], line["amount"]) for line in body["lines"]] == [("starter", "5")]
+    assert admin.get("/v1/billing")["total"] == "1000"
+
+
 def test_a_month_that_has_no_cycle_owes_nothing(shop: Shop) -> None:
     shop.charge(Terms(base_nanos=10**9))
     running = shop.admin.get("/v1/billing")

@@ -23,6 +23,7 @@ from gatewayd.control.admin.config_definitions import NO_SERVICE
 from gatewayd.control.admin.config_plan import Pair, Plan, Step
 from gatewayd.control.admin.config_state import Present, State, dump, let_go, read_state
 from gatewayd.control.compile import Overrides
+from gatewayd.control.key_past import keep, state_of
 from gatewayd.control.prices import price_id_of
 from gatewayd.control.tables import Audit, ConfigRevision, Key, PlanVersion, Route, Service, Target, Tenant
 from gatewayd.control.tables import Plan as PlanRow
@@ -245,6 +246,13 @@ class Store:
             # Of random bytes that nobody keeps: a rotation gives the key its first secret.
             return {**self._in_tenant(pair), "digest": keys.digest(os.urandom(32)), "generation": 1}
 
+        was = []
+        for _, step in self._steps("key", "set"):
+            present = present_of(step)
+            before = state_of(present.columns)
+            if before != state_of(present.columns | columns(step.pair)):
+                was.append((present.id, before))
+        keep(self._connection, was, self._made.at)
         self._write("key", columns, new)
 
     def _scope(self, tenant: str, slugs: Sequence[str]) -> str:

@@ -38,6 +38,7 @@ from gatewayd.control.admin.refs import key_by, plan_by, service_by, tenant_by
 from gatewayd.control.admin.spelling import DisplayName, LabelFilter
 from gatewayd.control.admin.state import ControlState, control_of
 from gatewayd.control.admin.tags import answer_one
+from gatewayd.control.key_past import keep, state_of
 from gatewayd.control.tables import Key, Plan, Tenant
 from gatewayd.errors import CONFLICT
 from gatewayd.policy.buckets import month_of
@@ -176,13 +177,15 @@ async def _changed(request: Request, action: str, make: Callable[[Change, Tenant
     with change(request) as made:
         tenant = tenant_by(made.session, asked.tenant)
         key = key_by(made.session, tenant, request.path_params["ref"])
-        before = show(made.session, tenant, key, made.at)
+        before, was = show(made.session, tenant, key, made.at), state_of(key.model_dump())
         make(made, tenant, key)
         made.expect(before)  # also where nothing is noted of the key itself
         made.session.add(key)
         shown = show(made.session, tenant, key, made.at)
         if shown != before:
             made.note(action, tenant.slug, shown.id, before, shown)
+        if key.id is not None and state_of(key.model_dump()) != was:
+            keep(made.session.connection(), [(key.id, was)], made.at)
     await control_of(request).plane.publish_keys([key.public_id])
     return answer(shown)
 

@@ -189,6 +189,24 @@ class Key(SQLModel, table=True):
     imported: bool = flag()  # the secret is of the user's own making: it is found by its digest alone
 
 
+class KeyWas(SQLModel, table=True):
+    """What a key was until `until`, where that is more than its present row says. Columns are those of the key.
+
+    Written when one of them changes, since a cycle is closed after it is over. `price_id` is that of its overrides.
+    """
+
+    __tablename__ = "key_was"
+    __table_args__ = (Index("key_was_by_key", "key_id", "id"), Index("key_was_until", "until"), AUTOINCREMENT)
+
+    id: int | None = Field(default=None, primary_key=True)
+    key_id: int = Field(foreign_key="key.id")
+    until: int
+    plan_id: int | None = None
+    price_id: int | None = None
+    disabled_at: int | None = None
+    expires_at: int | None = None
+
+
 class KeyGeneration(SQLModel, table=True):
     """A generation of a key that was rotated away. It works until `until`, unless `ended_at` says that it was ended.
 

@@ -1,0 +1,87 @@
+"""What keys were: bills of times that are over look at what held then, not at what a key is when they are made.
+
+A change of what decides about a fee leaves a row that says what it was until then. A key that never changed has none,
+which is to say that it always was what it is; so does one that was last changed before there were such rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, func, insert, select
+
+from gatewayd.control.compile import Overrides
+from gatewayd.control.tables import Key, KeyWas
+
+BITE = 10_000  # keys whose rows are looked up at once: a statement takes 32,766 parameters
+
+_key, _was = Key.__table__, KeyWas.__table__  # type: ignore[attr-defined]
+_overrides = msgspec.json.Decoder(Overrides)
+
+
+class KeyState(NamedTuple):
+    """What a bill wants to know of a key at some time. `price_id`: its own, in place of the plan's."""
+
+    plan_id: int | None
+    price_id: int | None
+    disabled_at: int | None
+    expires_at: int | None
+
+
+class Past(NamedTuple):
+    """It was so until then."""
+
+    until: int
+    state: KeyState
+
+
+def state_of(columns: Mapping[str, Any]) -> KeyState:
+    """Of a row of table `key`."""
+    price_id = None if columns["overrides"] == "{}" else _overrides.decode(columns["overrides"]).price_id
+    return KeyState(columns["plan_id"], price_id, columns["disabled_at"], columns["expires_at"])
+
+
+def keep(connection: Connection, was: Iterable[tuple[int, KeyState]], until: int) -> None:
+    """Keys, and what they were until now; they are something else from now on."""
+    rows = [{"key_id": key_id, "until": until, **state._asdict()} for key_id, state in was]
+    for start in range(0, len(rows), BITE):
+        connection.execute(insert(_was), rows[start : start + BITE])
+
+
+class KeysAt(NamedTuple):
+    """Keys as they were just before a moment: a source to select from, and the columns that may have been others.
+
+    `own_price_id` is null where the present overrides say it; `is_past` tells.
+    """
+
+    source: FromClause
+    is_past: ColumnElement[bool]
+    plan_id: ColumnElement[int]
+    own_price_id: ColumnElement[int]
+    disabled_at: ColumnElement[int]
+    expires_at: ColumnElement[int]
+
+
+def keys_at(moment: int) -> KeysAt:
+    """Of several rows of one key the first that ended later holds: the others came after it."""
+    first = select(func.min(_was.c.id)).where(_was.c.until >= moment).group_by(_was.c.key_id)
+    was = _was.alias()
+    is_past = was.c.id.is_not(None)
+
+    def then(name: str) -> ColumnElement[int]:
+        return case((is_past, was.c[name]), else_=_key.c[name])
+
+    source = _key.outerjoin(was, and_(was.c.key_id == _key.c.id, was.c.id.in_(first)))
+    return KeysAt(source, is_past, then("plan_id"), was.c.price_id, then("disabled_at"), then("expires_at"))
+
+
+def pasts_of(connection: Connection, ids: Iterable[int]) -> dict[int, list[Past]]:
+    """What these keys were, the oldest first; of those alone that were something else."""
+    wanted, found = sorted(ids), dict[int, list[Past]]()
+    for start in range(0, len(wanted), BITE):
+        some = _was.c.key_id.in_(wanted[start : start + BITE])
+        for _, key_id, until, *state in connection.execute(select(_was).where(some).order_by(_was.c.id)):
+            found.setdefault(key_id, []).append(Past(until, KeyState(*state)))
+    return found
