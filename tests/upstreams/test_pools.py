@@ -328,13 +328,14 @@ async def test_every_other_target_is_tried_once_before_a_request_is_refused(
 async def test_an_earlier_connect_that_fails_ends_no_later_one(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request is handed a pooled connection, which dies; it waits anew while its first connect is still under way."""
     dial = Dialer.dial
-    earlier, later = asyncio.Event(), asyncio.Event()
+    second_waits, earlier, later = asyncio.Event(), asyncio.Event(), asyncio.Event()
     dialled = 0
 
     async def first_two_fail(dialer: Dialer, *more: Any) -> Any:
         nonlocal dialled
         dialled += 1
         if dialled == 2:
+            second_waits.set()
             await earlier.wait()
             raise TimeoutError
         if dialled == 3:
@@ -345,7 +346,7 @@ async def test_an_earlier_connect_that_fails_ends_no_later_one(wire: Wire, monke
         if len(upstream.peers) > 1:
             await upstream.answer_all(peer)
         upstream.requests.append(await peer.message())
-        await asyncio.sleep(0.05)
+        await second_waits.wait()
         await peer.send(upstream.answer)
         await peer.message()
         peer.close()

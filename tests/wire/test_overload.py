@@ -118,7 +118,7 @@ async def test_those_that_do_not_go_are_bounded_in_number(wire: Wire, monkeypatc
 
 
 async def test_those_that_do_not_go_are_bounded_in_time(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "LEAVING_S", 0.1)
+    monkeypatch.setattr(door, "LEAVING_S", 0.7)
     wire.worker.door.limit = 0
     client = await wire.client()
     assert_overloaded(await client.message())
@@ -319,7 +319,7 @@ async def test_a_place_comes_back_however_the_request_ends(
     end: Callable[[Peer], Awaitable[None]],
     statuses: list[int],
 ) -> None:
-    limit(wire, 1, timeout_s=0.3)
+    limit(wire, 1, timeout_s=1.0)
     wire.upstream.script = script
     client = await wire.client()
     await client.send(request_)
