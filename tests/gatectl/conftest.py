@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import termios
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -98,6 +100,18 @@ def _read_all(terminal: int) -> str:
             break
         chunks.append(chunk)
     return b"".join(chunks).decode()
+
+
+def press_until_it_ends(process: subprocess.Popen[Any]) -> None:
+    """Python drops an exception that a signal raises within a callback of its own, of the import system for one.
+
+    That is rare, and then a person presses Ctrl-C again.
+    """
+    for _ in range(10):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2)
+            return
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from time import monotonic
 
 import pexpect
@@ -116,10 +117,20 @@ def fish(home: Path, environment: Mapping[str, str], *lines: str) -> Iterator[Sh
     yield from _shell(["fish", "-i"], home, environment)
 
 
+def _patient(home: Path) -> Path:
+    """A folder with a gatectl that waits for a daemon for longer than a person who has pressed Tab would."""
+    folder = home / "bin"
+    folder.mkdir(exist_ok=True)
+    waiting = "from gatectl.__main__ import main; from gatectl.completion import names; names.DEADLINE_S = 20.0; main()"
+    (folder / "gatectl").write_text(f'#!/bin/sh\nexec {quote(sys.executable)} -c {quote(waiting)} "$@"\n')
+    (folder / "gatectl").chmod(0o755)
+    return folder
+
+
 def _shell(argv: list[str], home: Path, environment: Mapping[str, str]) -> Iterator[Shell]:
     program = shutil.which(argv[0])
     assert program is not None, f"this test drives {argv[0]}: apt install {argv[0]}"
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(_patient(home)), os.environ["PATH"]])
     shell = Shell(
         [program, *argv[1:]], {**environment, "HOME": str(home), "PATH": path, "TERM": "xterm", "LC_ALL": "C.UTF-8"}
     )

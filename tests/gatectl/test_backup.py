@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import gzip
 import os
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -22,7 +21,7 @@ from gatewayd import supervisor
 from gatewayd.control import backup as made
 from gatewayd.settings import default_state_dir as of_gatewayd
 from tests.gatectl import fake_backup
-from tests.gatectl.conftest import Gatectl
+from tests.gatectl.conftest import Gatectl, press_until_it_ends
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.problems import ProblemError
 from tests.gatectl.test_failures import assert_one_line
@@ -142,7 +141,7 @@ def test_a_backup_that_is_interrupted_leaves_nothing(gatectl: Gatectl, daemon: F
     process = subprocess.Popen(argv, env=gatectl.environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert process.stderr.readline() == "gatectl: receiving\n"  # and nothing after it
-    process.send_signal(signal.SIGINT)
+    press_until_it_ends(process)
     assert process.communicate(timeout=30)[1] == ""
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []

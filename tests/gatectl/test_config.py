@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import threading
@@ -16,7 +15,7 @@ import pytest
 
 from gatectl.colours import Colours
 from gatectl.config.differences import deed, drawn, removed_tenants
-from tests.gatectl.conftest import Ended, Gatectl
+from tests.gatectl.conftest import Ended, Gatectl, press_until_it_ends
 from tests.gatectl.fake_daemon import FakeDaemon
 
 HERE = Path(__file__).parent
@@ -350,7 +349,7 @@ def test_ctrl_c_while_it_is_under_way_says_that_nobody_knows(daemon: FakeDaemon,
     )  # fmt: skip
     try:
         assert daemon.config.applying.wait(20)
-        process.send_signal(signal.SIGINT)
+        press_until_it_ends(process)
         out, err = process.communicate(timeout=30)
     finally:
         daemon.config.gate.set()

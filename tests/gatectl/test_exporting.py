@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
 import subprocess
-from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet  # type: ignore[import-untyped]
 
-from tests.gatectl.conftest import Gatectl
+from tests.gatectl.conftest import Gatectl, press_until_it_ends
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.test_failures import TAILED, answering, assert_one_line
 
@@ -85,18 +83,6 @@ def test_a_broken_export_leaves_what_was_there(gatectl: Gatectl, folder: Path, t
     assert_one_line(ended, 6, "the gateway went away in the middle of its answer")
     assert file.read_text() == "before"
     assert list(tmp_path.iterdir()) == [file]
-
-
-def press_until_it_ends(process: subprocess.Popen[bytes]) -> None:
-    """Python drops an exception that a signal raises within a callback of its own, of the import system for one.
-
-    That is rare, and then a person presses Ctrl-C again.
-    """
-    for _ in range(10):
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(2)
-            return
 
 
 def test_ctrl_c_leaves_nothing(gatectl: Gatectl, folder: Path, tmp_path: Path) -> None:

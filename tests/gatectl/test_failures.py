@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import threading
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 
 from gatectl.errors import EXIT_CODES, PROBLEMS, from_problem
-from tests.gatectl.conftest import Ended, Gatectl
+from tests.gatectl.conftest import Ended, Gatectl, press_until_it_ends
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.problems import ProblemError
 
@@ -330,7 +329,7 @@ def test_ctrl_c_is_quiet(gatectl: Gatectl, folder: Path) -> None:
             gatectl.argv("status"), env=gatectl.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert asked.wait(30)
-        process.send_signal(signal.SIGINT)
+        press_until_it_ends(process)
         assert process.communicate(timeout=30) == (b"", b"")
     assert process.returncode == 130
 
@@ -349,7 +348,7 @@ def test_ctrl_c_ends_a_tail_after_what_it_has_written(gatectl: Gatectl, folder: 
         )
         assert process.stdout is not None
         assert process.stdout.readline() == b"2\n", "a line is written when it comes"
-        process.send_signal(signal.SIGINT)
+        press_until_it_ends(process)
         assert process.communicate(timeout=30) == (b"", b"")
     assert process.returncode == 130
 

@@ -26,7 +26,7 @@ from gatectl.errors import GatectlError, MisuseError, UnreachableError
 from gatectl.transports.ssh import Ssh
 from gatectl.transports.tcp import Tcp
 from gatectl.transports.urls import transport_to
-from tests.gatectl.conftest import Gatectl
+from tests.gatectl.conftest import Gatectl, press_until_it_ends
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.front import Front
 from tests.gatectl.problems import ProblemError
@@ -447,7 +447,7 @@ def test_ctrl_c_ends_a_login_and_its_ssh(gatectl: Gatectl, far: dict[str, str], 
     )  # fmt: skip
     while not (folder / "asked").exists():
         sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    press_until_it_ends(process)
     assert process.communicate(timeout=30) == (b"", b""), "and nobody else holds its stderr any more"
     assert process.returncode == 130
 

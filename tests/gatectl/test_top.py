@@ -18,7 +18,7 @@ import pytest
 from gatectl.top.screen import COLUMNS, draw, plain, rows_shown, styled
 from gatectl.top.state import SORTS, VIEWS, State, keys_of, pressed, shown
 from tests.gatectl import terminals
-from tests.gatectl.conftest import Gatectl
+from tests.gatectl.conftest import Gatectl, press_until_it_ends
 from tests.gatectl.fake_daemon import FakeDaemon
 from tests.gatectl.fake_live import picture
 from tests.gatectl.terminals import WITHIN_S, OnTerminal
@@ -285,7 +285,7 @@ def test_a_line_a_second_for_programs(daemon: FakeDaemon, gatectl: Gatectl) -> N
         assert json.loads(process.stdout.readline()) == picture()
         daemon.state["top"] = {**picture(), "window_s": 3}
         assert json.loads(process.stdout.readline())["window_s"] == 3
-        process.send_signal(signal.SIGINT)
+        press_until_it_ends(process)
         assert process.wait(WITHIN_S) == 130
     finally:
         process.kill()
