@@ -187,11 +187,18 @@ LOAD_S = 10.0
 
 
 class TargetLoad(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker has at a URL, whichever of its services lead there: in flight now, and sent within `LOAD_S`."""
+    """What a worker has at a URL, whichever of its services lead there: in flight now, and sent within `LOAD_S`.
+
+    `ended`: requests that it has answered within that time, or will never answer; `errors`: those of them that are
+    errors; `times`: how long they took to be answered, a packed histogram (see `proxy.faring`).
+    """
 
     url: str
     in_flight: int
     requests: int
+    ended: int = 0
+    errors: int = 0
+    times: bytes = b""
 
 
 class Loads(msgspec.Struct, frozen=True, tag="loads"):

@@ -33,8 +33,11 @@ _HELP = (
     "",
     "A request counts when it has ended. REQ/S and REF hold refused ones; P50 and",
     "P99 do not. PRESSURE is of the LIMIT that is fullest: what is used of a burst,",
-    "of the month's quota, or of the requests in flight. Of targets REQ/S is of ten",
-    "seconds, and of the URL, whichever services lead there.",
+    "of the month's quota, or of the requests in flight.",
+    "",
+    "Of targets all figures are of ten seconds and of the URL, whichever services",
+    "lead there. REQ/S is what was sent there. ERR: answers of 5xx, those that broke",
+    "off, and requests without one. P50 and P99: from there to the answer's head.",
 )
 
 
@@ -233,7 +236,7 @@ def millis(value: float | None) -> str:
     if value is None:
         return _NOTHING
     if value >= 1000:
-        return f"{value / 1000:.1f} s"
+        return f"{value / 1000:.0f} s" if value >= 100_000 else f"{value / 1000:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms"
 
 
@@ -270,15 +273,20 @@ _STATE_STYLES = {"healthy": "good", "unhealthy": "bad", "open": "bad", "ejected"
                  "drained": "warn"}  # fmt: skip
 
 _TENANT = Column("TENANT", 10, lambda row: str(row["tenant"]), 6, right=False, grows=True)
+_REQUESTS = Column("REQ/S", 8, lambda row: rate(row["requests_s"]), 0, sort="requests")
+_ERR = Column("ERR", 6, lambda row: ratio(row["errors_ratio"]), 1, sort="errors",
+              style=lambda row: _error_style(row["errors_ratio"]))  # fmt: skip
+_P50 = Column("P50", 8, lambda row: millis(row["p50_ms"]), 3, sort="p50")
+_P99 = Column("P99", 8, lambda row: millis(row["p99_ms"]), 2, sort="p99")
+_IN_FLIGHT = Column("IN FL", 6, lambda row: f"{row['in_flight']:,}", 3, sort="in-flight")
 _FIGURES = (
-    Column("REQ/S", 8, lambda row: rate(row["requests_s"]), 0, sort="requests"),
-    Column("ERR", 6, lambda row: ratio(row["errors_ratio"]), 1, sort="errors",
-           style=lambda row: _error_style(row["errors_ratio"])),
+    _REQUESTS,
+    _ERR,
     Column("REF", 6, lambda row: ratio(row["refused_ratio"]), 4, sort="refused"),
-    Column("P50", 8, lambda row: millis(row["p50_ms"]), 3, sort="p50"),
-    Column("P99", 8, lambda row: millis(row["p99_ms"]), 2, sort="p99"),
-    Column("IN FL", 6, lambda row: f"{row['in_flight']:,}", 3, sort="in-flight"),
-)  # fmt: skip
+    _P50,
+    _P99,
+    _IN_FLIGHT,
+)
 COLUMNS: Mapping[str, Sequence[Column]] = {
     "services": (
         Column("SERVICE", 12, lambda row: str(row["service"]), -1, right=False, grows=True, sort="name"),
@@ -295,13 +303,17 @@ COLUMNS: Mapping[str, Sequence[Column]] = {
         Column("LIMIT", 9, lambda row: row["limit"] or _NOTHING, 5, right=False, grows=True),
     ),
     "targets": (
-        Column("SERVICE", 10, lambda row: str(row["service"]), 1, right=False, grows=True, sort="name"),
+        # Together 77 columns, so that 80 hold all figures.
+        Column("SERVICE", 8, lambda row: str(row["service"]), 1, right=False, grows=True, sort="name"),
         _TENANT,
-        Column("URL", 20, lambda row: str(row["url"]), -1, right=False, grows=True),
-        Column("STATE", 10, lambda row: str(row["state"]), 0, right=False, sort="state",
+        Column("URL", 21, lambda row: str(row["url"]), -1, right=False, grows=True),
+        Column("STATE", 9, lambda row: str(row["state"]), 0, right=False, sort="state",
                style=lambda row: _STATE_STYLES.get(row["state"], "")),
-        Column("REQ/S", 8, lambda row: rate(row["requests_s"]), 2, sort="requests"),
-        Column("IN FL", 6, lambda row: f"{row['in_flight']:,}", 3, sort="in-flight"),
+        _REQUESTS._replace(width=7),
+        _ERR._replace(width=5),
+        _P50._replace(width=7),
+        _P99._replace(width=7),
+        _IN_FLIGHT,
         Column("LAST ERROR", 10, lambda row: row["error"] or _NOTHING, 5, right=False, grows=True),
     ),
 }  # fmt: skip

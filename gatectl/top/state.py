@@ -15,7 +15,8 @@ SORTS: Mapping[str, Mapping[str, str]] = {
                  "p99": "p99_ms", "in-flight": "in_flight", "name": "service"},
     "keys": {"requests": "requests_s", "errors": "errors_ratio", "refused": "refused_ratio", "p50": "p50_ms",
              "p99": "p99_ms", "in-flight": "in_flight", "pressure": "pressure", "name": "key"},
-    "targets": {"requests": "requests_s", "in-flight": "in_flight", "state": "state", "name": "service"},
+    "targets": {"requests": "requests_s", "errors": "errors_ratio", "p50": "p50_ms", "p99": "p99_ms",
+                "in-flight": "in_flight", "state": "state", "name": "service"},
 }  # fmt: skip
 ALL_SORTS = tuple(dict.fromkeys(sort for sorts in SORTS.values() for sort in sorts))
 _WORDS = ("name", "state")  # sorted from A to Z, numbers from the largest

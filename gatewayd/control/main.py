@@ -24,11 +24,11 @@ from gatewayd.boot import (
     receive_boot,
     settings_of,
 )
-from gatewayd.channel import LOAD_S, TargetSeen
+from gatewayd.channel import TargetSeen
 from gatewayd.control.admin.app import build_app
 from gatewayd.control.admin.changes import now_s
 from gatewayd.control.admin.peer import PeerProtocol
-from gatewayd.control.admin.state import ControlState, JournalView, LoadView, TargetView, WorkerView
+from gatewayd.control.admin.state import ControlState, FaringView, JournalView, LoadView, TargetView, WorkerView
 from gatewayd.control.alerting import Alerting
 from gatewayd.control.backup import remove_unfinished
 from gatewayd.control.batches import Batch
@@ -134,8 +134,11 @@ class Plane:
             view.keys.update(dict(loads.keys))
             for target in loads.targets:
                 view.targets[target.url] += target.in_flight
-                sent_s = target.requests / LOAD_S
-                view.targets_sent_s[target.url] = view.targets_sent_s.get(target.url, 0.0) + sent_s
+                faring = view.faring.setdefault(target.url, FaringView())
+                faring.sent += target.requests
+                faring.ended += target.ended
+                faring.errors += target.errors
+                faring.times.append(target.times)
         return view
 
     def pressures(self, keys: Collection[int]) -> dict[int, Pressure]:

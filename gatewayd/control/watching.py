@@ -31,7 +31,7 @@ WATCHED = 400_000  # the same while somebody looks once a second
 WATCHERS = 8
 KEYS_A_SECOND = 1000  # that are told apart; the others are summed
 _GROUP = 8  # records that take as much memory as a group
-_SHARES = (0.5, 0.99)
+SHARES = (0.5, 0.99)  # of requests: the quantiles that are shown
 _NO_KEY, _OTHERS = 0, -1
 
 _P = TypeVar("_P")
@@ -245,7 +245,7 @@ def _chosen(found: dict[Place, list[Sums]], window_s: int, most: int) -> tuple[l
 
 def _figure(place: Place, parts: Sequence[Sums], window_s: int) -> Figure:
     requests = sum([part.requests for part in parts])
-    p50, p99 = quantiles_of(sum_packed([part.packed for part in parts]), _SHARES)
+    p50, p99 = quantiles_of(sum_packed([part.packed for part in parts]), SHARES)
     return Figure(
         place,
         requests,

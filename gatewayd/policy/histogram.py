@@ -20,6 +20,8 @@ that count (u16), then their counts; they are read as they are.
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -39,6 +41,8 @@ _LANE = (1 << _LANE_BITS) - 1
 _PAIRED = {width: int.from_bytes((b"\xff" * width + b"\0" * width) * 256, "little") for width in (1, 2)}
 _DENSE = 0x10
 _HEAD = struct.Struct("<BH")
+_FLOAT, _HALVES = struct.Struct("<f"), struct.Struct("<HH")
+_UPPER = 1 if sys.byteorder == "little" else 0
 _NO_HISTOGRAM = "these bytes are not a packed histogram"
 
 
@@ -122,6 +126,10 @@ def pack_values(micros: Iterable[int]) -> bytes:
         else bucket_of(value)
         for value in micros
     ]
+    return _pack_buckets(buckets)
+
+
+def _pack_buckets(buckets: list[int]) -> bytes:
     if len(buckets) == 1:
         return _HEAD.pack(_DENSE + 1, buckets[0]) + b"\x01"
     if not 0 < len(buckets) < 256:
@@ -131,6 +139,30 @@ def pack_values(micros: Iterable[int]) -> bytes:
     for bucket in buckets:
         counts[bucket - first] += 1
     return _HEAD.pack(_DENSE + 1, first) + counts
+
+
+def pack_seconds(seconds: array[float]) -> bytes:
+    """A packed histogram of times in seconds, that are floats of 32 bits, none negative.
+
+    The upper half of such a float (its sign, its exponent and 7 bits of its fraction) is a bucket by itself, 128 of
+    them to a power of two: they need only be counted, which takes 0.05 µs a value, where `pack_values` takes 0.2. So a
+    value may be taken for one that is 1/256 off.
+    """
+    halves = array("H", seconds.tobytes())[_UPPER::2]
+    if len(halves) < 256:
+        return _pack_buckets([_bucket_of_upper(half) for half in halves])
+    counts: dict[int, int] = {}
+    for half, n in Counter(halves).items():
+        bucket = _bucket_of_upper(half)
+        counts[bucket] = counts.get(bucket, 0) + n
+    return Histogram(counts).pack()
+
+
+@cache  # of times from 1 µs to an hour there are 4000
+def _bucket_of_upper(half: int) -> int:
+    """The bucket of the middle of these times."""
+    (middle,) = _FLOAT.unpack(_HALVES.pack(0x8000, half))
+    return bucket_of(int(middle * 1e6))
 
 
 def bucket_of(micros: int) -> int:

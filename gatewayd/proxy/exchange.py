@@ -31,6 +31,7 @@ from gatewayd.errors import (
 from gatewayd.policy.facts import CHUNKED, Facts, Guard, Route, Service, Target
 from gatewayd.policy.guards import credential_of
 from gatewayd.proxy import chunked
+from gatewayd.proxy.faring import FIRST_ERROR
 from gatewayd.proxy.forward import choose_fields, limit_fields, request_bytes, response_bytes, switch_bytes
 from gatewayd.proxy.head import NONE_NAMED, ResponseHead
 from gatewayd.proxy.needs import heed
@@ -75,6 +76,7 @@ class Exchange:
     tried: tuple[Target, ...] = ()  # targets to which it needed a new connection
     repeated = False  # it was sent to a target that died with it, and to another since
     forwarded_at = 0.0
+    asked_at = 0.0  # when all of it was with the target, or so much as there was: see `faring`
     moved = 0  # bytes, when the sweeper last looked (see `patience`)
     moved_at = 0.0  # when it last saw them move
     pending: list[bytes] | None = None  # body that came before there was a connection for it
@@ -173,7 +175,7 @@ class Exchange:
     def connected(self, connection: UpstreamConnection) -> None:
         """A connection is there: send the head and what there is of the body."""
         route = self.route
-        now = self.forwarded_at = time.monotonic()
+        now = self.forwarded_at = self.asked_at = time.monotonic()
         overall, first_byte = self.started_at + route.timeout_s, now + route.first_byte_timeout_s
         self.deadline = first_byte if first_byte < overall else overall
         self.upstream = connection
@@ -220,6 +222,7 @@ class Exchange:
         self.request_received = True
         self.trailers = trailers
         if not self.done and self.upstream is not None:
+            self.asked_at = time.monotonic()
             self._end_request_body()
 
     @property
@@ -270,18 +273,25 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if self.done:
             return
+        assert upstream is not None  # which has answered
         if self.route.service.rotation.watched:
             response = attend_answer(self, upstream, response)
-        self.status = response.status
+        status = self.status = response.status
         self.bytes_out = len(body)
         keep_alive = self.client.will_stay(self)
         data = response_bytes(self, response, keep_alive) + body
-        ended_at = record_exchange(self, response.status, 0, 0)
+        ended_at = record_exchange(self, status, 0, 0)
+        faring = upstream.pool.faring
+        faring.new_times.append(ended_at - self.asked_at)
+        if status >= FIRST_ERROR:
+            faring.new_errors += 1
         self.client.end_answer(data, keep_alive, ended_at)
 
     def response_started(self, response: ResponseHead) -> None:
         if self.done:
             return
+        assert self.upstream is not None  # which has answered
+        self.upstream.pool.faring.answered(time.monotonic() - self.asked_at, response.status)
         if self.route.service.rotation.watched:
             response = attend_answer(self, self.upstream, response)
         self.status = response.status
@@ -335,6 +345,7 @@ class Exchange:
             self.give_up(refusal)
             return
         self.upstream = None
+        upstream.pool.faring.answered(time.monotonic() - self.asked_at, SWITCHED)
         if self.route.service.rotation.watched:
             response = attend_answer(self, upstream, response)
         self.status = SWITCHED
@@ -360,6 +371,8 @@ class Exchange:
     def client_left(self) -> None:
         if self.done:
             return
+        if self.upstream is not None and self.body_sent and not self.status:
+            self.upstream.pool.faring.given_up(time.monotonic() - self.asked_at)
         self._drop_upstream()
         status = self.status or NO_RESPONSE
         self.worker.recent.keep(self, status, None, CLIENT_LEFT)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gatewayd.channel import LOAD_S, Loads, TargetLoad
 from gatewayd.proxy.pool import Pool
@@ -32,11 +32,24 @@ def loads_of(exchanges: Iterable[Exchange], pools: Iterable[Pool], now: float) -
 
 
 def _targets(pools: Iterable[Pool], now: float) -> tuple[TargetLoad, ...]:
-    found = [TargetLoad(pool.target.url, pool.busy, pool.requests_within(LOAD_S, now)) for pool in pools]
-    busy = [load for load in found if load.in_flight or load.requests]
+    found = [_Busy(pool.busy, pool.requests_within(LOAD_S, now), pool.faring.ended, pool) for pool in pools]
+    busy = [each for each in found if each.in_flight or each.requests or each.ended]
     busy.sort(key=_how_busy, reverse=True)
-    return tuple(busy[:MOST_TOLD])
+    return tuple([_load_of(each) for each in busy[:MOST_TOLD]])
 
 
-def _how_busy(load: TargetLoad) -> tuple[int, int]:
-    return load.in_flight, load.requests
+class _Busy(NamedTuple):
+    in_flight: int
+    requests: int
+    ended: int
+    pool: Pool
+
+
+def _how_busy(each: _Busy) -> tuple[int, int, int]:
+    return each.in_flight, each.requests, each.ended
+
+
+def _load_of(each: _Busy) -> TargetLoad:
+    faring = each.pool.faring
+    url = each.pool.target.url
+    return TargetLoad(url, each.in_flight, each.requests, each.ended, faring.errors, faring.packed())

@@ -59,8 +59,12 @@ def _moved(exchange: Exchange) -> int:
 def end_overdue(exchange: Exchange) -> None:
     """Who kept whom waiting decides the answer."""
     client = exchange.client
-    if exchange.status:
-        exchange.break_off(CLIENT_LEFT if client.writing_paused else UPSTREAM_BROKE)
+    if exchange.status and client.writing_paused:
+        exchange.break_off(CLIENT_LEFT)
+    elif exchange.status:
+        if exchange.upstream is not None:
+            exchange.upstream.pool.faring.broke_off(exchange.status)
+        exchange.break_off(UPSTREAM_BROKE)
     elif not exchange.admitted:
         exchange.give_up(Refusal(OVERLOADED, "the gateway could not look up the key in time", RETRY_SOON))
     elif exchange.upstream is None:

@@ -16,6 +16,7 @@ from gatewayd.policy.breaker import LONGEST_WINDOW_S
 from gatewayd.policy.facts import Target
 from gatewayd.proxy.dial import Dialer, DialError
 from gatewayd.proxy.failover import connect_failed, upstream_died
+from gatewayd.proxy.faring import Faring
 from gatewayd.proxy.upstream import UpstreamConnection
 from gatewayd.settings import Settings
 
@@ -28,6 +29,7 @@ class Pool:
 
     def __init__(self, target: Target, loop: asyncio.AbstractEventLoop, dialer: Dialer, settings: Settings) -> None:
         self.target = target
+        self.faring = Faring()
         self._loop = loop
         self._dialer = dialer
         self._idle_s = settings.upstream_idle_s
@@ -153,6 +155,7 @@ class Pool:
     def sweep(self) -> None:
         """Close connections that have been idle for too long, and leave addresses that the name has left."""
         self._counts.append((time.monotonic(), self._requests()))
+        self.faring.sweep()
         if not self._open:
             return
         self.close_idle(self._loop.time() - self._idle_s)

@@ -38,6 +38,15 @@ def tell_failed(exchange: Exchange, why: str, upstream: UpstreamConnection | Non
     now = time.monotonic()
     rotation.failed(identity, exchange, why, now, worker.requests_within(identity, rotation.window_s, now))
     worker.sightings.note(exchange.route.service)
+    faring = worker.faring_of(identity)
+    if faring is None:
+        return
+    if upstream is None:
+        faring.unreached()
+    elif exchange.status:
+        faring.broke_off(exchange.status)
+    else:
+        faring.failed(now - exchange.asked_at)
 
 
 def attend_answer(exchange: Exchange, upstream: UpstreamConnection | None, response: ResponseHead) -> ResponseHead:

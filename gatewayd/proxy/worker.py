@@ -52,6 +52,7 @@ from gatewayd.proxy.dial import Dialer
 from gatewayd.proxy.door import Door, fit_to_descriptors
 from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.explain import Explainer
+from gatewayd.proxy.faring import Faring
 from gatewayd.proxy.head import request_pattern
 from gatewayd.proxy.journal import Journal
 from gatewayd.proxy.keybook import KeyBook
@@ -151,6 +152,11 @@ class Worker:
         """Requests that it has in flight there."""
         pool = self._pools.get(target.identity)
         return 0 if pool is None else pool.busy
+
+    def faring_of(self, identity: str) -> Faring | None:
+        """How the target of this identity fares. None: no service uses it any more."""
+        pool = self._pools.get(identity)
+        return None if pool is None else pool.faring
 
     def requests_within(self, identity: str, window_s: float, now: float) -> int:
         """How many the target of this identity has got."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from gatectl.top.screen import draw, plain
+from gatectl.top.state import State, shown
 from tests.acceptance.house import Counting, House, counting, kill, wait_until
 from tests.acceptance.load import Load, get, run_during
 
@@ -178,3 +181,33 @@ def test_what_probes_have_found_out_outlives_control_and_reaches_new_workers(
     for _ in range(12):
         assert house.call("/lasting/x").status == 200
     assert three[0].served("/x") == count
+
+
+def test_top_tells_a_slow_a_failing_and_a_dead_target_from_a_good_one(house: House, three: list[Counting]) -> None:
+    slow, failing, dead = three
+    house.service("top-good", "--auth", "none")
+    for name, target in (("top-slow", slow), ("top-failing", failing), ("top-dead", dead)):
+        house.gatectl.do("service", "add", name, target.url, "--auth", "none")
+    kill(dead.pid)
+
+    def figures() -> dict[str, Any]:
+        """By service, once all have been heard of. Control is told once a second."""
+        for _ in range(4):
+            for path in ("top-good/x", "top-slow/slow?ms=80", "top-failing/fail", "top-dead/x"):
+                house.call(f"/{path}")
+        found = {row["service"]: row for row in house.gatectl.json("top", "--once")["targets"]}
+        rows = {name: row for name, row in found.items() if name.startswith("top-") and row["requests_s"]}
+        return rows if len(rows) == 4 and found["top-dead"]["errors_ratio"] and found["top-slow"]["p50_ms"] else {}
+
+    rows = wait_until(figures)
+    assert {name: row["errors_ratio"] for name, row in rows.items()} == {
+        "top-good": 0, "top-slow": 0, "top-failing": 1, "top-dead": 1,
+    }  # fmt: skip
+    assert rows["top-slow"]["p50_ms"] >= 80 * 13 / 14  # a histogram's error
+    assert rows["top-slow"]["p99_ms"] >= rows["top-slow"]["p50_ms"]
+    assert rows["top-failing"]["p50_ms"] is not None, "it answers"
+    assert rows["top-dead"]["p50_ms"] is None, "it has not even been sent anything"
+    picture = house.admin("GET", "/v1/top?once=true")
+    lines = [plain(line, 80) for line in draw(shown(State(view="targets", filter="top-dead"), picture), 80, 24)]
+    assert any(re.search(r"ERR +P50 +P99", line) for line in lines)
+    assert any(re.search(rf"{dead.url} .* 100% +- +- ", line) for line in lines)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from typing import Any
 
 import pytest
 
-from gatewayd.control.admin.state import LoadView, TargetView
+from gatewayd.control.admin.state import FaringView, LoadView, TargetView
 from gatewayd.control.batches import Batch, batch_of
 from gatewayd.control.pressure import Pressure
 from gatewayd.control.watching import KEYS_A_SECOND, LONGEST_S, REMEMBERED, WATCHERS, Figures, Watch
 from gatewayd.errors import GatewayError
+from gatewayd.policy.histogram import pack_seconds
 from gatewayd.records import ADMITTED, MORE_BYTES, UPSTREAM_BROKE, Record
 from tests.control.conftest import Admin
 from tests.control.streaming import streaming
@@ -143,7 +145,8 @@ def busy(admin: Admin) -> Admin:
     admin.plane.load_view.services[1] = 3
     admin.plane.load_view.keys[1] = 2
     admin.plane.load_view.targets[B] = 3
-    admin.plane.load_view.targets_sent_s[B] = 0.4
+    times = [pack_seconds(array("f", [0.002] * 97)), pack_seconds(array("f", [1.5] * 3))]
+    admin.plane.load_view.faring[B] = FaringView(sent=4, ended=100, errors=25, times=times)
     admin.plane.pressed[1] = Pressure(0.75, "minute")
     return admin
 
@@ -170,12 +173,28 @@ def test_a_line_of_top(busy: Admin) -> None:
          "limit": "minute"}
     ]  # fmt: skip
     of = {"service": "orders", "tenant": "default"}
+    fares = {"requests_s": 0.4, "errors_ratio": 0.25, "p50_ms": line["targets"][1]["p50_ms"],
+             "p99_ms": line["targets"][1]["p99_ms"]}  # fmt: skip
     assert line["targets"] == [
-        {**of, "url": A, "state": "open", "error": "it refused the connection", "requests_s": 0.0, "in_flight": 0},
-        {**of, "url": B, "state": "healthy", "error": None, "requests_s": 0.4, "in_flight": 3},
-        {**of, "service": "quiet", "url": B, "state": "healthy", "error": None, "requests_s": 0.4, "in_flight": 3},
-    ]
+        {**of, "url": A, "state": "open", "error": "it refused the connection", "requests_s": 0.0,
+         "errors_ratio": 0.0, "p50_ms": None, "p99_ms": None, "in_flight": 0},
+        {**of, "url": B, "state": "healthy", "error": None, **fares, "in_flight": 3},
+        {**of, "service": "quiet", "url": B, "state": "healthy", "error": None, **fares, "in_flight": 3},
+    ]  # fmt: skip
+    assert fares["p50_ms"] == pytest.approx(2, rel=1 / 14)
+    assert fares["p99_ms"] == pytest.approx(1500, rel=1 / 14)
     assert line["others"] == {"services": 0.0, "keys": 0.0}
+
+
+def test_errors_of_a_target_are_of_what_has_ended(busy: Admin) -> None:
+    def errors_ratio(faring: FaringView) -> float:
+        busy.plane.load_view.faring[B] = faring
+        return float(busy.get("/v1/top", once="true")["targets"][1]["errors_ratio"])
+
+    assert errors_ratio(FaringView(sent=5)) == 0, "they wait"
+    assert errors_ratio(FaringView(sent=5, ended=3, errors=2)) == 0.6667
+    assert errors_ratio(FaringView(ended=1, errors=2)) == 1, "a stream from before the window broke off in it"
+    assert errors_ratio(FaringView(errors=1)) == 1
 
 
 def test_top_of_one_tenant(busy: Admin) -> None:

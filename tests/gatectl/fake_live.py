@@ -25,9 +25,12 @@ def picture() -> dict[str, Any]:
         return {**figures, "key": prefix, "name": name, "tenant": "default", "in_flight": 1, "pressure": pressure,
                 "limit": limit}  # fmt: skip
 
-    def target(service: str, port: int, state: str, error: str | None, requests_s: float) -> dict[str, Any]:
+    def target(
+        service: str, port: int, state: str, error: str | None, requests_s: float, errors: float, p50: float | None
+    ) -> dict[str, Any]:
         return {"service": service, "tenant": "default", "url": f"http://127.0.0.1:{port}", "state": state,
-                "error": error, "requests_s": requests_s, "in_flight": 3}  # fmt: skip
+                "error": error, "requests_s": requests_s, "errors_ratio": errors, "p50_ms": p50,
+                "p99_ms": None if p50 is None else p50 * 20, "in_flight": 3}  # fmt: skip
 
     return {
         "time": "2026-11-21T12:00:03Z", "window_s": 10, "version": "0.1.0", "started_at": "2026-11-18T08:00:00Z",
@@ -45,9 +48,9 @@ def picture() -> dict[str, Any]:
             key("gw_cd34fg56", "Überwachung 監視", None, None, **rates(0.1)),
         ],
         "targets": [
-            target("orders", 8001, "healthy", None, 1234.0),
-            target("products", 8002, "healthy", None, 50.3),
-            target("products", 8003, "open", "it refused the connection", 0.0),
+            target("orders", 8001, "healthy", None, 1234.0, 0.0004, 1.25),
+            target("products", 8002, "healthy", None, 50.3, 0.0, 46.5),
+            target("products", 8003, "open", "it refused the connection", 1.2, 1.0, None),
         ],
         "others": {"services": 0.0, "keys": 0.0},
     }  # fmt: skip

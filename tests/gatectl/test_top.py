@@ -37,7 +37,7 @@ FRAMES: dict[str, tuple[State, int, int]] = {
     "gone-80x10": (replace(SEEN, gone_s=12), 80, 10),
     "narrow-40x10": (replace(SEEN, view="keys"), 40, 10),
     "tiny-20x4": (SEEN, 20, 4),
-    "help-100x20": (replace(SEEN, help=True), 100, 20),
+    "help-80x24": (replace(SEEN, help=True), 80, 24),
     "nothing-yet-80x8": (State(), 80, 8),
 }
 

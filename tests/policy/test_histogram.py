@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from math import ceil
 
 import pytest
@@ -14,6 +15,7 @@ from gatewayd.policy.histogram import (
     bucket_of,
     merge_packed,
     middle_of,
+    pack_seconds,
     pack_values,
     quantiles_of,
     sum_packed,
@@ -145,3 +147,23 @@ def test_one_bucket_more(ours: Histogram, bucket: int, n: int) -> None:
     merged = merge_packed(ours.pack(), Histogram({bucket: n}).pack())
     ours.merge(Histogram({bucket: n}))
     assert merged == ours.pack()
+
+
+seconds = st.lists(st.floats(min_value=0, max_value=100_000, width=32), min_size=1, max_size=300)
+repeated = st.builds(lambda some, times: some * times, seconds, st.integers(min_value=1, max_value=300))
+
+
+@given(seconds | repeated, st.floats(min_value=0, max_value=1))
+def test_a_quantile_of_seconds_is_the_value_of_its_rank(times: list[float], q: float) -> None:
+    exact = 1e6 * sorted(times)[max(1, ceil(q * len(times))) - 1]
+    (found,) = quantiles_of(pack_seconds(array("f", times)), [q])
+    assert found is not None
+    assert abs(found - exact) <= exact * (1 / 16 + 1 / 128) + 1
+    assert Histogram.unpack(pack_seconds(array("f", times))).total == len(times)
+
+
+@given(st.lists(seconds | st.just([]), max_size=6))
+def test_seconds_of_several_workers_are_those_of_one(parts: list[list[float]]) -> None:
+    together = pack_seconds(array("f", [time for part in parts for time in part]))
+    apart = sum_packed([pack_seconds(array("f", part)) for part in parts])
+    assert Histogram.unpack(apart) == Histogram.unpack(together)

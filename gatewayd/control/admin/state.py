@@ -77,13 +77,23 @@ class TargetView:
 
 
 @dataclass(slots=True)
+class FaringView:
+    """What a URL was sent within `LOAD_S`, and how it has answered: the histograms of all workers, still packed."""
+
+    sent: int = 0
+    ended: int = 0
+    errors: int = 0
+    times: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class LoadView:
-    """Where requests are in flight, by number; of targets by URL, with how many were sent there a second."""
+    """Where requests are in flight, by number; of targets by URL, with how these fare."""
 
     services: Counter[int] = field(default_factory=Counter)
     keys: Counter[int] = field(default_factory=Counter)
     targets: Counter[str] = field(default_factory=Counter)
-    targets_sent_s: dict[str, float] = field(default_factory=dict)
+    faring: dict[str, FaringView] = field(default_factory=dict)
 
 
 class Plane(Protocol):

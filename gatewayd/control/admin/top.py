@@ -14,18 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd import __version__
+from gatewayd.channel import LOAD_S
 from gatewayd.control.admin.accidents import Noted
 from gatewayd.control.admin.documented import NDJSON, documented
 from gatewayd.control.admin.health import ill_targets, is_ill, problems_of, state_of
 from gatewayd.control.admin.inputs import read_query
 from gatewayd.control.admin.refs import tenant_by
-from gatewayd.control.admin.state import ControlState, LoadView, TargetView, control_of
+from gatewayd.control.admin.state import ControlState, FaringView, LoadView, TargetView, control_of
 from gatewayd.control.admin.streams import BlockStream
 from gatewayd.control.pressure import Pressure
 from gatewayd.control.tables import Key, Service, Target, Tenant
-from gatewayd.control.watching import LONGEST_S, Figure, Figures
+from gatewayd.control.watching import LONGEST_S, SHARES, Figure, Figures
 from gatewayd.keys import PREFIX
 from gatewayd.policy.amounts import format_time
+from gatewayd.policy.histogram import quantiles_of, sum_packed
 
 MOST_SHOWN = 100  # services and keys, the busiest; half as many again of those with the most errors and refusals
 _MOST_LISTED = 1000  # services that are looked at beside those with requests, and targets
@@ -81,7 +83,12 @@ class KeyLine(Rates, kw_only=True):
 
 
 class TargetLine(msgspec.Struct, kw_only=True):
-    """`requests_s` and `in_flight`: of its URL, whichever services lead there, over ten seconds."""
+    """Figures are of its URL, whichever services lead there, over ten seconds.
+
+    `requests_s`: as they were sent there. `errors_ratio`: answers of 5xx, those that broke off, and requests without
+    an answer. `p50_ms`, `p99_ms`: from when a request had been sent to the head of its answer, or to the end of waiting
+    for one.
+    """
 
     service: str
     tenant: str
@@ -89,6 +96,9 @@ class TargetLine(msgspec.Struct, kw_only=True):
     state: str
     error: str | None
     requests_s: float
+    errors_ratio: float
+    p50_ms: float | None
+    p99_ms: float | None
     in_flight: int
 
 
@@ -144,7 +154,7 @@ async def picture(control: ControlState, window_s: int, tenant_id: int | None) -
     workers, journal, load, views = plane.workers(), plane.journal(), plane.load(), plane.all_targets()
     until_ns = plane.whole_until_ns()
     figures = await control.watch.figures(window_s, until_ns // 1_000_000_000, tenant_id, MOST_SHOWN)
-    found = await asyncio.to_thread(_looked_up, control, figures, views, tenant_id)
+    found = await asyncio.to_thread(_looked_up, control, figures, load, views, tenant_id)
     services = _services(figures, found, load, views)
     named = {row.id: (row.slug, row.tenant) for row in found.services.values()}
     troubles = [*problems_of(workers, journal, found.noted), *ill_targets(views, named)]
@@ -174,18 +184,35 @@ class _ServiceRow(NamedTuple):
     tenant: str
 
 
+class _Fares(NamedTuple):
+    """How a target does, as its line says it."""
+
+    requests_s: float
+    errors_ratio: float
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+_NOTHING_SENT = _Fares(0.0, 0.0, None, None)
+
+
 class _Found(NamedTuple):
-    """What the database has to say of them, by number."""
+    """What the database has to say of them, by number; and how targets do, by URL."""
 
     services: dict[int, _ServiceRow]
     targets: dict[int, list[tuple[str, bool]]]  # URL, and whether it is drained
     keys: dict[int, tuple[str, str, str]]  # prefix, name, tenant
     pressures: dict[int, Pressure]
     noted: Noted
+    fares: dict[str, _Fares]
 
 
 def _looked_up(
-    control: ControlState, figures: Figures, views: dict[int, list[TargetView]], tenant_id: int | None
+    control: ControlState,
+    figures: Figures,
+    load: LoadView,
+    views: dict[int, list[TargetView]],
+    tenant_id: int | None,
 ) -> _Found:
     asked = {figure.place[1] for figure in figures.services} | views.keys()
     keys = {figure.place[1] for figure in figures.keys}
@@ -205,7 +232,20 @@ def _looked_up(
         found = connection.execute(of_keys.where(_key.c.id.in_(keys)))
         noted = Noted.read(connection)
         names = {row[0]: (PREFIX + row[1], row[2], row[3]) for row in found}
-    return _Found(services, targets, names, control.plane.pressures(keys), noted)
+    fares = {url: _fares(faring) for url, faring in load.faring.items()}
+    return _Found(services, targets, names, control.plane.pressures(keys), noted, fares)
+
+
+def _fares(faring: FaringView) -> _Fares:
+    p50, p99 = quantiles_of(sum_packed(faring.times), SHARES)
+    # A stream that breaks off is an error when it does, and an answer when it began: that may have left the window.
+    errors_ratio = min(1.0, faring.errors / faring.ended) if faring.ended else float(faring.errors > 0)
+    return _Fares(
+        round(faring.sent / LOAD_S, 3),
+        round(errors_ratio, 4),
+        None if p50 is None else p50 / 1000,
+        None if p99 is None else p99 / 1000,
+    )
 
 
 def _named_services(connection: Connection, asked: set[int], tenant_id: int | None) -> dict[int, _ServiceRow]:
@@ -271,7 +311,7 @@ def _targets(found: _Found, load: LoadView, views: dict[int, list[TargetView]]) 
                     url=url,
                     state=state_of((url, drained), said),
                     error=_last_error(url, said),
-                    requests_s=round(load.targets_sent_s.get(url, 0.0), 3),
+                    **found.fares.get(url, _NOTHING_SENT)._asdict(),
                     in_flight=load.targets[url],
                 )
             )
