@@ -27,6 +27,7 @@ from gatewayd.proxy.chunked import ChunkedReader, InvalidChunkError
 from gatewayd.proxy.exchange import PENDING_LIMIT_BYTES, Exchange
 from gatewayd.proxy.head import read_request
 from gatewayd.proxy.judgement import (
+    BESIDE_TARGET_BYTES,
     NO_HEAD,
     judge_again,
     new_parser,
@@ -221,8 +222,11 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, head: bytes, rest: bytes) -> None:
         """Judge a whole head; `rest` is what followed it and goes to the body, or back to the buffer."""
         worker = self.worker
-        if len(head) > worker.settings.head_limit_bytes and head.find(b"\r\n") <= worker.settings.target_limit_bytes:
-            return self._reject(refusal_of_length(worker.settings))
+        settings = worker.settings
+        target_limit_bytes = settings.target_limit_bytes
+        # Where the line alone is too long it is 414, found out below.
+        if len(head) > settings.head_limit_bytes and head.find(b"\r\n") <= target_limit_bytes + BESIDE_TARGET_BYTES:
+            return self._reject(refusal_of_length(settings))
         try:
             self._parser.feed_data(head)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -230,7 +234,7 @@ class ClientConnection(asyncio.Protocol):
             refusal = judge_again(head, error)
             if refusal is not None:
                 return self._reject(refusal)
-        facts = read_request(head, worker.head_pattern, worker.settings.target_limit_bytes, self._fields)
+        facts = read_request(head, worker.head_pattern, target_limit_bytes, self._fields)
         if isinstance(facts, Refusal):
             return self._reject(facts)
         fields = self._fields = facts.fields

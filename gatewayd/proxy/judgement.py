@@ -10,6 +10,7 @@ from gatewayd.errors import BAD_REQUEST, HEAD_TOO_LARGE, NOT_IMPLEMENTED, TARGET
 from gatewayd.settings import Settings
 
 NO_HEAD = Refusal(BAD_REQUEST, "this is not an HTTP/1.1 request head")
+BESIDE_TARGET_BYTES = 32  # method, version and spaces of a request line, and some more: the limit is the target's
 _NO_CALLBACKS = object()  # llhttp judges; what there is to know is read from the bytes (see `head`)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\r\n]+ HTTP/1\.[01]\r\n")
@@ -44,7 +45,7 @@ def refusal_of_start(data: bytes, judged: int, settings: Settings) -> Refusal | 
     """Why these bytes cannot become a head, however they go on. The first `judged` of them have been looked at."""
     if _BARE_LF.search(data, judged) or (_TOKEN_START.match(data) is None and data != b"\r"):
         return NO_HEAD
-    if len(data) > settings.target_limit_bytes + 32 and b"\r\n" not in data:
+    if len(data) > settings.target_limit_bytes + BESIDE_TARGET_BYTES and b"\r\n" not in data:
         return Refusal(TARGET_TOO_LONG, f"the request target is longer than {settings.target_limit_bytes} bytes")
     if len(data) > settings.head_limit_bytes:
         return refusal_of_length(settings)

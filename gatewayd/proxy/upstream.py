@@ -211,7 +211,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Back to the pool, if both sides are willing and no half of the request is still to come."""
         self.exchange = None
         self._interim = 0
-        if response.keep_alive and exchange.body_sent:
+        # An upstream that has not taken all of a body may never do so, and what comes next would wait behind it.
+        untaken = exchange.body_streamed and self.transport.get_write_buffer_size() > 0
+        if response.keep_alive and exchange.body_sent and not untaken:
             if exchange.client.writing_paused:
                 self.transport.resume_reading()  # it was paused for this client; the next one may be quick
             self.pool.give_back(self)

@@ -253,6 +253,43 @@ async def test_upstream_that_does_not_read(
     assert wire.records()[-1].bytes_in == count * len(piece)
 
 
+async def test_an_early_answer_to_a_body_that_was_not_taken(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is written and some of it still here: the next caller's request does not queue up behind it."""
+    made = UpstreamConnection.connection_made
+
+    def made_narrow(connection: UpstreamConnection, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW_BYTES)
+        made(connection, transport)
+
+    wire.upstream.narrow(NARROW_BYTES)
+    monkeypatch.setattr(UpstreamConnection, "connection_made", made_narrow)
+    deaf, gate = asyncio.Event(), asyncio.Event()
+
+    async def script(upstream: Upstream, peer: Peer) -> None:
+        if upstream.peers[0] is not peer:
+            return await upstream.answer_all(peer)
+        peer._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        deaf.set()
+        await gate.wait()
+        return await peer.send(OK)
+
+    wire.upstream.script = script
+    client = await wire.client()
+    body = b"x" * 60_000  # less than what pauses a writer
+    await client.send(b"POST /open/ HTTP/1.1\r\nHost: api\r\nContent-Length: %d\r\n\r\n" % len(body))
+    await deaf.wait()
+    await client.send(body)
+    await wire.settled(lambda: any(exchange.body_sent for exchange in wire.worker.exchanges))
+    (exchange,) = wire.worker.exchanges
+    assert exchange.upstream is not None
+    assert exchange.upstream.transport.get_write_buffer_size() > 0
+    gate.set()
+    assert (await client.message()).body == b"ok"
+    await client.send(GET)
+    assert (await client.message()).body == b"ok"
+    assert len(wire.upstream.peers) == 2
+
+
 async def test_pipelines_and_does_not_read(wire: Wire) -> None:
     """Requests are cheap to send: their answers must not pile up here."""
     wire.upstream.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n" + b"x" * 65536
@@ -318,6 +355,17 @@ async def test_head_that_does_not_end(wire: Wire) -> None:
     await at(wire, wire.worker.settings.head_timeout_s + 1)
     assert (await client.message()).status == 408
     assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("step", [0, 1000], ids=["whole", "in pieces"])
+@pytest.mark.parametrize(("target", "head", "status"), [(0, 0, 200), (1, 0, 414), (0, 1, 431), (-20, 1, 431)])
+async def test_limits_to_the_byte(wire: Wire, target: int, head: int, status: int, step: int) -> None:
+    """At both limits, and so many bytes over or below one of them: the same however it comes."""
+    settings = wire.worker.settings
+    path = b"/open/".ljust(settings.target_limit_bytes + target, b"a")
+    begun = b"GET %b HTTP/1.1\r\nHost: api\r\nA: " % path
+    sent = begun.ljust(settings.head_limit_bytes + head - 4, b"b") + b"\r\n\r\n"
+    assert (await wire.ask(sent, step)).status == status
 
 
 async def test_a_head_that_comes_byte_by_byte_costs_the_same_for_each(wire: Wire) -> None:
