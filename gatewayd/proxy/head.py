@@ -337,6 +337,10 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
     response.body_length = length
     if response.bodiless:
         response.body_length = 0
+        if length not in (0, UNTIL_CLOSE):
+            # Who declares a body may send it, though none may follow (204) or can (HEAD): whenever it came, it would be
+            # read as the next caller's answer. An upstream's connection costs less than that.
+            response.keep_alive = False
         if length >= 0 and status != 204 and status >= 200:
             # The length that a GET would have had is part of the answer; it frames nothing here.
             response.kept += b"\r\nContent-Length: %d" % length

@@ -138,7 +138,7 @@ WHOLE = [
         (LENGTH,), TEN),
     Row("a status line that is named by Connection", answer(FINE, b"Connection: HTTP/1.1 200 OK, A", b"A: 1", LENGTH,
         body=TEN), FINE, (LENGTH,), TEN),
-    Row("304 with chunks", answer(b"304 Not Modified", CHUNKED), b"304 Not Modified"),
+    Row("304 with chunks", answer(b"304 Not Modified", CHUNKED), b"304 Not Modified", reused=False),
     Row("204 with chunks and a body", answer(b"204 No Content", CHUNKED, body=CHUNKS), b"204 No Content", reused=False),
     Row("204 and another answer", answer(b"204 No Content") + OK, b"204 No Content", reused=False),
     Row("304 and another answer", answer(b"304 Not Modified", LENGTH) + OK, b"304 Not Modified", (LENGTH,),

@@ -86,14 +86,15 @@ WHOLE = [
     Row("until close, HTTP/1.0", b"HTTP/1.0 200 OK\r\n\r\n" + TEN, FINE, (CHUNKED,), TEN, closes=True, reused=False),
     Row("until close to HTTP/1.0", answer(FINE, body=TEN), FINE, (), TEN, OLD, closes=True, reused=False,
         client_closes=True),
-    Row("HEAD with a length", answer(FINE, LENGTH), FINE, (LENGTH,), b"", HEAD),
-    Row("HEAD with chunks", answer(FINE, CHUNKED), FINE, (), b"", HEAD),
+    Row("HEAD with a length", answer(FINE, LENGTH), FINE, (LENGTH,), b"", HEAD, reused=False),
+    Row("HEAD with chunks", answer(FINE, CHUNKED), FINE, (), b"", HEAD, reused=False),
+    Row("HEAD with a length of 0", answer(FINE, b"Content-Length: 0"), FINE, (b"Content-Length: 0",), b"", HEAD),
     Row("HEAD with neither", answer(FINE), FINE, (), b"", HEAD),
     Row("HEAD with a body", answer(FINE, LENGTH, body=TEN), FINE, (LENGTH,), b"", HEAD, reused=False),
     Row("204", answer(NOTHING), NOTHING),
     Row("204 with a length and a body", answer(NOTHING, LENGTH, body=TEN), NOTHING, reused=False),
     Row("304", answer(SAME, b"ETag: x"), SAME, (b"ETag: x",)),
-    Row("304 with a length", answer(SAME, LENGTH), SAME, (LENGTH,)),
+    Row("304 with a length", answer(SAME, LENGTH), SAME, (LENGTH,), reused=False),
     Row("304 with a body", answer(SAME, LENGTH, body=TEN), SAME, (LENGTH,), reused=False),
     Row("100 first", answer(b"100 Continue") + OK, FINE, (b"Content-Length: 2",), b"ok"),
     Row("103 twice first", answer(b"103 Early Hints", b"Link: a") * 2 + OK, FINE, (b"Content-Length: 2",), b"ok"),
@@ -340,6 +341,29 @@ async def test_bytes_while_idle(wire: Wire) -> None:
     await wire.settled(lambda: wire.upstream.peers[0].ended)
     assert (await wire.ask(GET)).body == b"ok"
     assert len(wire.upstream.peers) == 2
+
+
+@pytest.mark.parametrize("status", [FINE, SAME, NOTHING])
+async def test_a_body_that_should_not_be_and_comes_late(wire: Wire, status: bytes) -> None:
+    """An upstream that sends what its head declares, though none may follow: no other caller gets that as an answer."""
+    late = OK.replace(b"ok", b"no")
+    head = answer(status, b"Content-Length: %d" % len(late))
+
+    async def script(upstream: Upstream, peer: Peer) -> None:
+        if upstream.peers[0] is not peer:
+            return await upstream.answer_all(peer)
+        await peer.message()
+        await peer.send(head)
+        while b"next" not in wire.upstream.received and not peer.ended:
+            await peer.more()
+        return await peer.send(late)
+
+    wire.upstream.script = script
+    client = await wire.client()
+    method = b"HEAD" if status is FINE else b"GET"
+    await client.send(GET.replace(b"GET", method) + GET.replace(b"/open/", b"/open/next"))
+    assert (await client.message(bodiless=True)).line == b"HTTP/1.1 " + status
+    assert (await client.message()).body == b"ok"
 
 
 async def test_stalls(wire: Wire) -> None:
