@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NamedTuple, TextIO, cast
 
@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from gatectl import __version__
-from gatectl.errors import BROKEN_PIPE, INTERRUPTED, OK, GatectlError, MisuseError, exit_code
+from gatectl.errors import BROKEN_PIPE, INTERRUPTED, OK, GatectlError, MisuseError, exit_code, nearest
 from gatectl.grammar import VERB_ALIASES, VERB_HABITS, NounGroup
 from gatectl.pager import LeftError, Paged
 
@@ -75,6 +75,16 @@ _HOMES = {
     "export": "usage export",
 }
 
+
+# What typer says as no operator would. Compiled where something is wrong: it takes a hundredth of `service list`.
+_TYPERS_WORDS = (
+    (r"^Got unexpected extra argument\(s\) \((.*)\)$", r"unexpected extra argument: \1"),
+    (r"is not a valid (?:int|integer)(?: range)?$", "is not a whole number"),
+    (r"is not a valid float(?: range)?$", "is not a number"),
+    (r"'\[([A-Z_]+)\]'", r"'\1'"),
+    (r"is not in the range (\S+)<=x<=(\S+)$", r"is not from \1 to \2"),
+    (r"is not in the range x>=(\S+)$", r"is less than \1"),
+)
 
 # What stands after a noun, here.
 _VERBS = {"add", "list", "show", "set", "remove", "revoke", "rotate", *VERB_ALIASES, *VERB_HABITS}
@@ -230,16 +240,18 @@ def _explain(error: GatectlError) -> int:
 def _as_misuse(error: typer.TyperException) -> GatectlError:
     """typer's own complaint (an unknown option, a missing argument, a bad number) in our form."""
     what = error.format_message().partition(" (Possible options")[0].rstrip(".").replace("'[METHOD]'", "'PATH'")
-    near = getattr(error, "possibilities", None) or _near_choices(error, what)
+    for words, ours in _TYPERS_WORDS:
+        what = re.sub(words, ours, what, flags=re.DOTALL)
+    near = next(iter(getattr(error, "possibilities", None) or ()), None) or _near_choice(error, what)
     path = ctx.command_path if (ctx := getattr(error, "ctx", None)) else "gatectl"
-    return MisuseError(what[:1].lower() + what[1:], f"did you mean {near[0]!r}?" if near else f"see '{path} --help'")
+    return MisuseError(what[:1].lower() + what[1:], f"did you mean {near!r}?" if near else f"see '{path} --help'")
 
 
-def _near_choices(error: typer.TyperException, what: str) -> list[str]:
-    """Of an option that takes one of some words: those that are like what was typed."""
+def _near_choice(error: typer.TyperException, what: str) -> str | None:
+    """Of an option that takes one of some words: the one that is like what was typed."""
     choices = getattr(getattr(getattr(error, "param", None), "type", None), "choices", ())
     typed = what.rpartition(" is not one of")[0].rpartition(": ")[2].strip("'")
-    return get_close_matches(typed, [str(choice) for choice in choices], 1)
+    return nearest(typed, map(str, choices))
 
 
 def _reader_gone() -> int:

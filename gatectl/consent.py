@@ -36,10 +36,13 @@ def ask(deed: str, *, name: str | None = None) -> None:
     sys.stderr.write(f"{deed[0].upper()}{deed[1:]}? {prompt} ")
     sys.stderr.flush()
     try:
-        answer = sys.stdin.readline().strip()
+        answer = sys.stdin.readline()
     except KeyboardInterrupt:
         sys.stderr.write("\n")  # the shell's prompt begins on a line of its own
         raise
+    if not answer.endswith("\n"):  # Ctrl-D leaves the cursor behind the question
+        sys.stderr.write("\n")
+    answer = answer.strip()
     if answer != name and (name is not None or answer.lower() not in ("y", "yes")):
         raise MisuseError("not confirmed, nothing was done")
 

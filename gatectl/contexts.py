@@ -11,10 +11,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from gatectl.errors import GatectlError, MisuseError, NotFoundError, RejectedError
+from gatectl.errors import GatectlError, MisuseError, NotFoundError, RejectedError, nearest
 
 LOCAL = "local"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}", re.ASCII)
@@ -41,8 +40,8 @@ class Contexts:
     def named(self, name: str) -> Context:
         """Raises NotFoundError, with the name that was probably meant."""
         if name not in self.by_name:
-            near = get_close_matches(name, self.by_name, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "'gatectl context list' shows what there is"
+            near = nearest(name, self.by_name)
+            hint = f"did you mean {near!r}?" if near else "'gatectl context list' shows what there is"
             raise NotFoundError(f"there is no context {name!r}", hint)
         return self.by_name[name]
 

@@ -14,7 +14,7 @@ went away (`gatectl key list --all | head`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 OK, FAILED, DIFFERENT, REFUSED, DEGRADED, INTERRUPTED, BROKEN_PIPE = 0, 1, 7, 8, 9, 130, 141
@@ -65,6 +65,13 @@ EXIT_CODES: Mapping[type[GatectlError], int] = {
 }
 
 
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """What was probably meant."""
+    from difflib import get_close_matches  # not for `relay`, which imports this module and no typer
+
+    return next(iter(get_close_matches(name, list(known), 1, likeness)), None)
+
+
 def exit_code(error: GatectlError) -> int:
     """Of its class, or of the nearest one that it is a kind of."""
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
@@ -96,7 +103,8 @@ def from_problem(status: int, problem: Any) -> GatectlError:
     if not isinstance(problem, dict) or "code" not in problem:
         return GatectlError(f"the gateway answered {status}", "is its version the same as 'gatectl --version'?")
     kind = PROBLEMS.get(str(problem["code"]), GatectlError)
-    detail = str(problem.get("detail") or problem.get("title") or f"the gateway answered {status}").rstrip(".")
+    detail = str(problem.get("detail") or problem.get("title") or f"the gateway answered {status}")
+    detail = detail if detail.endswith("...") else detail.removesuffix(".")
     error = kind(detail, _hint(kind, detail, problem))
     error.code = str(problem["code"])
     error.field = str(problem.get("field") or "")

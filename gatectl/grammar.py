@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
@@ -22,7 +21,7 @@ from typer.main import get_command
 
 from gatectl.client import Gateway
 from gatectl.colours import bold
-from gatectl.errors import MisuseError, NotFoundError, RejectedError
+from gatectl.errors import MisuseError, NotFoundError, RejectedError, nearest
 from gatectl.groups import GLANCE, REST, group_of, in_order
 from gatectl.output import FORMS, Printer, no_column
 
@@ -145,8 +144,8 @@ def _remember(ctx: typer.Context, param: Any, value: Any) -> Any:
     if isinstance(ctx, Call) and value not in (None, False):
         name = param.name.removeprefix(_SHARED)
         if name == "output" and value not in FORMS:
-            near = get_close_matches(value, FORMS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(FORMS)}"
+            near = nearest(value, FORMS)
+            hint = f"did you mean {near!r}?" if near else f"take one of {', '.join(FORMS)}"
             raise MisuseError(f"there is no output form {value!r}", hint)
         if name == "token":
             raise MisuseError(
@@ -342,7 +341,7 @@ class NounGroup(_Helpful, TyperGroup):
 
     def habit(self, name: str) -> str | None:
         """A name that another program would have for it."""
-        known = next(iter(get_close_matches(name, VERB_HABITS, 1, 0.8)), name)
+        known = nearest(name, VERB_HABITS, 0.8) or name
         return next((verb for verb in VERB_HABITS.get(known, ()) if verb in self.verbs), None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -360,8 +359,7 @@ class NounGroup(_Helpful, TyperGroup):
         if name.startswith("-"):
             self.parse_args(ctx, args)  # says which option there is not
         known = self.list_commands(ctx)
-        near = next(iter(get_close_matches(name, known, 1, 0.8)), None) or self.habit(name)
-        near = near or next(iter(get_close_matches(name, known, 1)), None)
+        near = nearest(name, known, 0.8) or self.habit(name) or nearest(name, known)
         where = "" if ctx.parent is None else f"{ctx.info_name} has "
         what = f"{where}no {self.kind} {name!r}" if where else f"there is no {self.kind} {name!r}"
         raise MisuseError(what, f"did you mean {near!r}?" if near else f"it is one of {', '.join(known)}")

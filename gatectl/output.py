@@ -15,10 +15,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, nearest
 from gatectl.kinds import KINDS, SAYING_NONE, Object, told
 from gatectl.pager import Paged
 
@@ -212,8 +211,8 @@ FORMS: Mapping[str, Form] = {
 
 def no_column(name: str, known: Sequence[str]) -> MisuseError:
     """What is wrong with a name after `--columns`."""
-    near = get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"take some of {','.join(known)}"
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}?" if near else f"take some of {','.join(known)}"
     return MisuseError(f"there is no column {name!r}", hint)
 
 

@@ -24,10 +24,25 @@ def main() -> None:
     try:
         status = app(standalone_mode=False)
     except typer.TyperException as error:
-        message = error.format_message().rstrip(".")
-        typer.echo(f"gatewayd: {message[:1].lower()}{message[1:]}; see gatewayd --help", err=True)
+        typer.echo(f"gatewayd: {_in_a_line(error)}", err=True)
         status = 2
     sys.exit(status)
+
+
+def _in_a_line(error: typer.TyperException) -> str:
+    """What is wrong, and what to type instead."""
+    what, _, meant = error.format_message().partition(" (Possible options")[0].partition(" Did you mean ")
+    what = what[:1].lower() + what[1:].rstrip(".")
+    near: Any = getattr(error, "possibilities", None)
+    if meant or near:
+        return f"{what}; did you mean {meant.rstrip('?') or repr(near[0])}?"
+    context: Any = getattr(error, "ctx", None)
+    if context is None or context.parent is None:
+        return f"{what}; see gatewayd --help"
+    option = getattr(error, "option_name", None)
+    if any(option in param.opts for param in context.parent.command.params):
+        return f"settings stand before the command; did you mean 'gatewayd {option} ... {context.info_name}'?"
+    return f"{what}; see gatewayd {context.info_name} --help"
 
 
 def _described(name: str) -> str:
@@ -84,24 +99,25 @@ def run(
         _end_with(_serve, flags, config)
 
 
-@app.command()
+@app.command(short_help="Validate the settings, and say what keeps a start from going well.")
 def check(context: typer.Context) -> None:
     """Validate the settings, show what they come to, and say what would keep a start from going well. Starts nothing.
 
-    Exit status 1: there is something. Ports are not tried where a gateway is running already.
+    Settings stand before it: gatewayd --config FILE check. Exit status 1: there is something. Ports are not tried where
+    a gateway is running already.
     """
     flags, config = context.obj
     _end_with(_check, flags, config)
 
 
-@app.command()
+@app.command(short_help="Print a systemd unit for these settings.")
 def unit(context: typer.Context) -> None:
     """Print a systemd unit for these settings; `gatewayd unit > /etc/systemd/system/gatewayd.service` installs it."""
     flags, config = context.obj
     _end_with(lambda settings: _unit(settings, flags, config), flags, config)
 
 
-@app.command()
+@app.command(short_help="Print the records of journal segments.")
 def journal(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,

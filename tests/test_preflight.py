@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.cli import main
 from gatewayd.control.database import HEAD, Database
 from gatewayd.preflight import problems
 from gatewayd.settings import load, split_address
@@ -46,6 +47,25 @@ def test_nothing_is_wrong_and_nothing_is_made(folder: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     assert f"state_dir = {folder}/state\n" in run.stdout
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("check --config x", "settings stand before the command; did you mean 'gatewayd --config ... check'?"),
+        ("check --frob", "no such option: --frob; see gatewayd check --help"),
+        ("--lisen x", "no such option: --lisen; did you mean '--listen'?"),
+        ("chek", "no such command 'chek'; did you mean 'check'?"),
+        ("journal", "missing argument 'FILE...'; see gatewayd journal --help"),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_one_line_with_what_to_type(
+    line: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gatewayd", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"gatewayd: {said}\n")
 
 
 def test_what_cannot_be_looked_at(folder: Path) -> None:

@@ -58,6 +58,7 @@ def explain(
     that have been, the gateway remembers the refused and some of the others. Exits with 8 when it is refused.
     """
     given = (key, secret, host, header, address, body)
+    first = first.upper() if first.upper() in _METHODS else first  # as in `api get` and `route test get`
     if path is None and first in _METHODS:
         raise MisuseError(f"{first} needs a path", f"such as: gatectl explain {first} /orders/42")
     if path is None and not first.startswith("/"):

@@ -7,9 +7,10 @@ import typer
 from gatectl import consent, paging
 from gatectl.client import path_of, without_secret
 from gatectl.errors import MisuseError, NotFoundError
-from gatectl.grammar import Call, noun, refuse_both
+from gatectl.grammar import Call, named_as_typed, noun, refuse_both
 from gatectl.keys import importing, rotation, secrets, verification
 from gatectl.keys.options import (
+    OPTIONS,
     Allow,
     Burst,
     Expires,
@@ -110,7 +111,8 @@ def create(
         call.gateway.post(f"{_path(key['id'])}/revoke", {}, call.in_tenant)
         return f"the new key {key['prefix']} was revoked again"
 
-    key = secrets.make(out, lambda: dict(call.gateway.post("/v1/keys", body, call.in_tenant)), revoked, secrets.KEY)
+    with named_as_typed(OPTIONS):
+        key = secrets.make(out, lambda: dict(call.gateway.post("/v1/keys", body, call.in_tenant)), revoked, secrets.KEY)
     secrets.show(call, key, out, COLUMNS, f"Created key {key['prefix']} for {_described(key)}.", revoked, secrets.KEY)
 
 
@@ -209,7 +211,9 @@ def set_(
     changes.update({field: None for field, asked in cleared.items() if asked})
     if not changes:
         raise MisuseError("nothing to change", "give --service, --plan, --expires or another; --help tells them all")
-    call.printer.one(call.gateway.patch(_path(key), changes, call.in_tenant), SET_COLUMNS)
+    with named_as_typed(OPTIONS):
+        changed = call.gateway.patch(_path(key), changes, call.in_tenant)
+    call.printer.one(changed, SET_COLUMNS)
 
 
 def rotate(

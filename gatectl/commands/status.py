@@ -80,7 +80,7 @@ def status(call: Call) -> None:
 
 def _serving(workers: list[dict[str, Any]]) -> str:
     serving = sum(worker["state"] == "serving" for worker in workers)
-    return f"{serving} of {len(workers)} workers"
+    return f"{serving} of {len(workers)} worker{'s' * (len(workers) != 1)}"
 
 
 def _certificates(answer: Any) -> list[str]:

@@ -1,13 +1,12 @@
 """`gatectl usage`: who called what, how often and how fast."""
 
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 import typer
 
 from gatectl import paging
 from gatectl.client import without_secret
-from gatectl.errors import MisuseError
+from gatectl.errors import MisuseError, nearest
 from gatectl.grammar import Call, noun
 from gatectl.kinds import hour_text
 from gatectl.output import Column
@@ -70,8 +69,8 @@ def _dimensions(by: list[str] | None) -> list[str]:
     dimensions = [name.strip() for part in by or ["service"] for name in part.split(",")]
     for name in dimensions:
         if name not in DIMENSIONS:
-            near = get_close_matches(name, DIMENSIONS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"take some of {', '.join(DIMENSIONS)}"
+            near = nearest(name, DIMENSIONS)
+            hint = f"did you mean {near!r}?" if near else f"take some of {', '.join(DIMENSIONS)}"
             raise MisuseError(f"--by {name!r} is no dimension", hint)
     return list(dict.fromkeys(dimensions))
 

@@ -42,6 +42,13 @@ InFlight = Annotated[
 ]
 Price = Annotated[str | None, typer.Option("--price", metavar="AMOUNT", help="Of a request, in place of the plan's.")]
 
+# By the field of the admin API: the option that it is typed behind.
+OPTIONS = {
+    "services": "--service", "plan": "--plan", "name": "--name", "expires": "--expires", "allow": "--allow",
+    "networks": "--network", "labels": "--label", "rates": "--rate", "burst": "--burst", "quota": "--quota",
+    "in_flight_limit": "--max-in-flight", "price": "--price",
+}  # fmt: skip
+
 
 def fields(
     *,

@@ -105,7 +105,7 @@ def _header(state: State, width: int) -> list[Line]:
         (f"gatewayd {picture['version']}", "bold"),
         (f"  {picture['url']}", ""),
         (f"  up {_span(picture['started_at'], picture['time'])}", ""),
-        (f"  {serving} of {workers} workers", "" if serving == workers else "bad"),
+        (f"  {serving} of {workers} worker{'s' * (workers != 1)}", "" if serving == workers else "bad"),
     ]
     right = f"{picture['window_s']} s up to {picture['time'][11:]}"
     totals = _whole_pieces(_totals(picture), width)

@@ -61,7 +61,9 @@ def look_back(call: Call, query: Mapping[str, Any], typed: Mapping[str, str]) ->
 def _tell_how_far(call: Call, query: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     back_to = answer["looked_back_to"].replace("T", " ")
     if not answer["items"]:
-        call.printer.note(f"None since {back_to}; 'gatectl logs -f' shows those to come.")
+        # What there is not, is not further back than this very moment where nothing has come yet.
+        since = "" if answer["looked_back_to"] >= answer["at"] else f" since {back_to}"
+        call.printer.note(f"None{since or ' yet'}; 'gatectl logs -f' shows those to come.")
     elif answer["ended_by"] == "limit":
         call.printer.note(f"\nThe last {len(answer['items'])}; --limit shows more, 'gatectl explain ID' tells of one.")
     if answer["ended_by"] == "kept" and query.get("since"):

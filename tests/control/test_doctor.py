@@ -146,7 +146,7 @@ def test_journals_at_their_limit_are_not_mended_by_room_on_the_disk(admin: Admin
 
 def test_workers(admin: Admin) -> None:
     admin.plane.state = "gone"
-    assert found(admin, "workers")["detail"] == "0 of 1 workers serve"
+    assert found(admin, "workers")["detail"] == "0 of 1 worker serves"
 
 
 @pytest.mark.parametrize(

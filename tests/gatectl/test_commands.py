@@ -410,6 +410,9 @@ def test_revoking_asks(gatectl: Gatectl, daemon: FakeDaemon) -> None:
     assert refused.code == 2
     assert "Revoke key gw_ab12cd34 (ci)? [y/N]" in refused.plain
     assert daemon.state["keys"][0]["status"] == "active"
+    left = gatectl.at_terminal("key", "revoke", "ci", typed="\x04")  # Ctrl-D
+    assert left.code == 2
+    assert left.plain.endswith("[y/N] \ngatectl: not confirmed, nothing was done\n")
     agreed = gatectl.at_terminal("key", "revoke", "ci", typed="y\n")
     assert agreed.code == 0
     assert "Revoked key gw_ab12cd34 (ci)." in agreed.plain
@@ -508,3 +511,19 @@ def test_a_simulation_of_a_month_without_all_its_hours_says_so(gatectl: Gatectl)
     simulate = ("plan", "simulate", "starter", "--price", "0.002", "-o", "json")
     assert gatectl(*simulate).err == ""
     assert "hours before 2025-01-10 00:00Z are gone" in gatectl(*simulate, "--since", "2025-01-10").err
+
+
+def test_one_worker_is_not_told_as_several(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    daemon.state["status"]["workers"][1:] = []
+    assert " of 1 worker\n" in gatectl("status", "-o", "table").out
+
+
+@pytest.mark.parametrize(
+    ("back_to", "told"), [("2026-11-21T02:00:05Z", "None yet; "), ("2026-11-20T18:30:00Z", "None since 2026-11-20 18:")]
+)
+def test_logs_of_a_gateway_without_requests(
+    gatectl: Gatectl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, back_to: str, told: str
+) -> None:
+    answer = {"at": "2026-11-21T02:00:05Z", "items": [], "looked_back_to": back_to, "ended_by": "kept"}
+    monkeypatch.setattr(daemon, "answer", lambda *_: (200, answer))
+    assert told in gatectl.at_terminal("logs").plain

@@ -44,6 +44,11 @@ def test_what_is_asked(daemon: FakeDaemon, gatectl: Gatectl, arguments: list[str
     assert asked(daemon) == question
 
 
+def test_a_method_is_one_in_small_letters_too(daemon: FakeDaemon, gatectl: Gatectl) -> None:
+    gatectl("explain", "post", "/a")
+    assert asked(daemon)["method"] == "POST"
+
+
 def test_the_tenant_is_the_keys(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     gatectl("explain", "--key", "ci", "GET", "/a", "-t", "acme")
     assert daemon.requests[0][2] == {"tenant": "acme"}

@@ -212,6 +212,7 @@ def test_problem_codes_have_exit_codes(code: str, exit_code: int) -> None:
     error = from_problem(400, {"code": code, "detail": "it is so."})
     assert EXIT_CODES[type(error)] == exit_code
     assert error.what == "it is so"
+    assert from_problem(400, {"code": code, "detail": "take gwt_..."}).what == "take gwt_..."
 
 
 @pytest.mark.parametrize(
@@ -232,6 +233,21 @@ def test_a_refused_value_is_told_by_the_option_that_was_typed(
     monkeypatch.setattr(daemon, "answer", refuse)
     assert_one_line(gatectl("service", "add", "a", "http://b"), 4, f"gatectl: {told}; 'gatectl service add --help'")
     assert_one_line(gatectl("service", "set", "a", "--auth", "none"), 4, f"gatectl: {told}; 'gatectl service set")
+
+
+@pytest.mark.parametrize("verb", ["create", "set ci"])
+@pytest.mark.parametrize(
+    ("field", "typed"),
+    [("networks", "--network"), ("rates", "--rate"), ("in_flight_limit", "--max-in-flight"), ("price", "--price")],
+)
+def test_so_is_a_refused_value_of_a_key(
+    gatectl: Gatectl, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, verb: str, field: str, typed: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ProblemError(422, "invalid", f"{field}: 'x' is none", field=field)
+
+    monkeypatch.setattr(daemon, "answer", refuse)
+    assert_one_line(gatectl("key", *verb.split(), typed, "5"), 4, f"gatectl: {typed}: 'x' is none; 'gatectl key ")
 
 
 def test_every_kind_of_problem_has_an_exit_code() -> None:

@@ -164,6 +164,13 @@ def test_help_is_found_where_it_is_looked_for(gatectl: Gatectl, line: str, same_
         ("audit verify --sha256", "requires an argument; see 'gatectl audit verify --help'"),
         ("api", "missing argument 'PATH'; see 'gatectl api --help'"),
         ("explain", "missing argument 'METHOD|REQUEST_ID'"),
+        ("explain get", "GET needs a path; such as: gatectl explain GET /orders/42"),
+        ("usage show --since 15 m", "gatectl: unexpected extra argument: m; see"),
+        ("audit show x", "invalid value for 'ID': 'x' is not a whole number; see"),
+        ("config show x", "'x' is not a whole number; see"),
+        ("audit list --limit 0", "0 is less than 1; see"),
+        ("logs --limit 0", "0 is not from 1 to 10000; see"),
+        ("completion install ksh", "invalid value for 'SHELL': 'ksh' is not one of 'bash', 'zsh', 'fish'; "),
     ],
 )
 @pytest.mark.usefixtures("daemon")

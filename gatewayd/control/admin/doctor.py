@@ -61,8 +61,9 @@ class Diagnosis(msgspec.Struct):
 
 def workers_serve(patient: Patient) -> Verdict:
     serving = sum(worker.state == "serving" for worker in patient.workers)
-    detail = f"{serving} of {len(patient.workers)} workers serve"
-    if serving == len(patient.workers) and serving:
+    many = len(patient.workers)
+    detail = f"{serving} of {many} {'worker serves' if many == 1 else 'workers serve'}"
+    if serving == many and serving:
         return Verdict("ok", detail)
     return Verdict("failed", detail, "see the log of gatewayd, which restarts a worker that ends")
 
