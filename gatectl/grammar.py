@@ -1,9 +1,8 @@
-"""What every command has in common: the shared options, names that forgive, help that shows examples.
+"""What every command has in common: nouns and verbs, whose names forgive, and what a verb is called with.
 
 `gatectl NOUN VERB`: a noun is a typer group (`NounGroup`), a verb a typer command (`VerbCommand`). Both accept the
-shared options, so `gatectl -t acme key list` and `gatectl key list -t acme` are the same; the one nearer to the end
-wins. What was given arrives at a verb as its `Call`. Among a noun's verbs may be a noun of its own (`billing invoice
-list`).
+shared options (`shared_options`). What was given arrives at a verb as its `Call`. Among a noun's verbs may be a noun of
+its own (`billing invoice list`).
 """
 
 from __future__ import annotations
@@ -16,14 +15,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from gatectl.client import Gateway
-from gatectl.colours import bold
 from gatectl.errors import MisuseError, NotFoundError, RejectedError, nearest
-from gatectl.groups import GLANCE, REST, group_of, in_order
-from gatectl.output import FORMS, Printer, no_column
+from gatectl.groups import REST, group_of
+from gatectl.help_text import Helpful, HelpText
+from gatectl.output import Printer, no_column
+from gatectl.shared_options import SHARED_OPTIONS, Shared
 
 if TYPE_CHECKING:
     from gatectl.destination import Destination
@@ -35,34 +35,6 @@ VERB_HABITS = {
     "del": ("remove", "revoke"), "remove": ("revoke",), "get": ("show", "list"), "describe": ("show",),
     "inspect": ("show",), "update": ("set",), "edit": ("set",),
 }  # fmt: skip
-
-
-class Shared:
-    """Values of the shared options, collected from wherever they stood on the command line."""
-
-    def __init__(self) -> None:
-        self.tenant: str | None = None
-        self.output: str | None = None
-        self.columns: str | None = None
-        self.no_header = False
-        self.quiet = False
-        self.no_pager = False  # `app.run` has looked for it before all else: also help is long
-        self.url: str | None = None
-        self.context: str | None = None
-        self.socket: str | None = None
-        self.token_file: str | None = None
-        self.ca: str | None = None
-        self.destination: Destination | None = None
-        self.named = False  # where it goes to was told, where that is not the local gateway
-        self.gateway: Gateway | None = None  # one for the whole invocation: it knows what clock it was told last
-
-
-class HelpText(typer.Context.formatter_class):  # type: ignore[misc, valid-type]
-    """Plain help without boxes: what typer draws with rich leaves half of 80 columns for the text, and costs 5 more
-    times `python -c pass`."""
-
-    def write_heading(self, heading: str) -> None:
-        self.write(f"{'':>{self.current_indent}}{bold(heading)}\n")
 
 
 class Call(typer.Context):
@@ -140,28 +112,6 @@ class Call(typer.Context):
         return (f" -t {self.tenant}" if self.tenant else "") + context
 
 
-def _remember(ctx: typer.Context, param: Any, value: Any) -> Any:
-    if isinstance(ctx, Call) and value not in (None, False):
-        name = param.name.removeprefix(_SHARED)
-        if name == "output" and value not in FORMS:
-            near = nearest(value, FORMS)
-            hint = f"did you mean {near!r}?" if near else f"take one of {', '.join(FORMS)}"
-            raise MisuseError(f"there is no output form {value!r}", hint)
-        if name == "token":
-            raise MisuseError(
-                "a token is never an argument: 'ps' and the shell's history would show it",
-                "take --token-file FILE, GATECTL_TOKEN or a context, and revoke this one",
-            )
-        if value == "":
-            raise MisuseError(f"{param.opts[0]} is empty", f"see '{ctx.command_path} --help'")
-        setattr(ctx.shared, name, value)
-    return value
-
-
-def _forms(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:
-    return [form for form in FORMS if form.startswith(incomplete)]
-
-
 # A verb's name, its function (whose docstring is its help), and examples of it; or a noun of the third level.
 Verbs = Mapping[str, "tuple[Callable[..., None], Sequence[str]] | NounGroup"]
 _NEGATIVE = re.compile(r"-\.?\d.*", re.ASCII)
@@ -169,79 +119,8 @@ _NEGATIVE = re.compile(r"-\.?\d.*", re.ASCII)
 # In these, what is not named stays as it is: there a default would be told that nothing takes.
 _CHANGING = ("set", "simulate")
 
-SHARED_PANEL = "Options of every command"
-_SHARED = "shared_"  # before their names: a verb may have an argument that is called `url` or `context`
 
-
-def _shared_option(*names: str, help: str, **more: Any) -> TyperOption:  # noqa: A002 (typer's word)
-    name = _SHARED + names[0].removeprefix("--").replace("-", "_")
-    return TyperOption(
-        param_decls=[*names, name],
-        help=help,
-        callback=_remember,
-        expose_value=False,
-        rich_help_panel=SHARED_PANEL,
-        **more,
-    )
-
-
-SHARED_OPTIONS = (
-    _shared_option("--tenant", "-t", metavar="SLUG", help="Work in this tenant instead of 'default'."),
-    _shared_option("--output", "-o", metavar="FORM", autocompletion=_forms, help=f"One of {', '.join(FORMS)}."),
-    _shared_option("--columns", metavar="A,B", help="Only these columns, in this order."),
-    _shared_option("--no-header", is_flag=True, help="No line with the columns' names."),
-    _shared_option("--quiet", "-q", is_flag=True, help="Only ids, one a line; no notes."),
-    _shared_option("--no-pager", is_flag=True, help="Never through a pager; see GATECTL_PAGER."),
-    _shared_option("--context", metavar="NAME", help="The gateway of that name; see 'gatectl context'."),
-    _shared_option("--url", metavar="URL", help="The gateway there: https://..., ssh://...; or GATECTL_URL."),
-    _shared_option("--token-file", metavar="FILE", help="Its token, - for stdin; or GATECTL_TOKEN holds it."),
-    _shared_option("--ca", metavar="FILE", help="Authorities that may sign its certificate; or GATECTL_CA."),
-    _shared_option("--socket", metavar="PATH", help="The gateway at this admin socket; or GATECTL_SOCKET."),
-    _shared_option("--token", hidden=True, help="Refused, and said why."),
-)
-
-
-class _Helpful:
-    """Help in sections: what it does, usage, own options, shared options, examples (the epilog, a line each)."""
-
-    params: list[Any]
-    epilog: str | None
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        if isinstance(self, NounGroup):
-            self.format_commands(ctx, formatter)
-        for title, params in self.help_sections().items():
-            records = [
-                (param.metavar, param.help) if param.param_type_name == "argument" else param.get_help_record(ctx)
-                for param in params
-            ]
-            with formatter.section(title):
-                formatter.write_dl([record for record in records if record])
-
-    def help_sections(self) -> Mapping[str, Sequence[Any]]:
-        """Arguments and options by the headings that help has them under."""
-        shown = [param for param in self.params if not getattr(param, "hidden", False)]
-        arguments = [param for param in shown if param.param_type_name == "argument"]
-        own = [param for param in shown if param not in arguments and param.rich_help_panel != SHARED_PANEL]
-        found: dict[str, list[Any]] = {}
-        for param in own:
-            usual = group_of(param.opts[0]) if len(own) > GLANCE else REST
-            found.setdefault(param.rich_help_panel or usual, []).append(param)
-        return {
-            **({"Arguments": arguments} if arguments else {}),
-            **{heading: found[heading] for heading in in_order(found)},
-            SHARED_PANEL: [param for param in shown if param.rich_help_panel == SHARED_PANEL],
-        }
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        if not self.epilog:
-            return
-        with formatter.section("Examples"):
-            for line in self.epilog.strip().splitlines():
-                formatter.write(f"  {line.strip()}\n")
-
-
-class VerbCommand(_Helpful, TyperCommand):
+class VerbCommand(Helpful, TyperCommand):
     """A verb: its own options, then the shared ones."""
 
     context_class = Call
@@ -314,7 +193,7 @@ class VerbCommand(_Helpful, TyperCommand):
             raise
 
 
-class NounGroup(_Helpful, TyperGroup):
+class NounGroup(Helpful, TyperGroup):
     """A noun and its verbs. Names forgive: aliases are taken, and a near miss is named."""
 
     context_class = Call

@@ -10,8 +10,9 @@ import pytest
 import typer
 
 from gatectl.app import HEADINGS, NOUNS, app
-from gatectl.grammar import SHARED_OPTIONS, SHARED_PANEL, NounGroup
+from gatectl.grammar import NounGroup
 from gatectl.groups import GLANCE, GROUPS
+from gatectl.shared_options import SHARED_OPTIONS, SHARED_PANEL
 from tests.gatectl.conftest import Gatectl
 
 # What takes another kind of value in one command than in the others, and why that is meant.

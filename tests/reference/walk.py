@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from gatectl import app, grammar
 from gatectl.output import Column
+from gatectl.shared_options import SHARED_OPTIONS
 
 _DEPTH = 3  # of functions that a verb's function calls, in whose tables columns are looked for
 
@@ -114,7 +115,7 @@ def _option(param: Any) -> Option:
         help=_with_default(_one_line(param.help), param) if takes_value else _one_line(param.help),
         choices=_choices(param) if takes_value else (),
         repeats=param.multiple,
-        shared=param in grammar.SHARED_OPTIONS,
+        shared=param in SHARED_OPTIONS,
     )
 
 
