@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, func, insert, select
+from sqlalchemy import ColumnElement, Connection, FromClause, case, func, insert, select
 
 from gatewayd.control.compile import Overrides
 from gatewayd.control.tables import Key, KeyWas
@@ -66,14 +66,15 @@ class KeysAt(NamedTuple):
 
 def keys_at(moment: int) -> KeysAt:
     """Of several rows of one key the first that ended later holds: the others came after it."""
-    first = select(func.min(_was.c.id)).where(_was.c.until >= moment).group_by(_was.c.key_id)
-    was = _was.alias()
+    was, other = _was.alias(), _was.alias()
+    # Of each key by its own rows: as a list of all the first ones SQLite went through the whole of it for each key.
+    first = select(func.min(other.c.id)).where(other.c.key_id == _key.c.id, other.c.until >= moment)
     is_past = was.c.id.is_not(None)
 
     def then(name: str) -> ColumnElement[int]:
         return case((is_past, was.c[name]), else_=_key.c[name])
 
-    source = _key.outerjoin(was, and_(was.c.key_id == _key.c.id, was.c.id.in_(first)))
+    source = _key.outerjoin(was, was.c.id == first.correlate(_key).scalar_subquery())
     return KeysAt(source, is_past, then("plan_id"), was.c.price_id, then("disabled_at"), then("expires_at"))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from gatewayd.control import billing, closing, main
@@ -23,6 +24,7 @@ from gatewayd.control.closing import close_due
 from gatewayd.control.compile import find_key
 from gatewayd.control.cycles import CycleRow, open_at
 from gatewayd.control.database import FILE_NAME, Database
+from gatewayd.control.key_past import keys_at
 from gatewayd.control.prices import price_id_of
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import Plan
@@ -326,6 +328,18 @@ def test_a_key_that_did_not_work_owes_nothing_when_it_works_again_before_the_inv
     shop.admin.patch(f"/v1/keys/{idle}", expires=None)
     shop.tick("2026-10-01T01:00:00Z")
     assert [(body["period"], body["total"]) for body in shop.invoices()] == [("2026-08", "2")]
+
+
+def test_what_a_key_was_is_looked_up_by_its_own_rows(shop: Shop) -> None:
+    """Of a plan that 300,000 keys have been given since, closing the cycle before took hours."""
+    then = keys_at(at("2026-09-01T00:00:00Z"))
+    query = select(then.plan_id).select_from(then.source).compile(compile_kwargs={"literal_binds": True})
+    plan = shop.database.lookup.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
+    looks = [row.detail for row in plan if "key_was" in row.detail]
+    assert len(looks) == 2, looks
+    assert all(look.startswith("SEARCH ") for look in looks)
+    assert "INTEGER PRIMARY KEY (rowid=?)" in looks[0]
+    assert "key_was_by_key (key_id=?" in looks[1]
 
 
 def test_a_line_names_the_plan_that_it_was_used_on(shop: Shop) -> None:

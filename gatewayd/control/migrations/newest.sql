@@ -395,7 +395,6 @@ CREATE INDEX ix_target_service_id ON target (service_id);
 CREATE INDEX key_by_name ON "key" (tenant_id, name);
 CREATE INDEX key_by_tenant ON "key" (tenant_id, id);
 CREATE INDEX key_was_by_key ON key_was (key_id, id);
-CREATE INDEX key_was_until ON key_was (until);
 CREATE INDEX ledger_by_cycle ON ledger (cycle_id, id);
 CREATE UNIQUE INDEX plan_name_live ON "plan" (tenant_id, name) WHERE removed_at IS NULL;
 CREATE INDEX quota_grant_by_key ON quota_grant (key_id, month);

@@ -196,7 +196,7 @@ class KeyWas(SQLModel, table=True):
     """
 
     __tablename__ = "key_was"
-    __table_args__ = (Index("key_was_by_key", "key_id", "id"), Index("key_was_until", "until"), AUTOINCREMENT)
+    __table_args__ = (Index("key_was_by_key", "key_id", "id"), AUTOINCREMENT)
 
     id: int | None = Field(default=None, primary_key=True)
     key_id: int = Field(foreign_key="key.id")

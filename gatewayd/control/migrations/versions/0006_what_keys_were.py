@@ -29,4 +29,3 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("key_was_by_key", "key_was", ["key_id", "id"])
-    op.create_index("key_was_until", "key_was", ["until"])
