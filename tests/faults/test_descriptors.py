@@ -47,15 +47,15 @@ def test_no_descriptor_is_left_for_a_connection(new_house: NewHouse) -> None:
     house.service("api", "--auth", "none")
     assert house.call("/api/x").status == 200
     worker = Process(house.worker_pids()[0])
-    time.sleep(0.3)
+    wait_until(lambda: house.admin("GET", "/v1/status")["workers"][0]["connections"] == 0)
     said = len(house.gateway.daemon.output())
     _, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (worker.descriptors() + SPARE, hard))
     connections = [socket.create_connection(house.address, timeout=5) for _ in range(60)]
     try:
-        time.sleep(0.3)
+        wait_until(lambda: listed(connections)[1] >= 60 - SPARE)  # the others are not left to wait
         held, ended = listed(connections)
-        assert (len(held), ended) == (SPARE, 60 - SPARE)  # the others are not left to wait
+        assert (len(held), ended) == (SPARE, 60 - SPARE)
         before_us = worker.cpu_us()
         time.sleep(1.0)
         assert worker.cpu_us() - before_us < 200_000, "it spins"
