@@ -196,13 +196,22 @@ async def asked(admin: Admin, token: str, method: str, address: str, body: bytes
             await asyncio.sleep(60)  # nothing more is said, and nobody goes
         return message
 
+    begun = asyncio.Event()
+
     async def send(message: Any) -> None:
         nonlocal status
         status = message.get("status", status)
         said.extend(message.get("body", b""))
+        begun.set()
 
+    answering = asyncio.ensure_future(admin.app.app(scope, receive, send))
+    if path in ENDLESS:
+        await asyncio.wait(
+            [answering, waiting := asyncio.ensure_future(begun.wait())], timeout=30, return_when="FIRST_COMPLETED"
+        )
+        waiting.cancel()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(admin.app.app(scope, receive, send), 0.3 if path in ENDLESS else 30)
+        await asyncio.wait_for(answering, 0.3 if path in ENDLESS else 30)
     return status, said.decode("utf-8", "replace")
 
 

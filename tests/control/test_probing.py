@@ -26,7 +26,7 @@ from tests.wire.peer import Peer
 __all__ = ["anyio_backend"]
 pytestmark = pytest.mark.anyio
 
-HEALTH = HealthConf(path="/health", interval_s=0.05, timeout_s=0.3)
+HEALTH = HealthConf(path="/health", interval_s=0.05, timeout_s=5.0)
 
 
 def answer(status: bytes, *fields: bytes) -> bytes:

