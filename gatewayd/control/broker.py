@@ -49,18 +49,21 @@ from gatewayd.channel import (
 from gatewayd.conf import ServiceConf
 from gatewayd.control.admin.state import WorkerView
 from gatewayd.control.clients import accept_client, conf_of, find_client
-from gatewayd.control.compile import find_key, find_key_by_id, snapshot
+from gatewayd.control.compile import Configuration, find_key, find_key_by_id, snapshot
 from gatewayd.control.database import Database
 from gatewayd.control.inquiries import Inquiries
 from gatewayd.control.leasing import Leasing
 from gatewayd.control.levels import LevelFile
 from gatewayd.control.losses import Losses
+from gatewayd.control.short_turns import short_turns
 from gatewayd.errors import UNAVAILABLE, GatewayError
 from gatewayd.frames import FrameProtocol
 from gatewayd.told import Told
 
 # A worker that has not applied a change by then is stuck; the change is stored, and it will apply it before any other.
 APPLY_TIMEOUT_S = 2.0
+# More for each service and route: a worker compiles one in 20 us, but gives the requests it has their turns meanwhile.
+COMPILE_TIMEOUT_S = 0.001
 # A living worker that has not said Hello by then is stuck: the others do not wait for it any longer.
 HELLO_TIMEOUT_S = 2.0
 
@@ -95,6 +98,7 @@ class Broker:
         self._slots = slots
         self._workers: dict[FrameProtocol, _Connected] = {}
         self._changes = 0
+        self._reading = asyncio.Lock()
         self._greeted: set[FrameProtocol] = set()  # connected, not yet heard of
         self._unapplied: dict[int, _Change] = {}
         self._expected: set[bytes] = set()  # workers of before that have neither said Hello nor died
@@ -132,12 +136,23 @@ class Broker:
     # Changes.
 
     async def publish_snapshot(self) -> None:
-        """Tenants or services changed: push, and wait until every worker serves from it."""
-        configuration = snapshot(self._database.lookup)
-        self.leasing.shared_limits_changed()
-        self._changes += 1
-        self.on_services(configuration.services)
-        await self._publish(SnapshotChanged(self._changes, *configuration))
+        """Tenants or services changed: push, and wait until every worker serves from it.
+
+        Thousands of rows take a thread some time. Whoever publishes next reads after that, so what workers are told
+        last is what there was last.
+        """
+        async with self._reading:
+            configuration = await asyncio.to_thread(self._read_snapshot)
+            self.leasing.shared_limits_changed()
+            self._changes += 1
+            self.on_services(configuration.services)
+            change = self._push(SnapshotChanged(self._changes, *configuration))
+        size = len(configuration.services) + len(configuration.routes)
+        await self._until_applied(change, APPLY_TIMEOUT_S + size * COMPILE_TIMEOUT_S)
+
+    def _read_snapshot(self) -> Configuration:
+        with short_turns(), self._database.read() as session:
+            return snapshot(session.connection())
 
     def tell_checked(self, message: TargetsChecked) -> None:
         """News of targets, which nobody waits for."""
@@ -152,22 +167,25 @@ class Broker:
             found = [find_key(self._database.lookup, public_id) for public_id in public_ids]
             self.leasing.keys_changed({key.id for key in found if key is not None})
         self._changes += 1
-        await self._publish(KeysChanged(self._changes, None if public_ids is None else tuple(public_ids)))
+        names = None if public_ids is None else tuple(public_ids)
+        await self._until_applied(self._push(KeysChanged(self._changes, names)), APPLY_TIMEOUT_S)
 
-    async def _publish(self, message: SnapshotChanged | KeysChanged) -> None:
-        if not self._workers and not self._greeted:
-            return
-        # One that is greeted may serve from what it knew before; it is told as soon as it has said Hello.
+    def _push(self, message: SnapshotChanged | KeysChanged) -> _Change:
+        """One that is greeted may serve from what it knew before; it is told as soon as it has said Hello."""
         change = self._unapplied[message.change] = _Change(message, {*self._workers, *self._greeted})
         for channel in self._workers:
             channel.send(message)
+        return change
+
+    async def _until_applied(self, change: _Change, timeout_s: float) -> None:
         try:
-            async with asyncio.timeout(APPLY_TIMEOUT_S):
-                await change.applied.wait()
+            async with asyncio.timeout(timeout_s):
+                if change.missing:
+                    await change.applied.wait()
         except TimeoutError:
-            log.warning("change %d is not yet in force on every worker", message.change)
+            log.warning("change %d is not yet in force on every worker", change.message.change)
         finally:
-            self._unapplied.pop(message.change, None)
+            self._unapplied.pop(change.message.change, None)
 
     def _settle(self, number: int, channel: FrameProtocol) -> None:
         change = self._unapplied.get(number)

@@ -29,7 +29,7 @@ neither does the cost depend on the number of routes: 10,000 cost what 10 cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -163,13 +163,11 @@ class _Tree(Generic[T]):
         self._depth = 0  # of the longest path
 
     def add(self, match: Match, route: T) -> None:
-        """Called in the order of `rank`."""
         node, segments = self._root, match.segments()
         for segment in segments:
             node = node.child(segment)
         self._depth = max(self._depth, len(segments))
-        methods = None if match.methods is None else frozenset(method.encode() for method in match.methods)
-        (node.exact if match.exact else node.prefix).append((methods, route))
+        _put(node.exact if match.exact else node.prefix, match, route)
 
     def find(self, path: bytes, method: bytes) -> T | None:
         # What is deeper than any route stays in one piece: no path makes this slow by its length.
@@ -194,7 +192,8 @@ class Router(Generic[T]):
         self._other_depth = 0  # of any other first segment
         self._tree: _Tree[T] = _Tree()
         self._whole: list[tuple[frozenset[bytes] | None, T]] = []  # of `/`, by methods
-        self._arrange(list(routes))
+        for _ in self.arrange(list(routes)):
+            pass
 
     def __repr__(self) -> str:
         return f"<Router {self.size} routes, {len(self._hosts) + len(self._wildcards)} hosts>"
@@ -238,11 +237,12 @@ class Router(Generic[T]):
                         return found
         return None
 
-    def _arrange(self, routes: list[tuple[Match, T]]) -> None:
+    def arrange(self, routes: list[tuple[Match, T]]) -> Iterator[None]:
+        """Of a router that has none yet, in steps. It is to be asked after the last of them."""
         self.size = len(routes)
-        routes.sort(key=lambda pair: pair[0].rank())
         for_any_host: list[tuple[Match, T]] = []
         for match, route in routes:
+            yield
             if match.host is None:
                 for_any_host.append((match, route))
             elif match.host.startswith("*."):
@@ -255,9 +255,10 @@ class Router(Generic[T]):
         in_tree = {_first(match) for match, _ in for_any_host if not _is_plain(match)}
         self._other_depth = _THROUGH_TREE if "{}" in in_tree else 0
         for match, route in for_any_host:
+            yield
             first = _first(match)
             if not first and not match.exact:
-                self._whole.append((_methods(match), route))
+                _put(self._whole, match, route)
                 self._tree.add(match, route)
             elif self._other_depth or first in in_tree:
                 self._depths[b"/" + first.encode()] = _THROUGH_TREE
@@ -280,8 +281,12 @@ def _is_plain(match: Match) -> bool:
     return not match.exact and match.methods is None and "{" not in match.path
 
 
-def _methods(match: Match) -> frozenset[bytes] | None:
-    return None if match.methods is None else frozenset(method.encode() for method in match.methods)
+def _put(routes: list[tuple[frozenset[bytes] | None, T]], match: Match, route: T) -> None:
+    """Among those of one place: some methods come before all. Those that name some have none in common (`clash`)."""
+    if match.methods is None:
+        routes.append((None, route))
+    else:
+        routes.insert(0, (frozenset(method.encode() for method in match.methods), route))
 
 
 def _of_method(routes: list[tuple[frozenset[bytes] | None, T]], method: bytes) -> T | None:

@@ -52,18 +52,64 @@ def compile_snapshot(
 
     `before`: the snapshot that this one replaces. What is in flight goes on, and keeps its places.
     """
-    by_id = {tenant.id: tenant for tenant in tenants}
-    compiled: dict[int, Service] = {}
-    for conf in services:
-        previous = before.services.get(conf.id)
-        service = compile_service(conf, Rotation() if previous is None else previous.rotation)
-        service.imported_keys = conf.tenant_id in by_id and by_id[conf.tenant_id].imported_keys
-        compiled[conf.id] = service
-        if service.in_flight is not None and previous is not None and previous.in_flight is not None:
-            service.in_flight = previous.in_flight
-    compiler = _Compiler(by_id, compiled, body_limit_bytes)
-    key_headers = frozenset(service.key_header.decode() for service in compiled.values()) | {"x-api-key"}
-    return Snapshot(version, Router(compiler.all_routes(routes)), key_headers, compiled)
+    compiling = Compiling(version, tenants, services, routes, body_limit_bytes, before)
+    for _ in compiling.steps():
+        pass
+    return compiling.snapshot
+
+
+class Compiling:
+    """The same in steps of some microseconds, between which others may have their turn.
+
+    After the last of them `snapshot` is whole, and to be in force at once: how targets are chosen, which is told to the
+    rotations that services of both snapshots have, changes with that step.
+    """
+
+    def __init__(
+        self,
+        version: int,
+        tenants: Iterable[TenantConf],
+        services: Iterable[ServiceConf],
+        routes: Iterable[RouteConf],
+        body_limit_bytes: int | None,
+        before: Snapshot,
+    ) -> None:
+        self._tenants = {tenant.id: tenant for tenant in tenants}
+        self._services = services
+        self._routes = routes
+        self._body_limit_bytes = body_limit_bytes
+        self._before = before
+        self.snapshot = Snapshot(version, Router(), EMPTY.key_headers)
+
+    def __repr__(self) -> str:
+        return f"<Compiling {self.snapshot}>"
+
+    def steps(self) -> Iterator[None]:
+        compiled, changed = self.snapshot.services, []
+        for conf in self._services:
+            previous = self._before.services.get(conf.id)
+            if previous is None or conf != previous.conf:
+                targets = _targets_of(conf)
+                service = _service_of(conf, targets, Rotation() if previous is None else previous.rotation)
+            else:
+                service = _service_of(conf, previous.targets, previous.rotation)
+            service.imported_keys = conf.tenant_id in self._tenants and self._tenants[conf.tenant_id].imported_keys
+            compiled[conf.id] = service
+            if previous is not None and service.in_flight is not None and previous.in_flight is not None:
+                service.in_flight = previous.in_flight
+            if previous is None:
+                _configure(service)
+            elif conf != previous.conf:
+                changed.append(service)
+            yield
+        pairs = []
+        for pair in _Compiler(self._tenants, compiled, self._body_limit_bytes).all_routes(self._routes):
+            pairs.append(pair)
+            yield
+        yield from self.snapshot.router.arrange(pairs)
+        self.snapshot.key_headers |= {service.key_header.decode() for service in compiled.values()}
+        for service in changed:
+            _configure(service)
 
 
 def addresses(conf: ServiceConf) -> list[str]:
@@ -89,8 +135,21 @@ def all_matches(
 
 def compile_service(conf: ServiceConf, rotation: Rotation) -> Service:
     """`rotation` is the service's from now on, in the snapshot before too: what is in flight there is told of here."""
-    targets = tuple(compile_target(target.url, conf.tls) for target in conf.targets)
-    rotation.configure(conf, list(zip(conf.targets, targets, strict=True)))
+    service = _service_of(conf, _targets_of(conf), rotation)
+    _configure(service)
+    return service
+
+
+def _configure(service: Service) -> None:
+    service.rotation.configure(service.conf, list(zip(service.conf.targets, service.targets, strict=True)))
+
+
+def _targets_of(conf: ServiceConf) -> tuple[Target, ...]:
+    return tuple(compile_target(target.url, conf.tls) for target in conf.targets)
+
+
+def _service_of(conf: ServiceConf, targets: tuple[Target, ...], rotation: Rotation) -> Service:
+    """With a rotation that does not know of it yet."""
     return Service(
         conf=conf,
         id=conf.id,

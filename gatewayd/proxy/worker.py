@@ -15,6 +15,7 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import Protocol
 
 from gatewayd.boot import (
@@ -45,7 +46,7 @@ from gatewayd.channel import (
 from gatewayd.errors import Refusal, StartupError
 from gatewayd.listener_tls import ListenerTls, TlsFiles
 from gatewayd.policy.facts import Target
-from gatewayd.policy.snapshot import EMPTY, Snapshot, compile_snapshot
+from gatewayd.policy.snapshot import EMPTY, Compiling, Snapshot
 from gatewayd.proxy.arrival import first_protocol
 from gatewayd.proxy.client import ClientConnection
 from gatewayd.proxy.dial import Dialer
@@ -54,6 +55,7 @@ from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.explain import Explainer
 from gatewayd.proxy.faring import Faring
 from gatewayd.proxy.head import request_pattern
+from gatewayd.proxy.installing import Installing
 from gatewayd.proxy.journal import Journal
 from gatewayd.proxy.keybook import KeyBook
 from gatewayd.proxy.link import Link
@@ -103,6 +105,7 @@ class Worker:
         # What a response's last bytes are given to; they leave at once where there is none.
         self.hold = self.syncing.hold if settings.journal_sync == "record" else None
         self.link = Link(settings.state_dir, self._on_connected, self._on_message)
+        self.installing = Installing()
         self.keys = KeyBook(self.link.send, settings.cached_keys)
         self.snapshot: Snapshot = EMPTY
         self.head_pattern = request_pattern(EMPTY.key_headers)
@@ -176,6 +179,7 @@ class Worker:
     # The channel.
 
     def _on_connected(self) -> None:
+        self.installing.drop()
         self.explainer.reconnected()
         held, keys = self.keys.reconnected()
         self.sightings.begin_anew()
@@ -197,12 +201,9 @@ class Worker:
                 self.tunnels.keys_changed(message.public_ids)
                 self.link.send(Applied(message.change))
             case TargetsChecked():
-                self._believe(message)
+                self.installing.put(lambda: self._believe(message))
             case SnapshotChanged():
-                self._install(message)
-                self.keys.shared_limits_changed()
-                self.keys.look_ups.forget(None)  # keys may have been imported that were none before
-                self.link.send(Applied(message.change))
+                self.installing.put(lambda: self._change(message))
             case WhatIf():
                 self.explainer.asked(message)
             case Finding():
@@ -210,13 +211,26 @@ class Worker:
             case Recall():
                 self.explainer.recall(message)
             case Welcome():
-                self._install(message)
+                if self.welcomed.is_set():
+                    self.installing.put(lambda: self._install_by_steps(message))
+                else:  # nobody waits but for this
+                    self._install(message)
                 self.keys.ask_again()
                 self.tunnels.control_returned()
                 self.welcomed.set()
 
+    def _change(self, message: SnapshotChanged) -> Iterator[None]:
+        yield from self._install_by_steps(message)
+        self.keys.shared_limits_changed()
+        self.keys.look_ups.forget(None)  # keys may have been imported that were none before
+        self.link.send(Applied(message.change))
+
     def _install(self, message: Welcome | SnapshotChanged) -> None:
-        snapshot = compile_snapshot(
+        for _ in self._install_by_steps(message):
+            pass
+
+    def _install_by_steps(self, message: Welcome | SnapshotChanged) -> Iterator[None]:
+        compiling = Compiling(
             self.snapshot.version + 1,
             message.tenants,
             message.services,
@@ -224,6 +238,8 @@ class Worker:
             self.settings.body_limit_bytes,
             self.snapshot,
         )
+        yield from compiling.steps()
+        snapshot = compiling.snapshot
         if snapshot.key_headers != self.snapshot.key_headers:
             self.head_pattern = request_pattern(snapshot.key_headers)
         self.credential_headers = frozenset(name.encode() for name in snapshot.key_headers) | {b"authorization"}
@@ -235,8 +251,9 @@ class Worker:
         self.sightings.note_drained(snapshot.services)
         self.tunnels.snapshot_changed()
 
-    def _believe(self, message: TargetsChecked) -> None:
+    def _believe(self, message: TargetsChecked) -> Iterator[None]:
         for checked in message.targets:
+            yield
             service = self.snapshot.services.get(checked.service_id)
             if service is not None:
                 service.rotation.told(checked.url, checked.healthy, time.monotonic())

@@ -1,0 +1,135 @@
+"""A large configuration is compiled beside the requests, in the order in which control sent what it sent."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from gatewayd.channel import Applied, SnapshotChanged, TargetChecked, TargetsChecked
+from gatewayd.conf import TenantConf
+from gatewayd.proxy import installing
+from gatewayd.proxy.installing import Installing
+from tests.wire.harness import Wire, service
+
+pytestmark = pytest.mark.anyio
+TENANTS = (TenantConf(1, "default", False),)
+
+
+def many(url: str, count: int = 200, begin: int = 100) -> tuple[Any, ...]:
+    return tuple(service(begin + number, f"s{begin + number}", url) for number in range(count))
+
+
+def change(number: int, *services: Any) -> SnapshotChanged:
+    return SnapshotChanged(number, TENANTS, services)
+
+
+@pytest.fixture
+def applied(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What control is told to be in force."""
+    told: list[Any] = []
+    monkeypatch.setattr(wire.worker.link, "send", lambda said: told.append(said) if isinstance(said, Applied) else None)
+    return told
+
+
+async def installed(wire: Wire) -> None:
+    async with asyncio.timeout(30):
+        while wire.worker.installing._task is not None:
+            await asyncio.sleep(0)
+
+
+async def test_requests_are_answered_between_the_slices(
+    wire: Wire, applied: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each slice is one step here: hundreds of turns of the loop, in any of which a request may come."""
+    monkeypatch.setattr(installing, "SLICE_S", 0.0)
+    worker, url = wire.worker, f"http://127.0.0.1:{wire.upstream.port}"
+    before = worker.snapshot
+    worker._on_message(change(7, *many(url)))
+    assert worker.snapshot is before, "too much to be done at once"
+    assert applied == []
+    client = await wire.client()
+    await client.send(b"GET /nothing/here HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await client.message()).status == 404
+    await installed(wire)
+    assert worker.snapshot.router.match(b"/s299", b"", b"GET") is not None
+    assert applied == [Applied(7)]
+
+
+async def test_what_is_small_is_in_force_at_once(wire: Wire, applied: list[Any]) -> None:
+    url = f"http://127.0.0.1:{wire.upstream.port}"
+    wire.worker._on_message(change(7, *many(url, 3)))
+    assert wire.worker.snapshot.router.match(b"/s102", b"", b"GET") is not None
+    assert applied == [Applied(7)]
+
+
+async def test_news_comes_into_force_in_the_order_in_which_it_was_sent(wire: Wire, applied: list[Any]) -> None:
+    """The news of a target is of a service that is only being compiled, and the last configuration is what holds."""
+    worker, url = wire.worker, f"http://127.0.0.1:{wire.upstream.port}"
+    worker._on_message(change(7, *many(url)))
+    worker._on_message(TargetsChecked((TargetChecked(299, url, healthy=False),)))
+    worker._on_message(change(8, *many(url), *many(url, 1, begin=900)))
+    worker._on_message(change(9, *many(url, 150, begin=150)))
+    assert repr(worker.installing) == "<Installing 1 under way, 3 waiting>"
+    await installed(wire)
+    assert applied == [Applied(7), Applied(8), Applied(9)]
+    assert worker.snapshot.services.keys() == set(range(150, 300))
+    (member,) = worker.snapshot.services[299].rotation.members
+    assert not member.standing.healthy
+
+
+async def test_targets_change_with_the_configuration_and_not_before(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installing, "SLICE_S", 0.0)
+    worker, url = wire.worker, f"http://127.0.0.1:{wire.upstream.port}"
+    worker._install(change(1, *many(url)))
+    rotation = worker.snapshot.services[100].rotation
+    moved = tuple(msgspec.structs.replace(each, targets=many("http://127.0.0.1:9", 1)[0].targets) for each in many(url))
+    worker._on_message(change(2, *moved))
+    await asyncio.sleep(0)
+    assert [member.target.url for member in rotation.members] == [url]
+    await installed(wire)
+    assert worker.snapshot.services[100].rotation is rotation
+    assert [member.target.url for member in rotation.members] == ["http://127.0.0.1:9"]
+
+
+async def test_a_control_that_begins_anew_is_told_of_no_change_of_the_one_before(
+    wire: Wire, applied: list[Any]
+) -> None:
+    worker, url = wire.worker, f"http://127.0.0.1:{wire.upstream.port}"
+    before = worker.snapshot
+    worker._on_message(change(7, *many(url)))
+    worker._on_message(change(8, *many(url)))
+    worker._on_connected()
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    assert worker.snapshot is before
+    assert applied == []
+    worker._on_message(change(1, *many(url)))
+    await installed(wire)
+    assert applied == [Applied(1)]
+
+
+async def test_what_fails_leaves_things_as_they_are_and_stops_nothing() -> None:
+    done: list[str] = []
+
+    def works(name: str, fails: bool) -> Any:
+        def steps() -> Any:
+            for _ in range(2 * installing.STEPS_AT_ONCE):
+                yield
+            if fails:
+                raise ValueError(name)
+            done.append(name)
+
+        return steps
+
+    installer = Installing()
+    for name in ("a", "b", "c"):
+        installer.put(works(name, name == "b"))
+    async with asyncio.timeout(30):
+        while installer._task is not None:
+            await asyncio.sleep(0)
+    assert done == ["a", "c"]
