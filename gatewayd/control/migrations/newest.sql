@@ -414,6 +414,6 @@ CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'ledger is append-only'); END;
 CREATE TRIGGER price_no_delete BEFORE DELETE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
 CREATE TRIGGER price_no_update BEFORE UPDATE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
-INSERT INTO "alembic_version" (version_num) VALUES ('0006');
+INSERT INTO "alembic_version" (version_num) VALUES ('0007');
 INSERT INTO "price" (id, terms) VALUES (1, '{"request_nanos":1000000}');
 INSERT INTO "tenant" (id, public_id, slug, name, currency, suspended, created_at, removed_at, contact, time_zone, default_plan_id, rates, allow, imported_keys) VALUES (1, 'ten_' || :public_id, 'default', '', 'USD', 0, :now, NULL, '', 'UTC', NULL, '[]', '[]', 0);
