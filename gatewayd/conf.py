@@ -24,6 +24,7 @@ class TargetConf(msgspec.Struct, frozen=True, array_like=True):
     url: str  # http://host:port[/base], https://... or unix:/socket[:/base]
     weight: int
     drained: bool = False  # by an operator: it gets no new request
+    bound: bool = False  # somebody bound to a tenant has named it: it may not lead to the gateway's own machine
 
 
 class TlsConf(msgspec.Struct, frozen=True):

@@ -45,7 +45,7 @@ _SERVICES = (
     .where(_service.c.removed_at.is_(None), _tenant.c.removed_at.is_(None))
     .order_by(_service.c.id)
 )
-_TARGETS = select(_target.c.service_id, _target.c.url, _target.c.weight, _target.c.drained).order_by(
+_TARGETS = select(_target.c.service_id, _target.c.url, _target.c.weight, _target.c.drained, _target.c.bound).order_by(
     _target.c.service_id, _target.c.position
 )
 _ROUTES = (
@@ -104,8 +104,8 @@ class Configuration(NamedTuple):
 def snapshot(connection: Connection) -> Configuration:
     """Every tenant, service and route that is not removed."""
     targets: dict[int, list[TargetConf]] = {}
-    for service_id, url, weight, drained in connection.execute(_TARGETS):
-        targets.setdefault(service_id, []).append(TargetConf(url, weight, drained))
+    for service_id, *target in connection.execute(_TARGETS):
+        targets.setdefault(service_id, []).append(TargetConf(*target))
     tenants = tuple(
         TenantConf(id_, slug, suspended, _rates.decode(rates), _strings.decode(allow), imported_keys)
         for id_, slug, suspended, rates, allow, imported_keys in connection.execute(_TENANTS)

@@ -10,6 +10,7 @@ import httpx
 
 from gatewayd import __version__
 from gatewayd.conf import HealthConf, TlsConf
+from gatewayd.control.asking import answer_to
 from gatewayd.policy.snapshot import compile_target
 from gatewayd.upstream_tls import TlsFileError, upstream_context
 
@@ -19,9 +20,9 @@ _CONTEXT_S = 60.0  # files are read again after so long; the system's authoritie
 _contexts: dict[TlsConf, tuple[float, ssl.SSLContext]] = {}
 
 
-async def probe(url: str, health: HealthConf, tls: TlsConf) -> str | None:
+async def probe(url: str, health: HealthConf, tls: TlsConf, bound: bool = False) -> str | None:
     """Ask the target for its health path, below its base. Why it is not well, in a sentence; None if it is."""
-    target = compile_target(url, tls)
+    target = compile_target(url, tls, bound)
     address = url if target.port else f"http://localhost{target.base.decode()}"
     extensions = {"timeout": httpx.Timeout(health.timeout_s).as_dict()}
     if target.tls is not None:
@@ -39,12 +40,7 @@ async def probe(url: str, health: HealthConf, tls: TlsConf) -> str | None:
             },
             extensions=extensions,
         )
-        # The transport and not a client: nothing follows redirects, reads the environment or keeps a cookie.
-        async with httpx.AsyncHTTPTransport(
-            verify=context, trust_env=False, uds=None if target.port else target.host
-        ) as transport:
-            response = await transport.handle_async_request(request)
-            await response.aclose()  # what it has to say beyond its status is not read
+        response = await answer_to(request, context, uds=None if target.port else target.host, bound=bound)
     except TlsFileError:
         return "the gateway cannot read the certificates that it needs for it"
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

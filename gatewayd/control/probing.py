@@ -23,26 +23,27 @@ BEGIN_WITHIN_S = 1.0
 
 log = logging.getLogger(__name__)
 
-# URL of a target, how it is checked, how TLS is spoken; why it is not well, None if it is.
-Ask = Callable[[str, HealthConf, TlsConf], Awaitable[str | None]]
+# URL of a target, how it is checked, how TLS is spoken, whether it is bound; why it is not well, None if it is.
+Ask = Callable[[str, HealthConf, TlsConf, bool], Awaitable[str | None]]
 
 _random = secrets.SystemRandom()
 
 
-async def ask_over_http(url: str, health: HealthConf, tls: TlsConf) -> str | None:
+async def ask_over_http(url: str, health: HealthConf, tls: TlsConf, bound: bool) -> str | None:
     from gatewayd.control.probe import probe  # with httpx: 0.15 s of start-up, which only those who have checks pay
 
-    return await probe(url, health, tls)
+    return await probe(url, health, tls, bound)
 
 
 class Check:
     """What is known of one target."""
 
-    def __init__(self, service_id: int, url: str, health: HealthConf, tls: TlsConf) -> None:
+    def __init__(self, service_id: int, url: str, health: HealthConf, tls: TlsConf, bound: bool = False) -> None:
         self.service_id = service_id
         self.url = url
         self.health = health
         self.tls = tls
+        self.bound = bound  # it is asked only where it is not on the gateway's own machine
         self.healthy: bool | None = None  # None: not known yet
         self.since_s = 0
         self.error = ""  # the last one
@@ -83,7 +84,7 @@ class Prober:
     def configure(self, services: Iterable[ServiceConf]) -> None:
         """Check the targets of these services, where they have a path, and no others."""
         wanted = {
-            (service.id, target.url): service
+            (service.id, target.url): (service.health, service.tls, target.bound)
             for service in services
             if service.health.path is not None
             for target in service.targets
@@ -91,14 +92,14 @@ class Prober:
         for place in self._checks.keys() - wanted.keys():
             del self._checks[place]
             self._tasks.pop(place).cancel()
-        for place, service in wanted.items():
+        for place, (health, tls, bound) in wanted.items():
             check = self._checks.get(place)
             if check is None:
-                check = self._checks[place] = Check(*place, service.health, service.tls)
-            elif (check.health, check.tls) == (service.health, service.tls):
+                check = self._checks[place] = Check(*place, health, tls, bound)
+            elif (check.health, check.tls, check.bound) == (health, tls, bound):
                 continue
             else:  # what is known stands until there is other news
-                check.health, check.tls, check.in_a_row = service.health, service.tls, 0
+                check.health, check.tls, check.bound, check.in_a_row = health, tls, bound, 0
                 self._tasks.pop(place).cancel()
             self._tasks[place] = asyncio.get_running_loop().create_task(self._watch(check))
 
@@ -140,7 +141,7 @@ class Prober:
     async def _asked(self, check: Check) -> str | None:
         try:
             async with asyncio.timeout(check.health.timeout_s):
-                return await self._ask(check.url, check.health, check.tls)
+                return await self._ask(check.url, check.health, check.tls, check.bound)
         except TimeoutError:
             return "it did not answer in time"
         except Exception as error:  # whatever it is: a check that has died would leave its target as it was for good

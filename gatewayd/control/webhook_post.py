@@ -11,6 +11,7 @@ import httpx
 
 from gatewayd import __version__
 from gatewayd.conf import TlsConf
+from gatewayd.control.asking import answer_to
 from gatewayd.control.probe import context_of, in_plain_words
 from gatewayd.policy.webhooks import Reply, sign
 
@@ -18,8 +19,11 @@ TIMEOUT_S = 15.0  # for all of it; the specification recommends 15 to 30
 USER_AGENT = f"gatewayd/{__version__} (webhook)"
 
 
-async def post(url: str, secret: str, event_id: str, body: bytes, now_s: int) -> Reply:
-    """What the receiver said to it. Never raises for what a receiver or the network does."""
+async def post(url: str, secret: str, event_id: str, body: bytes, now_s: int, bound: bool) -> Reply:
+    """What the receiver said to it. Never raises for what a receiver or the network does.
+
+    `bound`: it may not be of the gateway's own machine.
+    """
     request = httpx.Request(
         "POST",
         url,
@@ -38,10 +42,7 @@ async def post(url: str, secret: str, event_id: str, body: bytes, now_s: int) ->
     try:
         async with asyncio.timeout(TIMEOUT_S):
             context = await context_of(TlsConf()) if request.url.scheme == "https" else False
-            # The transport and not a client: nothing follows redirects, reads the environment or keeps a cookie.
-            async with httpx.AsyncHTTPTransport(verify=context, trust_env=False) as transport:
-                response = await transport.handle_async_request(request)
-                await response.aclose()  # unread: a receiver has nothing to say but its status
+            response = await answer_to(request, context, bound=bound)
     except TimeoutError:
         return Reply(error=f"it did not answer within {TIMEOUT_S:g} s")
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

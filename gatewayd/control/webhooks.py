@@ -50,6 +50,7 @@ _DUE = (
         _event.c.attempts,
         _alert.c.url,
         _alert.c.secret,
+        _alert.c.bound,
     )
     .select_from(_alert)
     .join(_event, _event.c.id == _first)
@@ -60,16 +61,16 @@ _DUE = (
 
 log = logging.getLogger(__name__)
 
-# URL, secret, webhook-id, body, seconds since 1970; what came of it.
-Post = Callable[[str, str, str, bytes, int], Awaitable[Reply]]
+# URL, secret, webhook-id, body, seconds since 1970, whether who named the URL is bound to a tenant; what came of it.
+Post = Callable[[str, str, str, bytes, int, bool], Awaitable[Reply]]
 
 _random = secrets.SystemRandom()
 
 
-async def post_over_http(url: str, secret: str, event_id: str, body: bytes, now_s: int) -> Reply:
+async def post_over_http(url: str, secret: str, event_id: str, body: bytes, now_s: int, bound: bool) -> Reply:
     from gatewayd.control.webhook_post import post  # with httpx: 0.15 s of start-up, which only those with alerts pay
 
-    return await post(url, secret, event_id, body, now_s)
+    return await post(url, secret, event_id, body, now_s, bound)
 
 
 class _Due(NamedTuple):
@@ -83,6 +84,7 @@ class _Due(NamedTuple):
     attempts: int
     url: str
     secret: str
+    bound: bool
 
 
 class Deliveries:
@@ -140,7 +142,7 @@ class Deliveries:
 
     async def _deliver(self, event: _Due) -> None:
         try:
-            reply = await self._post(event.url, event.secret, event.event, event.body.encode(), _now_s())
+            reply = await self._post(event.url, event.secret, event.event, event.body.encode(), _now_s(), event.bound)
         except Exception as error:  # whatever it is: it must not be tried again every second
             log.exception("a delivery of alert %s failed", event.alert)
             reply = Reply(error=f"the delivery failed ({type(error).__name__})")

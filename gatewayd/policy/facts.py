@@ -122,7 +122,8 @@ Guard = Callable[[Facts, float, float], Answer]  # facts, monotonic now, seconds
 class Target:
     """One upstream base URL, ready for use. `host_header` is what goes on the wire; `base` has no trailing slash.
 
-    `identity` tells apart whose connections may be shared: the URL and how TLS is spoken. A string knows its hash.
+    `identity` tells apart whose connections may be shared: the URL, how TLS is spoken, and where it may lead. A string
+    knows its hash.
     """
 
     url: str
@@ -134,6 +135,7 @@ class Target:
     tls: TlsConf | None = None  # None: in the clear
     server_name: str = ""  # that the certificate must be for
     has_name: bool = False  # `host` must be looked up; else it is an address
+    bound: bool = False  # no address of the gateway's own machine is connected to
 
 
 @dataclass(slots=True)

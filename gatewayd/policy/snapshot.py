@@ -145,7 +145,7 @@ def _configure(service: Service) -> None:
 
 
 def _targets_of(conf: ServiceConf) -> tuple[Target, ...]:
-    return tuple(compile_target(target.url, conf.tls) for target in conf.targets)
+    return tuple(compile_target(target.url, conf.tls, target.bound) for target in conf.targets)
 
 
 def _service_of(conf: ServiceConf, targets: tuple[Target, ...], rotation: Rotation) -> Service:
@@ -279,11 +279,11 @@ def _prefix(conf: RouteConf) -> tuple[int, bytes]:
     return -conf.path.count("/") if "{" in conf.path else len(conf.path), rewrite
 
 
-def compile_target(url: str, tls: TlsConf) -> Target:
+def compile_target(url: str, tls: TlsConf, bound: bool = False) -> Target:
     """From a URL that was checked when the service was added."""
     if url.startswith("unix:"):
         path, base = split_socket(url)
-        return Target(url, url, path, 0, b"localhost", base.encode())
+        return Target(url, _identity(url, bound), path, 0, b"localhost", base.encode(), bound=bound)
     parts = urlsplit(url)
     assert parts.hostname is not None
     default_port = DEFAULT_PORTS[parts.scheme]
@@ -296,7 +296,7 @@ def compile_target(url: str, tls: TlsConf) -> Target:
     encrypted = parts.scheme == "https"
     return Target(
         url=url,
-        identity=f"{url} {tls!r}" if encrypted else url,
+        identity=_identity(f"{url} {tls!r}" if encrypted else url, bound),
         host=parts.hostname,
         port=port,
         host_header=host_header.encode(),
@@ -305,7 +305,13 @@ def compile_target(url: str, tls: TlsConf) -> Target:
         # The dot that ends an absolute name is no part of it in TLS (RFC 6066 section 3).
         server_name=(tls.server_name or name).rstrip(".") if encrypted else "",
         has_name=not _is_address(parts.hostname),
+        bound=bound,
     )
+
+
+def _identity(shared: str, bound: bool) -> str:
+    """A connection that was made for who may go anywhere serves nobody who may not. No URL holds a space."""
+    return f"bound {shared}" if bound else shared
 
 
 def _is_address(host: str) -> bool:

@@ -3,6 +3,9 @@
 A name with several addresses is tried one by one, beginning with another each time. An attempt may take no more than
 its share of what is left of the connect timeout, so that an address where nobody answers leaves time for the others;
 one that has failed is tried last for a while. Nothing is sent before a connection stands, so nothing can happen twice.
+
+Of a target that somebody bound to a tenant has named, addresses of the gateway's own machine are left out each time, so
+that it does not help to let the name lead elsewhere later.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from gatewayd.own_machine import REFUSED, is_of_this_machine
 from gatewayd.policy.facts import Target
 from gatewayd.upstream_tls import TlsFileError
 
@@ -53,7 +57,7 @@ class Dialer:
         """A connection, made by `protocol` from the address that it is to. Raises DialError, or TimeoutError."""
         deadline = self._loop.time() + timeout_s
         async with asyncio.timeout_at(deadline):
-            addresses = self._in_turn(await self._addresses())
+            addresses = self._in_turn(self._permitted(await self._addresses()))
             context = await self._context()
             error: OSError = TimeoutError()
             for index, address in enumerate(addresses):
@@ -83,6 +87,15 @@ class Dialer:
             return await self._resolver.addresses(self._target.host)
         except OSError as error:
             raise DialError(f"the upstream's name has no address ({error.strerror or 'not found'})") from None
+
+    def _permitted(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        """Asked of the kernel each time: the machine's addresses may change too. 10 us, and only of bound targets."""
+        if not self._target.bound:
+            return addresses
+        permitted = tuple(address for address in addresses if not is_of_this_machine(address))
+        if not permitted:
+            raise DialError(f"the upstream cannot be connected to: {REFUSED}")
+        return permitted
 
     def _in_turn(self, addresses: tuple[str, ...]) -> Sequence[str]:
         if len(addresses) == 1:

@@ -211,7 +211,7 @@ async def test_what_is_known_stands_when_the_check_changes() -> None:
 async def test_no_more_probes_at_once_than_the_bound() -> None:
     under_way = most = asked = 0
 
-    async def ask(url: str, health: HealthConf, tls: TlsConf) -> str | None:
+    async def ask(url: str, health: HealthConf, tls: TlsConf, bound: bool) -> str | None:
         nonlocal under_way, most, asked
         under_way, asked = under_way + 1, asked + 1
         most = max(most, under_way)
@@ -226,7 +226,7 @@ async def test_no_more_probes_at_once_than_the_bound() -> None:
 
 
 async def test_a_probe_that_fails_by_our_fault_is_a_bad_answer(caplog: pytest.LogCaptureFixture) -> None:
-    async def ask(url: str, health: HealthConf, tls: TlsConf) -> str | None:
+    async def ask(url: str, health: HealthConf, tls: TlsConf, bound: bool) -> str | None:
         raise RuntimeError("bug")
 
     async with prober(service(1, "a", "http://a", health=HEALTH), ask=ask) as (opened, told):

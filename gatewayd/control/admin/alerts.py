@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from gatewayd.control import outbox, usage, webhooks
 from gatewayd.control.admin.answers import answer, created
-from gatewayd.control.admin.bounds import refuse_own_machine
+from gatewayd.control.admin.bounds import names_bound, refuse_own_machine
 from gatewayd.control.admin.changes import change, now_s
 from gatewayd.control.admin.documented import Page, documented
 from gatewayd.control.admin.inputs import InTenant, Removal, checked, read_body, read_query
@@ -176,6 +176,7 @@ async def add(request: Request) -> Response:
             url=url,
             secret=secret,
             created_at=made.at,
+            bound=names_bound(request),
         )
         made.session.add(alert)
         made.session.flush()
@@ -215,7 +216,7 @@ async def test(request: Request) -> Response:
     at, event_id = now_s(), outbox.new_event_id()
     data = {name: getattr(shown, name) for name in ("tenant", "key", "kind", "when")}
     body = event_body(TEST_TYPE, at, {"alert": shown.id, **data})
-    reply = await webhooks.post_over_http(alert.url, alert.secret, event_id, body.encode(), at)
+    reply = await webhooks.post_over_http(alert.url, alert.secret, event_id, body.encode(), at, alert.bound)
     await control.database.given_back()
     enabled = reply.delivered and alert.disabled_at is not None
     with change(request) as made:

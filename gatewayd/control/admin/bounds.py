@@ -3,8 +3,9 @@ others.
 
 Workers run as the daemon's user, on its machine. A target there, such as a socket, a service that believes whoever
 comes from loopback, or the machine's metadata service (169.254.169.254), would be open to the callers of the tenant's
-service, and so would files. A name that leads there by way of DNS is not seen through: what is behind a name may change
-at any time.
+service, and so would files. What is behind a name may change at any time: where DNS leads it is judged when it is
+connected to (`own_machine`), and here no more than what is written. So targets and alerts keep whether somebody who is
+bound has named them (`names_bound`).
 
 Addresses are one space for all tenants. An operator of one has what is below `/TENANT/`, and hosts that are the
 tenant's alone because somebody who is not bound has made a route for them; else it could put a longer path below
@@ -15,12 +16,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, ip_address
 from urllib.parse import urlsplit
 
 from sqlmodel import Session, col, select
 from starlette.requests import Request
 
+from gatewayd import own_machine
 from gatewayd.control.admin.callers import caller_of
 from gatewayd.control.admin.problems import AdminError
 from gatewayd.control.tables import Route, Service, Tenant
@@ -37,6 +39,11 @@ def refuse_own_machine(request: Request, field: str, urls: Iterable[str]) -> Non
     for url in urls:
         if is_of_this_machine(url):
             raise _not_for(request, field, f"{url} is of the gateway's own machine or network link")
+
+
+def names_bound(request: Request) -> bool:
+    """Whether what is named by this request may never lead to the gateway's own machine, whatever DNS says."""
+    return caller_of(request).tenant is not None
 
 
 def refuse_files(request: Request, files: Mapping[str, str | None], before: Mapping[str, str | None]) -> None:
@@ -78,29 +85,10 @@ def is_of_this_machine(url: str) -> bool:
     address = _address(host)
     if address is None:
         return host in _OWN_NAMES or host.endswith(".localhost") or host == socket.gethostname().lower()
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast:
-        return True
-    return _is_bound_here(address)
+    return own_machine.is_of_this_machine(str(address))
 
 
-def _is_bound_here(address: IPv4Address | IPv6Address) -> bool:
-    """An address of this machine: whoever connects to one comes from it, past what guards it from the network.
-
-    To connect a datagram socket sends nothing. (To bind one would tell too, but not where net.ipv4.ip_nonlocal_bind is
-    set, as it often is beside keepalived.)
-    """
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as asking:
-            asking.connect((str(address), 9))
-            return bool(ip_address(asking.getsockname()[0]) == address)
-    except OSError:  # no way leads there
-        return False
-
-
-def _address(host: str) -> IPv4Address | IPv6Address | None:
+def _address(host: str) -> own_machine.Address | None:
     """Also in the forms that the resolver takes for one: `127.1`, `2130706433`, `0x7f000001` (inet_aton(3))."""
     try:
         return ip_address(host)

@@ -22,7 +22,7 @@ from gatewayd.control.admin.config_definitions import Document
 from gatewayd.control.admin.config_document import MOST_BYTES, DocumentReader, Mistakes
 from gatewayd.control.admin.config_plan import Plan, Planner, Scope
 from gatewayd.control.admin.config_revisions import RevisionView, document_of, revision_by, show_revisions
-from gatewayd.control.admin.config_state import digest_of, dump, joined, let_go, read_state
+from gatewayd.control.admin.config_state import BoundTarget, bound_targets, digest_of, dump, joined, let_go, read_state
 from gatewayd.control.admin.config_store import Ordered, Store, newest_change, present_of
 from gatewayd.control.admin.documented import JSON, documented
 from gatewayd.control.admin.inputs import (
@@ -47,6 +47,7 @@ _PLANS = 5  # so often others may come between
 # Of more keys than these, workers forget all: to look each of them up would hold the loop.
 _KEYS_NAMED = 50
 _LET_GO = 100  # steps at once
+_bound = msgspec.json.Decoder(tuple[BoundTarget, ...])
 
 
 class Shown(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -150,8 +151,9 @@ async def rollback(request: Request) -> Response:
     message = checked("message", check_display_name, asked.message)
     wanted = await read_body(request, Rollback)
     with control.database.read() as session:
-        body = document_of(revision_by(session, wanted.number))
-    ordered = Ordered("rollback", message, wanted.number)
+        found = revision_by(session, wanted.number)
+        body, bound = document_of(found), _bound.decode(found.bound)
+    ordered = Ordered("rollback", message, wanted.number, frozenset(bound))
     with short_turns():
         return await _applied(request, body, Scope(prune=True, reissue=True), ordered, asked)
 
@@ -261,7 +263,7 @@ def _plan(control: ControlState, body: bytes | bytearray, scope: Scope, running:
         state = read_state(session)
         plan = Planner(session, state, scope, mistakes).plan(wanted)
     mistakes.refuse()
-    plan.document = dump(state)
+    plan.document, plan.bound = dump(state), bound_targets(state)
     plan.base, plan.last_change = digest_of(plan.document), last_change
     let_go(state)  # what is to change is still known by its step
     return plan

@@ -18,7 +18,7 @@ from sqlmodel import Session
 
 from gatewayd.control.admin.config_definitions import DEFAULTS
 from gatewayd.control.admin.config_document import Mistakes, Wanted, WantedTenant
-from gatewayd.control.admin.config_state import Present, State, TenantState
+from gatewayd.control.admin.config_state import BoundTarget, Present, State, TenantState
 from gatewayd.control.admin.problems import AdminError
 from gatewayd.control.admin.services import TLS_FILES, check_tls_files
 from gatewayd.control.admin.tenants import refuse_billed
@@ -115,6 +115,7 @@ class Plan:
     steps: list[Step]
     base: str = ""
     document: bytes = b""  # as it is before
+    bound: Sequence[BoundTarget] = ()  # as they are before
     last_change: int = 0  # the newest line of the audit, when this was read
     counts: dict[str, int] = field(default_factory=dict)
 

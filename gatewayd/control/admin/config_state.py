@@ -79,6 +79,7 @@ class TenantState:
 
 
 State = dict[str, TenantState]  # by slug, in the order of slugs
+BoundTarget = tuple[str, str, str]  # tenant, service, URL of a target that somebody bound to the tenant has named
 
 
 def read_state(session: Session) -> State:
@@ -148,6 +149,17 @@ def dump(state: State) -> bytes:
         parts = [b'"%s":%s' % (name.encode(), joined(objects)) for name, objects in sections.items()]
         tenants.append(b"%s,%s}" % (head, b",".join(parts)))
     return b'{"version":%d,"tenants":[%s]}' % (VERSION, b",".join(tenants))
+
+
+def bound_targets(state: State) -> list[BoundTarget]:
+    """They are no part of the document: on another gateway nobody of this one's has named them."""
+    return [
+        (tenant, service, target["url"])
+        for tenant, each in state.items()
+        for service, present in each.services.items()
+        for target in present.targets
+        if target["bound"]
+    ]
 
 
 def digest_of(document: bytes) -> str:

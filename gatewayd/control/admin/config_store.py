@@ -21,7 +21,7 @@ from gatewayd.control.admin import key_views, plans, routes, services, tenants
 from gatewayd.control.admin.changes import Change
 from gatewayd.control.admin.config_definitions import NO_SERVICE
 from gatewayd.control.admin.config_plan import Pair, Plan, Step
-from gatewayd.control.admin.config_state import Present, State, dump, let_go, read_state
+from gatewayd.control.admin.config_state import BoundTarget, Present, State, bound_targets, dump, let_go, read_state
 from gatewayd.control.compile import Overrides
 from gatewayd.control.key_past import keep, state_of
 from gatewayd.control.prices import price_id_of
@@ -52,11 +52,16 @@ ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """What an apply or a rollback was asked for, as its revision tells it."""
+    """What an apply or a rollback was asked for, as its revision tells it.
+
+    Who applies a document answers for the targets that it adds. Who brings a revision back need not have looked at
+    each: those that were bound in it are so again (`bound`). What stays is as it was, in either.
+    """
 
     kind: str  # apply or rollback
     message: str
     restored: int | None = None
+    bound: frozenset[BoundTarget] = frozenset()
 
 
 class Store:
@@ -79,7 +84,7 @@ class Store:
         """The number of the revision."""
         self._remove()
         self._tenants()
-        self._services()
+        self._services(ordered.bound)
         self._plans()
         self._default_plans()
         self._routes()
@@ -165,22 +170,23 @@ class Store:
             where = table.c.id == self._id("tenant", slug, slug)
             self._connection.execute(update(table).where(where).values(default_plan_id=plan_id))
 
-    def _services(self) -> None:
+    def _services(self, bound: frozenset[BoundTarget]) -> None:
         self._write("service", lambda pair: pair.columns, self._in_tenant)
         ids, rows = [], []
         for _, step in self._steps("service", "add", "set"):
             pair = step.pair
             assert pair.wanted is not None
             service_id = self._id("service", pair.tenant, pair.columns["slug"])
-            drained = {each["url"]: each["drained"] for each in pair.present.targets} if pair.present else {}
+            there = {each["url"]: each for each in pair.present.targets} if pair.present else {}
             ids.append(service_id)
-            rows += [
-                {
+            for position, (url, weight) in enumerate(pair.wanted.weights.items()):
+                # Of a day the one, of who named it the other; no part of the document.
+                new = {"drained": False, "bound": (pair.tenant, pair.columns["slug"], url) in bound}
+                kept = there.get(url, new)
+                rows.append({
                     "service_id": service_id, "position": position, "url": url, "weight": weight,
-                    "drained": drained.get(url, False),  # of a day, and no part of the document
-                }
-                for position, (url, weight) in enumerate(pair.wanted.weights.items())
-            ]  # fmt: skip
+                    "drained": kept["drained"], "bound": kept["bound"],
+                })  # fmt: skip
         for some in _bites(ids):
             self._connection.execute(delete(_target).where(_target.c.service_id.in_(some)))
         for targets in _bites(rows):
@@ -266,8 +272,10 @@ class Store:
         newest = select(_revision.c.document).order_by(_revision.c.id.desc()).limit(1)
         last = self._connection.execute(newest).scalar()
         if last is None or zlib.decompress(last) != self._plan.document:
-            self._revision("found", "", self._plan.document, {"add": 0, "set": 0, "remove": 0}, None)
-        number = self._revision(ordered.kind, ordered.message, dump(after), counts, ordered.restored)
+            nothing = {"add": 0, "set": 0, "remove": 0}
+            self._revision("found", "", self._plan.document, self._plan.bound, nothing, None)
+        bound = bound_targets(after)
+        number = self._revision(ordered.kind, ordered.message, dump(after), bound, counts, ordered.restored)
         self._made.note_all(self._lines(after))
         told = {"revision": number, "message": ordered.message, "restored": ordered.restored}
         self._made.note(
@@ -279,12 +287,18 @@ class Store:
         return number
 
     def _revision(
-        self, kind: str, message: str, document: bytes, counts: Mapping[str, int], restored: int | None
+        self,
+        kind: str,
+        message: str,
+        document: bytes,
+        bound: Sequence[BoundTarget],
+        counts: Mapping[str, int],
+        restored: int | None,
     ) -> int:
         row = {
             "at": self._made.at, "actor": self._made.actor, "kind": kind, "message": message, "restored": restored,
             "added": counts["add"], "changed": counts["set"], "removed": counts["remove"],
-            "document": zlib.compress(document, 1),
+            "document": zlib.compress(document, 1), "bound": msgspec.json.encode(bound).decode(),
         }  # fmt: skip
         result = self._connection.execute(insert(_revision).values(row).returning(_revision.c.id))
         return int(result.scalar_one())

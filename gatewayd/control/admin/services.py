@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gatewayd.conf import BreakerConf, HealthConf
 from gatewayd.control.admin.answers import answer, created
-from gatewayd.control.admin.bounds import refuse_files, refuse_outside, refuse_own_machine
+from gatewayd.control.admin.bounds import names_bound, refuse_files, refuse_outside, refuse_own_machine
 from gatewayd.control.admin.changes import change
 from gatewayd.control.admin.claims import refuse_claimed
 from gatewayd.control.admin.documented import Page, documented
@@ -233,7 +233,7 @@ async def add(request: Request) -> Response:
         service = Service(public_id=public_id, tenant_id=tenant.id, created_at=made.at, **columns)
         check_tls_files(service)
         made.session.add(service)
-        targets = replace_targets(made.session, service, (), urls, new.weights)
+        targets = replace_targets(made.session, service, (), urls, new.weights, names_bound(request))
         shown = show(service, tenant, targets, control.url)
         made.note("service.add", tenant.slug, service.public_id, after=shown)
     await control.plane.publish_snapshot()
@@ -294,9 +294,11 @@ async def set_(request: Request) -> Response:
             refuse_claimed(made.session, Claim(tenant.slug, service.slug, paths), service.id)
             service.paths = _json(paths)
         if wanted.targets is not UNSET or wanted.weights:
-            urls = before.targets if wanted.targets is UNSET else check_targets(wanted.targets, control)
+            urls, bound = before.targets, None
+            if wanted.targets is not UNSET:
+                urls, bound = check_targets(wanted.targets, control), names_bound(request)
             refuse_own_machine(request, "targets", set(urls) - set(before.targets))
-            targets = replace_targets(made.session, service, targets, urls, wanted.weights)
+            targets = replace_targets(made.session, service, targets, urls, wanted.weights, bound)
         made.session.add(service)
         shown = show(service, tenant, targets, control.url)
         made.note("service.set", tenant.slug, service.public_id, before, shown)

@@ -67,19 +67,36 @@ def _is_ours(target: str, control: ControlState) -> bool:
 
 
 def replace_targets(
-    session: Session, service: Service, before: Sequence[Target], urls: Sequence[str], weights: Mapping[str, int]
+    session: Session,
+    service: Service,
+    before: Sequence[Target],
+    urls: Sequence[str],
+    weights: Mapping[str, int],
+    bound: bool | None,
 ) -> list[Target]:
-    """Targets that stay keep their weight, unless they are given another, and stay drained."""
+    """Targets that stay keep their weight, unless they are given another, and stay drained.
+
+    `bound`: who names them is bound to a tenant. One who is not answers from now on for all that are named; one who is
+    answers for those that come. None: nobody names any, only their weights.
+    """
     weights = check_weights(urls, weights)
-    kept = {target.url: (target.weight, target.drained) for target in before}
+    kept = {target.url: (target.weight, target.drained, target.bound) for target in before}
     session.flush()
     assert service.id is not None
     session.execute(delete(Target).where(col(Target.service_id) == service.id))
     targets = []
     for position, url in enumerate(urls):
-        weight, drained = kept.get(url, (1, False))
-        weight = weights.get(url, weight)
-        targets.append(Target(service_id=service.id, position=position, url=url, weight=weight, drained=drained))
+        weight, drained, was_bound = kept.get(url, (1, False, bool(bound)))
+        targets.append(
+            Target(
+                service_id=service.id,
+                position=position,
+                url=url,
+                weight=weights.get(url, weight),
+                drained=drained,
+                bound=was_bound and bound is not False,
+            )
+        )
     session.add_all(targets)
     return targets
 

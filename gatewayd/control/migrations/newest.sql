@@ -22,7 +22,7 @@ CREATE TABLE alert (
 	secret VARCHAR NOT NULL, 
 	created_at INTEGER NOT NULL, 
 	disabled_at INTEGER, 
-	removed_at INTEGER, 
+	removed_at INTEGER, bound BOOLEAN DEFAULT FALSE NOT NULL, 
 	UNIQUE (public_id), 
 	FOREIGN KEY(tenant_id) REFERENCES tenant (id), 
 	FOREIGN KEY(key_id) REFERENCES "key" (id)
@@ -76,7 +76,7 @@ CREATE TABLE config_revision (
 	changed INTEGER NOT NULL, 
 	removed INTEGER NOT NULL, 
 	document BLOB NOT NULL
-);
+, bound VARCHAR DEFAULT '[]' NOT NULL);
 CREATE TABLE cycle (
 	id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, 
 	tenant_id INTEGER NOT NULL, 
@@ -350,7 +350,7 @@ CREATE TABLE target (
 	service_id INTEGER NOT NULL, 
 	position INTEGER NOT NULL, 
 	url VARCHAR NOT NULL, 
-	weight INTEGER NOT NULL, drained BOOLEAN DEFAULT FALSE NOT NULL, 
+	weight INTEGER NOT NULL, drained BOOLEAN DEFAULT FALSE NOT NULL, bound BOOLEAN DEFAULT FALSE NOT NULL, 
 	PRIMARY KEY (id), 
 	FOREIGN KEY(service_id) REFERENCES service (id)
 );
@@ -414,6 +414,6 @@ CREATE TRIGGER ledger_no_delete BEFORE DELETE ON ledger BEGIN SELECT RAISE(ABORT
 CREATE TRIGGER ledger_no_update BEFORE UPDATE ON ledger BEGIN SELECT RAISE(ABORT, 'ledger is append-only'); END;
 CREATE TRIGGER price_no_delete BEFORE DELETE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
 CREATE TRIGGER price_no_update BEFORE UPDATE ON price BEGIN SELECT RAISE(ABORT, 'price is append-only'); END;
-INSERT INTO "alembic_version" (version_num) VALUES ('0007');
+INSERT INTO "alembic_version" (version_num) VALUES ('0008');
 INSERT INTO "price" (id, terms) VALUES (1, '{"request_nanos":1000000}');
 INSERT INTO "tenant" (id, public_id, slug, name, currency, suspended, created_at, removed_at, contact, time_zone, default_plan_id, rates, allow, imported_keys) VALUES (1, 'ten_' || :public_id, 'default', '', 'USD', 0, :now, NULL, '', 'UTC', NULL, '[]', '[]', 0);

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, LargeBinary, Text, text
 from sqlmodel import Field, SQLModel
 
-from gatewayd.control.tables.columns import AUTOINCREMENT, count
+from gatewayd.control.tables.columns import AUTOINCREMENT, count, json_list
 
 
 class Audit(SQLModel, table=True):
@@ -56,6 +56,8 @@ class ConfigRevision(SQLModel, table=True):
 
     `document` is what `config dump` shows, as JSON compressed with zlib: ten thousand objects are megabytes without it.
     `kind` is apply, rollback (to `restored`), or found: changes that were made by other commands since the last one.
+    `bound` is a JSON array of the targets that are `Target.bound`, as tenant, service and URL: to bring one back is not
+    to answer for it.
     """
 
     __tablename__ = "config_revision"
@@ -71,6 +73,7 @@ class ConfigRevision(SQLModel, table=True):
     changed: int = 0
     removed: int = 0
     document: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    bound: str = json_list()
 
 
 class Acknowledgement(SQLModel, table=True):

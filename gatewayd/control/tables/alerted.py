@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, ForeignKey, Index, Integer, Text
 from sqlmodel import Field, SQLModel
 
-from gatewayd.control.tables.columns import AUTOINCREMENT, count
+from gatewayd.control.tables.columns import AUTOINCREMENT, count, flag
 
 
 class QuotaAlert(SQLModel, table=True):
@@ -25,7 +25,7 @@ class Alert(SQLModel, table=True):
     `kind` is quota (percent of a key's quota), spend (nanos in a cycle) or refusals (refused requests a minute);
     `threshold` counts in these. `key_id` null: for quota each key of the tenant on its own, else the tenant as a whole.
     `disabled_at`: the receiver said that it wants no more (410). The secret is as it is, since it is needed to sign,
-    and goes with the alert: of a removed one it is empty.
+    and goes with the alert: of a removed one it is empty. `bound` is as of a `Target`.
     """
 
     __tablename__ = "alert"
@@ -42,6 +42,7 @@ class Alert(SQLModel, table=True):
     created_at: int
     disabled_at: int | None = None
     removed_at: int | None = None
+    bound: bool = flag()
 
 
 class AlertEvent(SQLModel, table=True):

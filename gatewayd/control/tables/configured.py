@@ -70,7 +70,10 @@ class Service(SQLModel, table=True):
 
 
 class Target(SQLModel, table=True):
-    """One upstream base URL of a service."""
+    """One upstream base URL of a service.
+
+    `bound`: who named it is bound to a tenant, so it may lead nowhere on the gateway's own machine, whatever DNS says.
+    """
 
     __tablename__ = "target"
 
@@ -80,6 +83,7 @@ class Target(SQLModel, table=True):
     url: str
     weight: int = 1
     drained: bool = flag()
+    bound: bool = flag()
 
 
 class Route(SQLModel, table=True):
