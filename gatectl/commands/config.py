@@ -46,7 +46,9 @@ def dump(
     form = dumping.form_of(call)
     document = call.gateway.get("/v1/config", call.in_tenant)
     # Neither the time nor the gateway: dumps are compared, also of two gateways.
-    dumping.write(dumping.text_of(document, form, f"Written by: gatectl config dump{call.elsewhere}"), file)
+    text = dumping.text_of(document, form, f"Written by: gatectl config dump{call.elsewhere}")
+    dumping.write(text, file)
+    dumping.warn_incomplete(call, text)
     if file not in (None, "-"):
         call.printer.note(f"Wrote {file}: {_contents(document)}.")
 
@@ -149,7 +151,9 @@ def show(call: Call, number: Number) -> None:
     revision = call.gateway.get(path_of("config", "revisions", str(number)))
     message = f": {revision['message']}" if revision["message"] else ""
     comment = f"Revision {revision['number']}, {revision['kind']} by {revision['actor']} at {revision['at']}{message}"
-    dumping.write(dumping.text_of(revision if form == "json" else revision["document"], form, comment), None)
+    text = dumping.text_of(revision if form == "json" else revision["document"], form, comment)
+    dumping.write(text, None)
+    dumping.warn_incomplete(call, text)
 
 
 def rollback(

@@ -12,6 +12,8 @@ from gatectl.files import file_written
 from gatectl.grammar import Call
 
 FORMS = ("yaml", "json")
+_HIDDEN = "<hidden from viewers>"  # the gateway's words in place of a value; it takes no document that has them
+_INCOMPLETE = "what is hidden from viewers is not in it, so it cannot be applied"
 
 
 def form_of(call: Call) -> str:
@@ -25,7 +27,15 @@ def text_of(document: Any, form: str, comment: str) -> str:
     """JSON has no comments."""
     if form == "json":
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return f"# {' '.join(comment.split())}\n{yaml_text(document)}"
+    text = yaml_text(document)
+    incomplete = f"# {_INCOMPLETE.capitalize()}.\n" if _HIDDEN in text else ""
+    return f"# {' '.join(comment.split())}\n{incomplete}{text}"
+
+
+def warn_incomplete(call: Call, text: str) -> None:
+    """Also of JSON, and where it is written to a file."""
+    if _HIDDEN in text:
+        call.printer.warn(_INCOMPLETE)
 
 
 def write(text: str, name: str | None) -> None:

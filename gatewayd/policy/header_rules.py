@@ -14,6 +14,10 @@ from gatewayd.conf import HeaderRuleConf
 
 Side = Literal["request", "response"]
 
+# What a viewer of the admin API is shown in place of a value that may be a credential, and so no value of a rule: who
+# applies what a viewer was shown would send it to the upstream.
+HIDDEN: Final = "<hidden from viewers>"
+
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", re.ASCII)
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,4096}")
 _FRAMING = frozenset({
@@ -88,6 +92,8 @@ def check_rule(rule: HeaderRuleConf, key_header: str) -> HeaderRuleConf:
         raise ValueError(f"{rule.name} is written by the gateway itself; no rule may touch it")
     if rule.action == "remove" and rule.value:
         raise ValueError(f"to remove {rule.name} takes no value")
+    if rule.value == HIDDEN:
+        raise ValueError(f"{HIDDEN} stands for the value of {rule.name}, and is none; give the value itself")
     if _VALUE.fullmatch(rule.value) is None:
         raise ValueError(f"the value of {rule.name} is too long, or holds a control character or one beyond Latin-1")
     if rule.value != rule.value.strip(" \t"):

@@ -128,7 +128,7 @@ def test_a_name_of_another_tenant_is_free(admin: Admin) -> None:
 
 MARK = "globex"  # in each name of it, so that nothing of it goes by unseen; ids hold no vowels
 # Answers that go on: what they say is heard for a while.
-ENDLESS = {"/v1/usage/tail"}
+ENDLESS = {"/v1/usage/tail", "/v1/top"}
 MARKED: dict[str, tuple[dict[str, Any], str]] = {
     "services": ({"slug": f"{MARK}orders", "targets": [f"http://{MARK}"]}, "slug"),
     "plans": ({"name": f"{MARK}gold", "quota": 100, "price": "1"}, "name"),

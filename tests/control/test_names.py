@@ -91,7 +91,7 @@ def test_routes_plans_clients_alerts(admin: Admin) -> None:
         ("phone", "of all keys"),
     ]
     alert = admin.post("/v1/alerts", quota=80, url="http://127.0.0.1:9/hook")
-    assert names(admin, "alert") == [("", alert["id"], "quota, http://127.0.0.1:9/hook")]
+    assert names(admin, "alert") == [("", alert["id"], "quota, 127.0.0.1:9")]
 
 
 def test_invoices_newest_first(admin: Admin) -> None:

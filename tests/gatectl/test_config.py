@@ -50,6 +50,21 @@ def test_the_dump_of_one_tenant_as_json(daemon: FakeDaemon, gatectl: Gatectl) ->
     assert gatectl("config", "dump", "-t", "acme").out.startswith("# Written by: gatectl config dump -t acme\nversion:")
 
 
+def test_what_is_hidden_from_a_viewer_is_told_to_be_missing(daemon: FakeDaemon, gatectl: Gatectl) -> None:
+    hidden = [{"action": "set", "name": "X-Token", "value": "<hidden from viewers>"}]
+    daemon.config.document["tenants"][0]["services"][0]["request_headers"] = hidden
+    daemon.config.revisions[0]["document"] = daemon.config.document
+    told = "gatectl: what is hidden from viewers is not in it, so it cannot be applied\n"
+    for words in (("dump",), ("show", str(daemon.config.revisions[0]["number"]))):
+        written = gatectl("config", *words)
+        assert (written.code, written.err) == (0, told)
+        assert written.out.splitlines()[1] == "# What is hidden from viewers is not in it, so it cannot be applied."
+        as_json = gatectl("config", *words, "-o", "json")
+        assert (as_json.code, as_json.err) == (0, told)
+        assert json.loads(as_json.out)
+    assert gatectl("config", "dump", "-t", "default").err == ""
+
+
 def test_a_dump_has_no_other_form(daemon: FakeDaemon, gatectl: Gatectl) -> None:
     ended = gatectl("config", "dump", "-o", "csv")
     assert ended == Ended(2, "", "gatectl: a configuration has no form 'csv'; take one of yaml, json\n")

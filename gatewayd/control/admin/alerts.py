@@ -1,7 +1,7 @@
 """Alerts: who is told of what, where, and what has become of it.
 
 A signing secret comes once, in the answer to the request that made it; of one that the client sent nothing comes back.
-No view holds it, so neither does the audit.
+No view holds it, so neither does the audit. Some receivers are opened by their URL: of that a viewer sees the host.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control import outbox, usage, webhooks
+from gatewayd.control.admin import hidden
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import names_bound, refuse_own_machine
 from gatewayd.control.admin.changes import change, now_s
@@ -124,16 +125,22 @@ class Delivery(msgspec.Struct):
 
 @documented("List alerts", query=PagedInTenantByNumber, answer=Page[AlertView])
 def list_(request: Request) -> Response:
+    """Of a URL a viewer sees no more than the host: with some receivers the path is all that it takes."""
     asked = read_query(request, PagedInTenantByNumber)
     with control_of(request).database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         query = select(Alert).where(Alert.tenant_id == tenant.id, col(Alert.removed_at).is_(None))
-        return answer(page(session, query, col(Alert.id), asked, lambda found: show_all(session, tenant, found)))
+
+        def show(found: Sequence[Alert]) -> list[AlertView]:
+            shown = show_all(session, tenant, found)
+            return [hidden.of_alert(view) for view in shown] if hidden.hides(request) else shown
+
+        return answer(page(session, query, col(Alert.id), asked, show))
 
 
 @documented("Show an alert with its latest events", query=InTenant, answer=WholeAlert, shows_one=True)
 def get(request: Request) -> Response:
-    """With its latest events."""
+    """With its latest events. Of its URL a viewer sees no more than the host."""
     asked = read_query(request, InTenant)
     with control_of(request).database.read() as session:
         tenant = tenant_by(session, asked.tenant)
@@ -141,6 +148,8 @@ def get(request: Request) -> Response:
         latest = select(AlertEvent).where(AlertEvent.alert_id == alert.id).order_by(col(AlertEvent.id).desc())
         found = session.exec(latest.limit(LAST_EVENTS)).all()
         view = _show(session, tenant, alert)
+        if hidden.hides(request):
+            view = hidden.of_alert(view)
         return answer_one(request, view, {**msgspec.structs.asdict(view), "events": show_events(found)})
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.control import audit_check
+from gatewayd.control.admin import hidden
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.callers import caller_of
 from gatewayd.control.admin.documented import Page, documented
@@ -66,6 +67,7 @@ class Verified(msgspec.Struct):
 
 @documented("List changes, newest first", query=Listed, answer=Page[AuditView], rules="since is before until")
 def list_(request: Request) -> Response:
+    """A viewer is shown what a service or an alert was as it is shown the one that is there: without credentials."""
     asked, bound = read_query(request, Listed), caller_of(request).tenant
     since = None if asked.since is None else checked("since", parse_time, asked.since)
     until = None if asked.until is None else checked("until", parse_time, asked.until)
@@ -86,7 +88,8 @@ def list_(request: Request) -> Response:
     with control_of(request).database.read() as session:
         if bound is not None:  # what was done to another of this name, which is gone, is not its business
             query = query.where(col(Audit.at) >= tenant_by(session, bound).created_at)
-        return answer(page(session, query, col(Audit.id), asked, _show_all, newest_first=True))
+        hides = hidden.hides(request)
+        return answer(page(session, query, col(Audit.id), asked, lambda lines: _show_all(lines, hides), True))
 
 
 @documented("Verify the chain of the audit", query=Noted, answer=Verified)
@@ -98,7 +101,7 @@ def verify(request: Request) -> Response:
     return answer(Verified(not found.differences, found.lines, found.sha256 or None, found.differences))
 
 
-def _show_all(lines: Sequence[Audit]) -> list[AuditView]:
+def _show_all(lines: Sequence[Audit], hides: bool) -> list[AuditView]:
     return [
         AuditView(
             id=line.id or 0,
@@ -107,8 +110,8 @@ def _show_all(lines: Sequence[Audit]) -> list[AuditView]:
             action=line.action,
             tenant=line.tenant,
             subject=line.subject,
-            before=_raw(line.before),
-            after=_raw(line.after),
+            before=_raw(hidden.of_audited(line.action, line.before) if hides else line.before),
+            after=_raw(hidden.of_audited(line.action, line.after) if hides else line.after),
             sha256=line.sha256,
         )
         for line in lines

@@ -15,6 +15,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewayd.control.admin import hidden
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.callers import actor_of
 from gatewayd.control.admin.changes import Change, now_s
@@ -103,23 +104,24 @@ _RULES = "what POST of a tenant, service, plan, route or key refuses; `errors` h
 
 @documented("Show the configuration", query=Shown, answer=Document)
 async def show(request: Request) -> Response:
+    """To a viewer without the values of request header rules, which may be credentials; such a one is not applied."""
     asked, control = read_query(request, Shown), control_of(request)
     with short_turns():
-        document = await asyncio.to_thread(_document, control, asked.tenant)
+        document = await asyncio.to_thread(_document, control, asked.tenant, hidden.hides(request))
     return Response(document, media_type="application/json")
 
 
 @documented("Compare a configuration with what is there", query=Asked, body=Document, answer=Differences, rules=_RULES)
 async def diff(request: Request) -> Response:
-    """What an apply would do. Nothing is changed."""
+    """What an apply would do. Nothing is changed. A viewer is not shown which values request header rules have."""
     asked, control = read_query(request, Asked), control_of(request)
     check_media_type(request, JSON)
-    scope = _scope(control, asked)
+    scope, hides = _scope(control, asked), hidden.hides(request)
     async with _document_in(request) as body, control.applies.planning:
         comparing = control.applies.comparing = Applying()
         try:
             with short_turns():
-                return await asyncio.to_thread(lambda: _answer(_plan(control, body, scope, comparing)))
+                return await asyncio.to_thread(lambda: _answer(_plan(control, body, scope, comparing), hides=hides))
         finally:
             control.applies.comparing = None
 
@@ -246,10 +248,10 @@ def _scope(control: ControlState, asked: Asked) -> Scope:
         return Scope(asked.prune, tenant_by(session, asked.tenant).slug)
 
 
-def _document(control: ControlState, ref: str | None) -> bytes:
+def _document(control: ControlState, ref: str | None, hides: bool) -> bytes:
     with control.database.read() as session:
         state = read_state(session)
-        return dump(state if ref is None else {(slug := tenant_by(session, ref).slug): state[slug]})
+        return dump(state if ref is None else {(slug := tenant_by(session, ref).slug): state[slug]}, hides=hides)
 
 
 def _plan(control: ControlState, body: bytes | bytearray, scope: Scope, running: Applying) -> Plan:
@@ -295,10 +297,13 @@ async def _publish(control: ControlState, plan: Plan) -> None:
         await control.plane.publish_snapshot()
 
 
-def _answer(plan: Plan, control: ControlState | None = None, number: int | None = None) -> Response:
+def _answer(
+    plan: Plan, control: ControlState | None = None, number: int | None = None, *, hides: bool = False
+) -> Response:
     """For a thread, which also lets go of the plan: all at once, that would take the loop as long as a lease may."""
+    differences = (step.difference for step in plan.steps)
     parts = {
-        "differences": joined([step.difference for step in plan.steps]),
+        "differences": joined([hidden.of_difference(each) if hides else each for each in differences]),
         "added": msgspec.json.encode(plan.counts["add"]),
         "changed": msgspec.json.encode(plan.counts["set"]),
         "removed": msgspec.json.encode(plan.counts["remove"]),

@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gatewayd.control.admin import hidden
 from gatewayd.control.admin.answers import answer
 from gatewayd.control.admin.config_definitions import Document
 from gatewayd.control.admin.documented import Page, documented
@@ -54,13 +55,14 @@ def revisions(request: Request) -> Response:
 
 @documented("Show a revision of the configuration", query=Nothing, answer=WholeRevision, also=(NOT_FOUND,))
 def revision(request: Request) -> Response:
-    """With its document."""
+    """With its document; to a viewer without the values of request header rules."""
     read_query(request, Nothing)
-    number = request.path_params["number"]
+    number, hides = request.path_params["number"], hidden.hides(request)
     with control_of(request).database.read() as session:
         found = revision_by(session, int(number) if number.isascii() and number.isdigit() and len(number) < 19 else 0)
         shown = msgspec.structs.asdict(show_revisions([found])[0])
-        return answer({**shown, "document": msgspec.Raw(document_of(found))})
+        document = document_of(found)
+        return answer({**shown, "document": msgspec.Raw(hidden.of_document(document) if hides else document)})
 
 
 def revision_by(session: Session, number: int) -> ConfigRevision:

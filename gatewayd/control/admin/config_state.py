@@ -16,6 +16,7 @@ import msgspec
 from sqlalchemy import select
 from sqlmodel import Session
 
+from gatewayd.control.admin import hidden
 from gatewayd.control.admin.config_definitions import (
     Defined,
     define_key,
@@ -132,8 +133,8 @@ def read_state(session: Session) -> State:
     return {state.tenant.columns["slug"]: state for state in by_id.values()}
 
 
-def dump(state: State) -> bytes:
-    """The document in JSON. The same configuration has the same bytes.
+def dump(state: State, *, hides: bool = False) -> bytes:
+    """The document in JSON. The same configuration has the same bytes. `hides`: it is for a viewer.
 
     Encoded by the object: a megabyte in one go would keep the lock of the interpreter, and the loop waiting.
     """
@@ -141,7 +142,10 @@ def dump(state: State) -> bytes:
     for each in state.values():
         head = msgspec.json.encode(each.tenant.defined)[:-1]
         sections = {
-            "services": [service.defined for service in each.services.values()],
+            "services": [
+                hidden.of_definition(service.defined) if hides else service.defined
+                for service in each.services.values()
+            ],
             "plans": [plan.defined for plan in each.plans.values()],
             "routes": sorted((route.defined for route in each.routes), key=_route_order),
             "keys": _with_ids(each.keys),

@@ -24,6 +24,7 @@ from gatewayd.control.admin.inputs import InTenant, read_query
 from gatewayd.control.admin.refs import tenant_by
 from gatewayd.control.admin.state import control_of
 from gatewayd.control.tables import Alert, Client, Cycle, Invoice, Key, Plan, Route, Service, Target, Tenant
+from gatewayd.policy.webhooks import destination
 
 _LAST = chr(0x10FFFF)
 # Shorter beginnings of an id are looked for among so many of the newest keys; of a million, a thousand share 2 letters.
@@ -132,8 +133,9 @@ def _clients(session: Session, tenant: Tenant, asked: Asked) -> list[NameView]:
 
 
 def _alerts(session: Session, tenant: Tenant, asked: Asked) -> list[NameView]:
+    """By the host alone: a path may open the receiver, and completion shows it to whoever looks on."""
     found = _first(session, _live(Alert, tenant), col(Alert.public_id), asked)
-    return [NameView("", each.public_id, f"{each.kind}, {each.url}") for each in found]
+    return [NameView("", each.public_id, f"{each.kind}, {destination(each.url)}") for each in found]
 
 
 def _invoices(session: Session, tenant: Tenant, asked: Asked) -> list[NameView]:

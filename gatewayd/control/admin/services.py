@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gatewayd.conf import BreakerConf, HealthConf
+from gatewayd.control.admin import hidden
 from gatewayd.control.admin.answers import answer, created
 from gatewayd.control.admin.bounds import names_bound, refuse_files, refuse_outside, refuse_own_machine
 from gatewayd.control.admin.changes import change
@@ -193,13 +194,15 @@ def show(service: Service, tenant: Tenant, targets: Sequence[Target], origin: st
 
 @documented("List services", query=PagedInTenant, answer=Page[ServiceView])
 def list_(request: Request) -> Response:
+    """Of its request header rules a viewer sees all but the values, which may be credentials."""
     asked, control = read_query(request, PagedInTenant), control_of(request)
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
 
         def show_all(services: Sequence[Service]) -> list[ServiceView]:
             targets = targets_of(session, services)
-            return [show(service, tenant, targets[service.id], control.url) for service in services]
+            shown = [show(service, tenant, targets[service.id], control.url) for service in services]
+            return [hidden.of_service(view) for view in shown] if hidden.hides(request) else shown
 
         query = select(Service).where(Service.tenant_id == tenant.id, col(Service.removed_at).is_(None))
         return answer(page(session, query, col(Service.slug), asked, show_all))
@@ -207,11 +210,13 @@ def list_(request: Request) -> Response:
 
 @documented("Show a service", query=InTenant, answer=ServiceView, shows_one=True)
 def get(request: Request) -> Response:
+    """Of its request header rules a viewer sees all but the values, which may be credentials."""
     asked, control = read_query(request, InTenant), control_of(request)
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
         service = service_by(session, tenant, request.path_params["ref"])
-        return answer_one(request, show(service, tenant, targets_of(session, [service])[service.id], control.url))
+        shown = show(service, tenant, targets_of(session, [service])[service.id], control.url)
+        return answer_one(request, hidden.of_service(shown) if hidden.hides(request) else shown)
 
 
 @documented("Add a service", query=InTenant, body=NewService, answer=ServiceView, status=201, rules=_RULES)
