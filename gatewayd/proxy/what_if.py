@@ -118,7 +118,8 @@ class Trial:
         target = facts.route.service.rotation.peek(self.now, exchange)
         if isinstance(target, Refusal):  # it was otherwise when its guard looked, before control was asked
             return self._told(target, [explaining.tell_refusal(UPSTREAM, self.seen, target)])
-        self._passed(UPSTREAM, f"{target.url} has its turn")
+        outside = ", where it leads outside of the gateway's own machine" if target.bound else ""
+        self._passed(UPSTREAM, f"{target.url} has its turn{outside}")
         return self._told(None, [], forward(exchange, target))
 
     def _ask_guards(self, facts: Facts) -> Generator[Question, Found, tuple[Guard | None, Refusal | None]]:

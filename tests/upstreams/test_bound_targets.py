@@ -8,6 +8,7 @@ from gatewayd.conf import ServiceConf, TargetConf
 from gatewayd.proxy import dial
 from tests.upstreams.test_names import Dns, close_after_answer, status
 from tests.wire.harness import GET, Wire, service
+from tests.wire.test_explain import Control
 
 pytestmark = pytest.mark.anyio
 
@@ -90,3 +91,14 @@ async def test_who_may_answers_for_it_from_the_next_request_on(wire: Wire, dns: 
     assert await status(wire) == 200
     wire.serve(to(wire, "api.example"))
     assert await status(wire) == 502
+
+
+async def test_it_is_explained(wire: Wire, dns: Dns) -> None:
+    control = Control(wire)
+    assert (
+        control.what_if(GET)
+        .steps[-1]
+        .detail.endswith("has its turn, where it leads outside of the gateway's own machine")
+    )
+    answer = await wire.ask(GET)
+    assert "its address is of the gateway's own machine" in str(control.recall(answer))
