@@ -89,7 +89,7 @@ class Dialer:
             raise DialError(f"the upstream's name has no address ({error.strerror or 'not found'})") from None
 
     def _permitted(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
-        """Asked of the kernel each time: the machine's addresses may change too. 10 us, and only of bound targets."""
+        """Asked of the kernel each time: the machine's addresses may change too. 20 us, and only of bound targets."""
         if not self._target.bound:
             return addresses
         permitted = tuple(address for address in addresses if not is_of_this_machine(address))
