@@ -56,15 +56,18 @@ def start_to_first_answer_s(house: House, key: str) -> float:
 @pytest.mark.alone
 def test_it_starts_with_a_hundred_thousand_keys_as_with_ten(new_house: NewHouse) -> None:
     houses = {FEW: new_house(workers=1), MANY: new_house(workers=1)}
-    took_s = {}
+    took_s: dict[int, float] = {}
     for count, house in houses.items():
         house.gatectl.do("plan", "add", "unlimited")
         house.service("api")
         house.stop()
         insert_keys(house, count)
         took_s[count] = start_to_first_answer_s(house, key_number(count - 1)[1])
-    if took_s[MANY] > 1.5 * took_s[FEW]:  # once more: a machine that is busy elsewhere only ever makes it longer
-        took_s = {count: start_to_first_answer_s(house, key_number(count - 1)[1]) for count, house in houses.items()}
+    for _ in range(3):  # once more: a machine that is busy elsewhere only ever makes it longer
+        if took_s[MANY] <= 1.5 * took_s[FEW]:
+            break
+        for count, house in houses.items():
+            took_s[count] = min(took_s[count], start_to_first_answer_s(house, key_number(count - 1)[1]))
     print(f"start to first answer: {took_s}")
     assert took_s[MANY] <= 1.5 * took_s[FEW] + 0.2
 
