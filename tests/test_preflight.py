@@ -185,5 +185,7 @@ def test_of_the_command_line(tmp_path: Path) -> None:
     if verify is not None:  # there is no other that could say
         file = tmp_path / "gatewayd.service"
         file.write_text(run.stdout)
+        file.chmod(0o644)  # whatever the umask is
         done = subprocess.run([verify, "verify", "--man=no", str(file)], capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "")
+        about_ours = [line for line in done.stderr.splitlines() if file.name in line]
+        assert about_ours == []  # of the machine's own units it may complain
