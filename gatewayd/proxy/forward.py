@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gatewayd.policy.facts import CHUNKED, Fields, Route, Target
 from gatewayd.policy.routing import length_of_segments
+from gatewayd.proxy.dating import date_field
 from gatewayd.proxy.head import ResponseHead
 
 if TYPE_CHECKING:
@@ -87,8 +88,9 @@ def response_bytes(exchange: Exchange, response: ResponseHead, keep_alive: bool)
         framing += b"Connection: close\r\n"
     elif exchange.facts.fields.http_1_0:
         framing += b"Connection: keep-alive\r\n"
-    return b"%b\r\n%bX-Request-Id: %b\r\n%b\r\n" % (
+    return b"%b\r\n%b%bX-Request-Id: %b\r\n%b\r\n" % (
         response.kept,
+        b"" if response.dated else date_field(),
         limit_fields(exchange, response),
         exchange.request_id,
         framing,

@@ -18,6 +18,7 @@ import re
 from gatewayd.errors import BAD_REQUEST, NOT_IMPLEMENTED, TARGET_TOO_LONG, VERSION_NOT_SUPPORTED, Refusal
 from gatewayd.policy.addresses import DOT_SEGMENT
 from gatewayd.policy.facts import CHUNKED, UNTIL_CLOSE, Facts, Fields
+from gatewayd.proxy.dating import is_dated
 
 # Headers of a request that never pass as they came. A trailing `-` stands for the whole family.
 _FRAMING = ("content-length", "transfer-encoding", "te", "trailer", "expect", "upgrade", "connection", "keep-alive")
@@ -255,12 +256,13 @@ def without(kept: bytes, names: frozenset[bytes]) -> bytes:
 class ResponseHead:
     """What the gateway needs to know of a response, and the bytes that pass on."""
 
-    __slots__ = ("bodiless", "body_length", "connection_named", "fields", "keep_alive", "kept", "status", "trailer",
-                 "upgrade")  # fmt: skip
+    __slots__ = ("bodiless", "body_length", "connection_named", "dated", "fields", "keep_alive", "kept", "status",
+                 "trailer", "upgrade")  # fmt: skip
 
     status: int
     keep_alive: bool  # the upstream connection may serve another request
     body_length: int  # bytes, CHUNKED or UNTIL_CLOSE
+    dated: bool  # nobody need say when it came
     bodiless: bool  # by its status or by the request's method: nothing frames a body, not even a length of 0
     kept: bytes  # the status line as HTTP/1.1, and the headers that pass, each beginning with CRLF
     connection_named: frozenset[bytes]  # fields that Connection names beside the usual, lower case
@@ -271,7 +273,7 @@ class ResponseHead:
     def with_kept(self, kept: bytes) -> ResponseHead:
         """The same with other bytes to pass on: a connection that reads one head again and again keeps its own."""
         other = ResponseHead()
-        other.status, other.keep_alive, other.kept = self.status, self.keep_alive, kept
+        other.status, other.keep_alive, other.kept, other.dated = self.status, self.keep_alive, kept, self.dated
         other.body_length, other.bodiless = self.body_length, self.bodiless
         other.connection_named, other.upgrade = self.connection_named, self.upgrade
         other.trailer, other.fields = self.trailer, self.fields
@@ -333,6 +335,7 @@ def read_response(head: bytes, to_head_request: bool) -> ResponseHead | str:
             kept = kept[: len(line)] + without(kept[len(line) :], named)
     response.keep_alive = keep_alive and not closes
     response.kept = kept
+    response.dated = is_dated(kept)
     response.bodiless = to_head_request or status == 204 or status == 304 or status < 200
     response.body_length = length
     if response.bodiless:

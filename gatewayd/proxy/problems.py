@@ -7,6 +7,7 @@ import http
 import msgspec
 
 from gatewayd.errors import Refusal
+from gatewayd.proxy.dating import date_field
 
 _json = msgspec.json.Encoder()
 
@@ -38,8 +39,9 @@ def render(
         }
     )
     extra = b"".join(b"%b: %b\r\n" % pair for pair in refusal.headers)
-    head = b"%bContent-Type: application/problem+json\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n%b%b%b\r\n" % (
+    head = b"%b%bContent-Type: application/problem+json\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n%b%b%b\r\n" % (
         STATUS_LINES[problem.status],
+        date_field(),
         len(body),
         request_id,
         limit_fields,

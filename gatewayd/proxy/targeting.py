@@ -7,6 +7,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from gatewayd.proxy.dating import is_dated
 from gatewayd.proxy.head import ResponseHead
 
 if TYPE_CHECKING:
@@ -60,4 +61,6 @@ def attend_answer(exchange: Exchange, upstream: UpstreamConnection | None, respo
         return response
     end = response.kept.find(b"\r\n")  # of the status line, which may be all there is
     line, fields = (response.kept, b"") if end < 0 else (response.kept[:end], response.kept[end:])
-    return response.with_kept(line + rules.applied(fields))
+    ruled = response.with_kept(line + rules.applied(fields))
+    ruled.dated = b"date" in rules.dropped or is_dated(ruled.kept)  # who removes it wants none
+    return ruled
