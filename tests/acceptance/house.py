@@ -91,11 +91,18 @@ class Response:
         return json.loads(self.body)
 
 
+_MOST_BESIDE = 16  # processes of the suite
+
+
 def port_to_come_back_to() -> int:
-    """A port that is free, and below those that the system hands out to connections of the tests beside this one."""
+    """A port that is free, and below those that the system hands out to connections of the tests beside this one.
+
+    It is bound later, so each process of the suite draws from ports of its own.
+    """
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_BESIDE
     while True:
-        port = random.randrange(max(1024, lowest - 12_000), lowest)
+        port = random.randrange(max(1024, lowest - 12_000) + process, lowest, _MOST_BESIDE)
         with socket.socket() as tried, suppress(OSError):
             tried.bind(("127.0.0.1", port))
             return port
