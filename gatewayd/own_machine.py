@@ -15,15 +15,21 @@ Address = IPv4Address | IPv6Address
 # Who is told of it named the target, or calls the service: it names no host and no address.
 REFUSED = "its address is of the gateway's own machine or network link, where nobody bound to a tenant may lead it"
 
-# Of the machine's hypervisor, though not link-local: AWS and GCP over IPv6, Alibaba Cloud, Azure.
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16")))
+# Of the machine's hypervisor, though not link-local: AWS, GCP and Scaleway over IPv6, Alibaba Cloud, Azure, Oracle.
+_METADATA = frozenset(
+    map(
+        ip_address,
+        ("fd00:ec2::254", "fd20:ce::254", "fd00:42::42", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    )
+)
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the last four bytes are the address behind it
 
 
 def is_of_this_machine(written: str) -> bool:
     """Also what is no address: a socket's path is of this machine."""
     try:
-        address = ip_address(written)
+        # Without its zone: the kernel takes one along with any address, and looks at it of link-local ones alone.
+        address = ip_address(written.partition("%")[0])
     except ValueError:
         return True
     return any(_is_near(each) or _is_bound_here(each) for each in _meant_by(address))

@@ -29,14 +29,15 @@ def doctor(
     records that a power cut tore, is told until somebody has taken note of it with --acknowledge: the audit says who,
     the count stays, and one more is told again.
     """
-    told = call.gateway.get("/v1/doctor")
     printer = call.printer
+    printer.refuse_ids()
+    told = call.gateway.get("/v1/doctor")
     if acknowledge and (seen := {name: value for name, value in told.get("past", {}).items() if value}):
         told = call.gateway.post("/v1/doctor/acknowledge", seen)
         printer.note(f"Acknowledged: {_named(seen)}.\n")
     elif acknowledge:
         printer.note("There is nothing to acknowledge.\n")
-    if not printer.whole(told):
+    if not printer.whole(told) and (printer.asked or not printer.quiet):
         printer.many([told["checks"]], COLUMNS)
         for found in told["checks"]:
             if found["mend"]:

@@ -107,3 +107,12 @@ def test_the_doctor_acknowledges_what_it_has_shown(gatectl: Gatectl, daemon: Fak
     ended = gatectl("doctor", "--acknowledge", "-o", "json")
     assert json.loads(ended.out)["past"] == {"torn": 0, "lost": 0, "damaged": []}
     assert daemon.requests[-1][0] == "GET", "there was nothing left"
+
+
+def test_the_doctor_has_no_ids_and_says_so_before_it_acknowledges(gatectl: Gatectl, daemon: FakeDaemon) -> None:
+    ended = gatectl("doctor", "--acknowledge", "-o", "id")
+    assert (ended.code, ended.err) == (2, "gatectl: these have no ids; leave out -o id and -q\n")
+    assert daemon.requests == []
+    ended = gatectl("doctor", "--acknowledge", "-q")  # as of others that have none: the exit code alone
+    assert (ended.code, ended.out, ended.err) == (9, "", "")
+    assert daemon.requests[-1][0] == "POST"
