@@ -99,6 +99,7 @@ class Broker:
         self._workers: dict[FrameProtocol, _Connected] = {}
         self._changes = 0
         self._reading = asyncio.Lock()
+        self._to_read: asyncio.Task[None] | None = None  # will publish what there is when it begins to read
         self._greeted: set[FrameProtocol] = set()  # connected, not yet heard of
         self._unapplied: dict[int, _Change] = {}
         self._expected: set[bytes] = set()  # workers of before that have neither said Hello nor died
@@ -138,10 +139,17 @@ class Broker:
     async def publish_snapshot(self) -> None:
         """Tenants or services changed: push, and wait until every worker serves from it.
 
-        Thousands of rows take a thread some time. Whoever publishes next reads after that, so what workers are told
-        last is what there was last.
+        Thousands of rows take a thread some time. All who come until it begins to read are served by the one reading,
+        so that a hundred changes at once are two configurations to compile. It goes on where one of them leaves.
         """
+        if self._to_read is None:
+            self._to_read = asyncio.get_running_loop().create_task(self._publish_snapshot())
+        await asyncio.shield(self._to_read)
+
+    async def _publish_snapshot(self) -> None:
+        """One after another: whoever publishes next reads after that, so workers are told last what there was last."""
         async with self._reading:
+            self._to_read = None
             configuration = await asyncio.to_thread(self._read_snapshot)
             self.leasing.shared_limits_changed()
             self._changes += 1

@@ -76,7 +76,8 @@ class Rotation:
         self._even = True  # their shares are the same
         self._turn = 0
         self._changes_at = -math.inf
-        self._pick: Callable[[list[Member], Asker], Member] = self._by_turn
+        # Not bound to this: a cycle, and what a removed service had would wait for the collector (`proxy.installing`).
+        self._pick: Callable[[Rotation, list[Member], Asker], Member] = Rotation._by_turn
         self._hash_on = ""
         self.window_s = 0.0  # over which failures are weighed
 
@@ -98,7 +99,7 @@ class Rotation:
             members.append(Member(target, target_conf.weight, standing))
         self.members = tuple(members)
         self._watches_all = conf.health.eject_after is not None or any(r.side == "response" for r in conf.header_rules)
-        self._pick = {"least-outstanding": self._by_load, "hash": self._by_hash}.get(conf.balance, self._by_turn)
+        self._pick = _PICKS.get(conf.balance, Rotation._by_turn)
         self._hash_on = conf.hash_on
         self.window_s = conf.breaker.window_s
         self._changed()
@@ -145,7 +146,7 @@ class Rotation:
             serving = [member for member in serving if member.target not in tried] or self._ejected(now, tried)
         if not serving:
             return self._refusal(now)
-        member = serving[0] if len(serving) == 1 else self._pick(serving, asker)
+        member = serving[0] if len(serving) == 1 else self._pick(self, serving, asker)
         if member.standing.breaker.open_until:  # it is half-open: this is its trial
             member.standing.breaker.try_with(asker)
             self._changed()
@@ -163,7 +164,7 @@ class Rotation:
         if refusal is not None:
             return refusal
         turn, before = self._turn, [member.credit for member in self.members]
-        target = self._pick(self._serving, asker).target
+        target = self._pick(self, self._serving, asker).target
         self._turn = turn
         for member, credit in zip(self.members, before, strict=True):
             member.credit = credit
@@ -238,6 +239,9 @@ class Rotation:
             if member.target.identity == identity:
                 return member.standing
         return None  # it has gone, while its last requests were on their way
+
+
+_PICKS = {"least-outstanding": Rotation._by_load, "hash": Rotation._by_hash}
 
 
 def _draw(value: int, member: Member) -> float:

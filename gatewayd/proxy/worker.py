@@ -8,6 +8,7 @@ timer that looks after every deadline, since a timer per request would cost more
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import os
@@ -345,6 +346,7 @@ async def serve(settings: Settings, slot: int, sockets: list[socket.socket], sup
         server.needs(task)
     try:
         await worker.welcomed.wait()
+        gc.freeze()  # see `installing`
         announce_ready(supervisor)
         await server.serve(sockets=sockets)
     finally:

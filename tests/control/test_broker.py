@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from gatewayd.channel import (
+    Applied,
     ClientFound,
     FindClient,
     FromControl,
@@ -27,6 +29,7 @@ from gatewayd.channel import (
     SlotsAsked,
     SlotsGranted,
     SlotsReturned,
+    SnapshotChanged,
     WorkerStats,
 )
 from gatewayd.control import broker as broker_module
@@ -336,3 +339,56 @@ async def test_a_database_that_takes_nothing_puts_off_what_is_written_of_it(plac
     assert Losses(place.database).total == 0
     losses.write()
     assert Losses(place.database).total == 3
+
+
+async def test_changes_that_come_together_are_read_and_sent_together(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred of them are no hundred configurations for each worker to compile, and none is told of too early."""
+    broker = place.broker()
+    worker = worker_of(broker)
+    begun, go_on, readings = asyncio.Event(), threading.Event(), 0
+    loop, read = asyncio.get_running_loop(), broker._read_snapshot
+
+    def slowly() -> Any:
+        nonlocal readings
+        readings += 1
+        found = read()
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(30)
+        return found
+
+    monkeypatch.setattr(broker, "_read_snapshot", slowly)
+    first = asyncio.ensure_future(broker.publish_snapshot())
+    await begun.wait()
+    place.change(Tenant, 1, slug="renamed")
+    others = [asyncio.ensure_future(broker.publish_snapshot()) for _ in range(20)]
+    await asyncio.sleep(0)
+    others.pop().cancel()  # the change is stored, whoever waited for it
+    go_on.set()
+    heard: list[SnapshotChanged] = []
+    async with asyncio.timeout(30):
+        while len(heard) < 2:
+            await asyncio.sleep(0.001)
+            heard = [message for message in worker.sent if isinstance(message, SnapshotChanged)]
+        assert [message.tenants[0].slug for message in heard] == ["default", "renamed"]
+        worker.say(Applied(heard[0].change))
+        await first
+        assert not any(other.done() for other in others)
+        worker.say(Applied(heard[1].change))
+        await asyncio.gather(*others)
+    assert readings == 2
+
+
+async def test_a_change_reaches_workers_though_whoever_made_it_has_left(place: Place) -> None:
+    broker = place.broker()
+    worker = worker_of(broker)
+    publishing = asyncio.ensure_future(broker.publish_snapshot())
+    await asyncio.sleep(0)
+    publishing.cancel()
+    async with asyncio.timeout(30):
+        while not isinstance(worker.sent[-1], SnapshotChanged):
+            await asyncio.sleep(0.001)
+        worker.say(Applied(worker.sent[-1].change))
+        while broker._unapplied:
+            await asyncio.sleep(0.001)

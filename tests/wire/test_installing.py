@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from gatewayd.channel import Applied, SnapshotChanged, TargetChecked, TargetsChecked
-from gatewayd.conf import TenantConf
+from gatewayd.conf import RouteConf, TenantConf
+from gatewayd.policy.balancing import Rotation
+from gatewayd.policy.snapshot import compile_snapshot
 from gatewayd.proxy import installing
 from gatewayd.proxy.installing import Installing
 from tests.wire.harness import Wire, service
 
 pytestmark = pytest.mark.anyio
+BALANCES = ("round-robin", "least-outstanding", "hash")
 TENANTS = (TenantConf(1, "default", False),)
 
 
@@ -32,6 +38,13 @@ def applied(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     told: list[Any] = []
     monkeypatch.setattr(wire.worker.link, "send", lambda said: told.append(said) if isinstance(said, Applied) else None)
     return told
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    """The collector goes through all of this process again afterwards."""
+    yield
+    gc.unfreeze()
 
 
 async def installed(wire: Wire) -> None:
@@ -133,3 +146,64 @@ async def test_what_fails_leaves_things_as_they_are_and_stops_nothing() -> None:
         while installer._task is not None:
             await asyncio.sleep(0)
     assert done == ["a", "c"]
+
+
+async def test_what_fails_at_once_leaves_the_channel_as_it_is_and_stops_nothing() -> None:
+    """What is raised to it would end the connection, on which control sends the same again, for ever."""
+    done: list[str] = []
+
+    def steps(name: str) -> Any:
+        if name == "a":
+            raise ValueError(name)
+        done.append(name)
+        yield
+
+    installer = Installing()
+    for name in ("a", "b"):
+        installer.put(partial(steps, name))
+    assert done == ["b"]
+    assert repr(installer) == "<Installing 0 under way, 0 waiting>"
+
+
+async def test_no_garbage_is_looked_for_while_requests_wait_for_a_slice(
+    wire: Wire, applied: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To go through all services takes longer than many slices."""
+    monkeypatch.setattr(installing, "SLICE_S", 0.0)
+    worker, url = wire.worker, f"http://127.0.0.1:{wire.upstream.port}"
+    message, frozen = change(7, *many(url)), gc.get_freeze_count()
+    assert gc.isenabled()
+    worker._on_message(message)
+    assert not gc.isenabled()
+    await installed(wire)
+    assert applied == [Applied(7)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > frozen
+    worker._on_message(change(8, *many(url, 300)))
+    assert not gc.isenabled()
+    worker._on_connected()
+    assert gc.isenabled()
+
+
+def test_what_a_removed_service_had_is_freed_at_once() -> None:
+    """The collector no longer comes by."""
+
+    def count() -> int:
+        return sum(isinstance(each, Rotation) for each in gc.get_objects())
+
+    url = "http://127.0.0.1:1"
+    routes = (RouteConf(5, "rte5", 1, None, "/chosen"),)
+    confs = [service(number, f"s{number}", url, balance=balance) for number, balance in enumerate(BALANCES)]
+    gc.collect()
+    gc.disable()
+    try:
+        before = count()
+        snapshot = compile_snapshot(1, TENANTS, confs, routes)
+        assert count() == before + 4
+        for each in snapshot.services.values():
+            each.rotation.refusal(1.0)
+        snapshot = compile_snapshot(2, TENANTS, confs[:1], (), None, snapshot)
+        del each
+        assert count() == before + 1
+    finally:
+        gc.enable()
