@@ -94,6 +94,9 @@ class Plane:
     def journals_held(self) -> contextlib.AbstractContextManager[None]:
         return self._ingest.held()
 
+    def keep_losses(self) -> None:
+        self._broker.losses.write()
+
     def workers(self) -> list[WorkerView]:
         return self._broker.workers()
 

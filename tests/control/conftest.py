@@ -73,6 +73,9 @@ class FakePlane:
         self.told.append("held")
         return nullcontext()
 
+    def keep_losses(self) -> None:
+        self.told.append("losses kept")
+
     def workers(self) -> list[WorkerView]:
         return [WorkerView(0, 4242, self.state, 7, 1, 2, 3, journal_full=False)]
 

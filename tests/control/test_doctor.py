@@ -122,6 +122,13 @@ def test_what_was_acknowledged_is_in_the_audit_once(admin: Admin) -> None:
     ]
 
 
+def test_what_is_acknowledged_is_on_record_first(admin: Admin) -> None:
+    """A count that were noted and then forgotten by a crash would let as many new accidents pass in silence."""
+    admin.plane.journal_view = accidents(0, 3)
+    admin.post("/v1/doctor/acknowledge", lost=3)
+    assert admin.plane.told == ["losses kept"]
+
+
 def test_what_nobody_can_have_seen_is_not_acknowledged(admin: Admin) -> None:
     """Else the next accident would be passed over in silence."""
     admin.plane.journal_view = accidents(3, 1, "a.damaged")

@@ -248,6 +248,7 @@ async def acknowledge(request: Request) -> Response:
     """
     read_query(request, Nothing)
     seen, control = await read_body(request, Past), control_of(request)
+    control.plane.keep_losses()  # or a crash could forget them, and as many to come would count as noted
     with change(request) as made:
         accidents.acknowledge(made, seen, control.plane.journal())
     return answer(await _examined(control))

@@ -123,6 +123,9 @@ class Plane(Protocol):
     def journals_held(self) -> AbstractContextManager[None]:
         """While it is open, no segment of the journals is put away."""
 
+    def keep_losses(self) -> None:
+        """How many requests were not recorded is written, as far as workers have told it."""
+
     def workers(self) -> list[WorkerView]: ...
 
     def journal(self) -> JournalView: ...
