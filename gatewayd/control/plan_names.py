@@ -67,9 +67,10 @@ def plan_names(connection: Connection, cycle: CycleRow, entries: Iterable[Entry]
 
 
 def _present(connection: Connection, ids: Iterable[int]) -> dict[int, KeyState]:
-    wanted, found = list(ids), {}
+    wanted, found = list(ids), dict[int, KeyState]()
+    columns = (_key.c.id, _key.c.plan_id, _key.c.overrides, _key.c.disabled_at, _key.c.expires_at)
     for start in range(0, len(wanted), BITE):
-        for row in connection.execute(select(_key).where(_key.c.id.in_(wanted[start : start + BITE]))):
+        for row in connection.execute(select(*columns).where(_key.c.id.in_(wanted[start : start + BITE]))):
             found[row.id] = state_of(dict(row._mapping))
     return found
 
