@@ -3,9 +3,9 @@
 Days that are over may be on the rollups of days alone; up to `rolled_until` these are read, from there on the hours.
 
 Which key owes a base fee or a minimum for a cycle: each that worked at any time of it, which is to say that it was made
-before the cycle's end and neither revoked, expired nor disabled before its start. It owes what its plan said at the
-cycle's end, however long after that the cycle is closed; which plan that is, or whether it has a price of its own, is
-looked at when it is closed. They are owed whole, also for the parts of a month that `billing reset` cut.
+before the cycle's end and was not revoked, expired or disabled all along since before its start. It owes what its plan
+said at the cycle's end, however long after that the cycle is closed, and whatever the key became in between. They are
+owed whole, also for the parts of a month that `billing reset` cut.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gatewayd.control.compile import Overrides
 from gatewayd.control.cycles import CycleRow
 from gatewayd.control.database import DEFAULT_PRICE_ID
 from gatewayd.control.history import sources
-from gatewayd.control.key_past import keys_at
+from gatewayd.control.key_past import keys_at, worked
 from gatewayd.control.prices import all_terms
 from gatewayd.control.tables import Key, Plan, PlanVersion
 from gatewayd.policy.pricing import Charge, Subscription, Usage, charges
@@ -77,9 +77,8 @@ def subscriptions_of(connection: Connection, cycle: CycleRow, now: int) -> list[
         .where(
             _key.c.tenant_id == cycle.tenant_id,
             _key.c.created_at < cycle.ends_at,
-            # Of a second in which a key was revoked it worked for a part, of that at which it expires for none.
-            *(or_(column.is_(None), column >= cycle.starts_at) for column in (_key.c.revoked_at, then.disabled_at)),
-            or_(then.expires_at.is_(None), then.expires_at > cycle.starts_at),
+            or_(_key.c.revoked_at.is_(None), _key.c.revoked_at >= cycle.starts_at),
+            worked(then, cycle.starts_at, cycle.ends_at),
         )
         .order_by(_key.c.id)
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, FromClause, case, func, insert, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, exists, func, insert, or_, select
 
 from gatewayd.control.compile import Overrides
 from gatewayd.control.tables import Key, KeyWas
@@ -76,6 +76,29 @@ def keys_at(moment: int) -> KeysAt:
 
     source = _key.outerjoin(was, was.c.id == first.correlate(_key).scalar_subquery())
     return KeysAt(source, is_past, then("plan_id"), was.c.price_id, then("disabled_at"), then("expires_at"))
+
+
+def worked(then: KeysAt, since: int, moment: int) -> ColumnElement[bool]:
+    """Whether a key was neither expired nor disabled at any time since, up to the moment that `then` is of.
+
+    What it was at last does not always tell: a configuration may name an expiry that was past when it was applied.
+    """
+    before = _was.alias()
+    earlier = exists().where(
+        before.c.key_id == _key.c.id,
+        before.c.until >= since,
+        before.c.until < moment,
+        _works(before.c.disabled_at, before.c.expires_at, since),
+    )
+    return or_(_works(then.disabled_at, then.expires_at, since), earlier)
+
+
+def _works(disabled_at: ColumnElement[int], expires_at: ColumnElement[int], since: int) -> ColumnElement[bool]:
+    """Of a second in which a key was disabled it worked for a part, of that at which it expires for none."""
+    return and_(
+        or_(disabled_at.is_(None), disabled_at >= since),
+        or_(expires_at.is_(None), expires_at > since),
+    )
 
 
 def pasts_of(connection: Connection, ids: Iterable[int]) -> dict[int, list[Past]]:

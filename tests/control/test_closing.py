@@ -24,7 +24,7 @@ from gatewayd.control.closing import close_due
 from gatewayd.control.compile import find_key
 from gatewayd.control.cycles import CycleRow, open_at
 from gatewayd.control.database import FILE_NAME, Database
-from gatewayd.control.key_past import keys_at
+from gatewayd.control.key_past import keys_at, worked
 from gatewayd.control.prices import price_id_of
 from gatewayd.control.rollups import Rollups
 from gatewayd.control.tables import Plan
@@ -332,14 +332,16 @@ def test_a_key_that_did_not_work_owes_nothing_when_it_works_again_before_the_inv
 
 def test_what_a_key_was_is_looked_up_by_its_own_rows(shop: Shop) -> None:
     """Of a plan that 300,000 keys have been given since, closing the cycle before took hours."""
-    then = keys_at(at("2026-09-01T00:00:00Z"))
-    query = select(then.plan_id).select_from(then.source).compile(compile_kwargs={"literal_binds": True})
+    since, moment = at("2026-08-01T00:00:00Z"), at("2026-09-01T00:00:00Z")
+    then = keys_at(moment)
+    wanted = select(then.plan_id).select_from(then.source).where(worked(then, since, moment))
+    query = wanted.compile(compile_kwargs={"literal_binds": True})
     plan = shop.database.lookup.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
     looks = [row.detail for row in plan if "key_was" in row.detail]
-    assert len(looks) == 2, looks
+    assert len(looks) == 3, looks
     assert all(look.startswith("SEARCH ") for look in looks)
     assert "INTEGER PRIMARY KEY (rowid=?)" in looks[0]
-    assert "key_was_by_key (key_id=?" in looks[1]
+    assert all("key_was_by_key (key_id=?" in look for look in looks[1:])
 
 
 def test_a_line_names_the_plan_that_it_was_used_on(shop: Shop) -> None:
@@ -385,6 +387,28 @@ def test_what_a_configuration_makes_of_a_key_holds_from_then_on_too(shop: Shop) 
     body = admin.post("/v1/billing/close")["body"]
     assert [(line["plan"], line["amount"]) for line in body["lines"]] == [("starter", "5")]
     assert admin.get("/v1/billing")["total"] == "1000"
+
+
+def test_a_key_that_worked_owes_whatever_it_is_said_to_have_been(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration may name an expiry that is past, and a rollback brings one back: it has worked until then."""
+    admin, key = shop.admin, shop.key
+    idle = admin.post("/v1/keys", plan="starter", name="idle")["prefix"]
+    shop.charge(Terms(base_nanos=5 * 10**9))
+    shop.born("2026-07-15T00:00:00Z")
+    with shop.database.write() as session:
+        run = session.connection().exec_driver_sql
+        run("UPDATE key SET expires_at = ? WHERE id = 2", (at("2026-08-20T00:00:00Z"),))
+        for month in ("08", "09", "10"):
+            open_at(session.connection(), 1, at(f"2026-{month}-20T00:00:00Z"))
+    wanted = admin.get("/v1/config")
+    for each in wanted["tenants"][0]["keys"]:
+        each["expires"] = "2026-08-10T00:00:00Z"
+    monkeypatch.setattr("gatewayd.control.admin.config.now_s", lambda: at("2026-09-15T00:00:00Z"))
+    assert admin("POST", "/v1/config/apply", wanted).status_code == 200
+    shop.tick("2026-11-01T01:00:00Z")
+    owed = [(body["period"], [line["key"] for line in body["lines"]]) for body in shop.invoices()]
+    assert owed == [("2026-08", [key, idle]), ("2026-09", [key])]
+    assert admin.get("/v1/billing/verify")["ok"]
 
 
 def test_a_month_that_has_no_cycle_owes_nothing(shop: Shop) -> None:
