@@ -291,6 +291,9 @@ class Worker:
         if loads != self._loads:
             self._loads = loads
             self.link.send(loads)
+        self._tell_stats()
+
+    def _tell_stats(self) -> None:
         unrecorded = self.journal.lost + self.journal.lost_refusals
         journal_full = unrecorded > self._unrecorded or not self.journal.has_room(len(self.exchanges))
         self._unrecorded = unrecorded
@@ -324,6 +327,7 @@ class Worker:
         self.tunnels.close()
         self.resolver.close()
         self.contexts.close()
+        self._tell_stats()  # or nobody would know what the last second's requests, or these, have lost
         self.journal.close()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.channel import WorkerStats
 from gatewayd.proxy.journal import Journal
 from gatewayd.records import (
     ADMITTED,
@@ -149,3 +150,17 @@ async def test_refusals_leave_the_last_slots_to_those_in_flight(
         assert [(await answer).status for answer in first] == [200] * 3
         assert (journal.lost, journal.lost_refusals) == (0, 6)
         assert journal._offset == SEGMENT_BYTES - SLOT_BYTES
+
+
+@pytest.mark.anyio
+async def test_what_its_last_requests_lost_is_told_by_a_worker_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would ever know of what was lost since it told the last time, up to a second before."""
+    said: list[object] = []
+    async with Wire(tmp_path, on_full="serve") as wire:
+        monkeypatch.setattr(wire.worker.link, "send", said.append)
+        wire.worker.journal.lost = 3
+    stats = said[-1]
+    assert isinstance(stats, WorkerStats)
+    assert stats.journal_lost == 3
