@@ -134,6 +134,8 @@ def test_what_nobody_can_have_seen_is_not_acknowledged(admin: Admin) -> None:
     admin.plane.journal_view = accidents(3, 1, "a.damaged")
     for body in ({"torn": 4}, {"lost": 2}, {"damaged": ["b.damaged"]}):
         admin.refused("invalid", "POST", "/v1/doctor/acknowledge", body)
+    long = admin.refused("invalid", "POST", "/v1/doctor/acknowledge", {"damaged": ["b" * 50_000]})
+    assert len(long["detail"]) < 200, "not all of it is sent back"
     assert admin.post("/v1/doctor/acknowledge", torn=2)["past"] == {"torn": 3, "lost": 1, "damaged": ["a.damaged"]}
     detail = next(each["detail"] for each in admin.get("/v1/doctor")["checks"] if each["check"] == "records")
     assert detail.startswith("1 more torn record (3 in all) was")

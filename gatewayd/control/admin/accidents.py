@@ -85,7 +85,7 @@ def acknowledge(made: Change, seen: Past, journal: JournalView) -> None:
         if asked > there:
             raise invalid(name, f"{asked} are more than the {there} that there are")
     if strange := [name for name in seen.damaged if name not in journal.damaged]:
-        raise invalid("damaged", f"no file {strange[0]!r} is set aside")
+        raise invalid("damaged", f"no file {strange[0][:80]!r} is set aside")
     connection = made.session.connection()
     noted = Noted.read(connection)
     new = {subject: count for subject, count in _counts(seen) if noted.new(subject, count)}
