@@ -25,6 +25,7 @@ RULES = [
 ]
 MASKED = [{**rule, "value": HIDDEN} if rule["value"] else rule for rule in RULES]
 HOOK = f"https://hooks.example/services/{SECRET}"
+HEALTH = {"path": f"/up?token={SECRET}"}
 Q = "?tenant=acme"
 NOT_ONE = f"{HIDDEN} stands for the value of X-Upstream-Token, and is none; give the value itself"
 
@@ -36,8 +37,10 @@ def acme(admin: Admin) -> dict[str, str]:
     old = [{**RULES[0], "value": OLD}]
     admin.post(f"/v1/services{Q}", slug="gone", targets=[A], request_headers=old)
     admin.delete(f"/v1/services/gone{Q}")
-    service = admin.post(f"/v1/services{Q}", slug="orders", targets=[A], request_headers=old)
-    admin.patch(f"/v1/services/orders{Q}", request_headers=RULES)
+    service = admin.post(
+        f"/v1/services{Q}", slug="orders", targets=[A], request_headers=old, health={"path": f"/up?{OLD}"}
+    )
+    admin.patch(f"/v1/services/orders{Q}", request_headers=RULES, health=HEALTH)
     admin.post(f"/v1/targets/drain{Q}", target=A)
     admin.post(f"/v1/routes{Q}", service="orders", path="/acme/v2", name="v2")
     alerts = [admin.post(f"/v1/alerts{Q}", quota=80, url=url)["id"] for url in (HOOK, f"http://h.example/?k={SECRET}")]
@@ -128,6 +131,7 @@ def test_all_else_is_as_everybody_sees_it(admin: Admin, acme: dict[str, str]) ->
         for written in (SECRET, OLD):
             whole = whole.replace(f'"value":"{written}"', f'"value":"{HIDDEN}"')
             whole = whole.replace(f"/services/{written}", f"/{HIDDEN}").replace(f"/?k={written}", f"/{HIDDEN}")
+            whole = whole.replace(f"/up?token={written}", f"/up?{HIDDEN}").replace(f"/up?{written}", f"/up?{HIDDEN}")
         assert shown == whole, path
     bare = admin.post(f"/v1/alerts{Q}", quota=80, url="https://hooks.example")["id"]
     assert viewer.get(f"/v1/alerts/{bare}", tenant="acme")["url"] == "https://hooks.example"
@@ -147,6 +151,7 @@ def test_a_viewer_is_told_that_something_differs(admin: Admin, acme: dict[str, s
 
 
 def test_what_is_masked_is_not_applied(admin: Admin, acme: dict[str, str]) -> None:
+    admin.patch(f"/v1/services/orders{Q}", health={"path": None})  # of which the first mistake would be told
     masked = admin.holder("viewer").get("/v1/config")
     before = admin.get("/v1/config")
     for operation in ("diff", "apply"):
@@ -165,3 +170,23 @@ def test_what_is_masked_is_not_applied(admin: Admin, acme: dict[str, str]) -> No
     new = {"slug": "new", "targets": [A], "request_headers": shown}
     operator.refused("invalid", "POST", f"/v1/services{Q}", new)
     assert operator.get("/v1/services/orders", tenant="acme")["request_headers"] == RULES
+
+
+def test_the_query_of_a_health_check_may_be_a_credential_too(admin: Admin, acme: dict[str, str]) -> None:
+    viewer, operator = admin.holder("viewer"), admin.holder("operator")
+    admin.post(f"/v1/services{Q}", slug="checked", targets=[A], health=HEALTH)
+    shown = f"/up?{HIDDEN}"
+    assert viewer.get("/v1/services/checked", tenant="acme")["health"]["path"] == shown
+    assert operator.get("/v1/services/checked", tenant="acme")["health"]["path"] == HEALTH["path"]
+    service = {"slug": "checked", "targets": [A], "health": {"path": "/up"}}
+    document = {"version": 1, "tenants": [{"slug": "acme", "services": [service]}]}
+    (difference,) = viewer.post("/v1/config/diff", **document)["differences"]
+    assert difference["fields"] == [{"field": "health", "before": {"path": shown}, "after": {"path": "/up"}}]
+    service["health"] = {"path": shown}
+    problem = admin.refused("invalid", "POST", "/v1/config/apply", document)
+    assert HIDDEN in problem["errors"][0]["detail"]
+    problem = operator.refused("invalid", "PATCH", f"/v1/services/checked{Q}", {"health": {"path": shown}})
+    detail = f"{HIDDEN} stands for the query of the path, and is none; give the query itself"
+    assert (problem["field"], problem["detail"]) == ("health.path", f"health.path: {detail}")
+    operator.patch(f"/v1/services/checked{Q}", health={"path": "/up"})
+    assert viewer.get("/v1/services/checked", tenant="acme")["health"]["path"] == "/up"

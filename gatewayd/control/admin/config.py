@@ -104,7 +104,7 @@ _RULES = "what POST of a tenant, service, plan, route or key refuses; `errors` h
 
 @documented("Show the configuration", query=Shown, answer=Document)
 async def show(request: Request) -> Response:
-    """To a viewer without the values of request header rules, which may be credentials; such a one is not applied."""
+    """To a viewer without what may be credentials, as services are shown; such a one is not applied."""
     asked, control = read_query(request, Shown), control_of(request)
     with short_turns():
         document = await asyncio.to_thread(_document, control, asked.tenant, hidden.hides(request))
@@ -113,7 +113,7 @@ async def show(request: Request) -> Response:
 
 @documented("Compare a configuration with what is there", query=Asked, body=Document, answer=Differences, rules=_RULES)
 async def diff(request: Request) -> Response:
-    """What an apply would do. Nothing is changed. A viewer is not shown which values request header rules have."""
+    """What an apply would do. Nothing is changed. A viewer is not shown what may be credentials."""
     asked, control = read_query(request, Asked), control_of(request)
     check_media_type(request, JSON)
     scope, hides = _scope(control, asked), hidden.hides(request)

@@ -55,7 +55,7 @@ def revisions(request: Request) -> Response:
 
 @documented("Show a revision of the configuration", query=Nothing, answer=WholeRevision, also=(NOT_FOUND,))
 def revision(request: Request) -> Response:
-    """With its document; to a viewer without the values of request header rules."""
+    """With its document; to a viewer without what may be credentials."""
     read_query(request, Nothing)
     number, hides = request.path_params["number"], hidden.hides(request)
     with control_of(request).database.read() as session:

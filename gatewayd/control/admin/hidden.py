@@ -1,9 +1,10 @@
 """What a viewer is not shown: what opens the door of somebody else.
 
-The value of a request header rule may be the upstream's credential, and the path of a webhook's URL the receiver's. As
-one who may look at a cluster is not shown its Secrets, a viewer is shown that they are there, and `HIDDEN` in their
-place. Operators and admins, who could send them anywhere, see them. They stand in views, in documents of the
-configuration and in lines of the audit; the rows are as they are, so the audit's chain holds.
+The value of a request header rule may be the upstream's credential, and so may the query of a health check's path; the
+path of a webhook's URL may be the receiver's. As one who may look at a cluster is not shown its Secrets, a viewer is
+shown that they are there, and `HIDDEN` in their place. Operators and admins, who could send them anywhere, see them.
+They stand in views, in documents of the configuration and in lines of the audit; the rows are as they are, so the
+audit's chain holds.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from gatewayd.control.admin.callers import caller_of
 from gatewayd.policy.differences import Difference
 from gatewayd.policy.header_rules import HIDDEN
 
-_RULES = "request_headers"
-_RULES_NAMED = b'"request_headers"'  # in JSON
+_RULES, _HEALTH = "request_headers", "health"
+_NAMED = (b'"request_headers"', b'"health"')  # in JSON
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _tenants = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _objects = msgspec.json.Decoder(list[msgspec.Raw])
@@ -34,9 +35,12 @@ def hides(request: Request) -> bool:
 
 
 def of_service(view: V) -> V:
-    """Its view, without the values of its request header rules."""
+    """Its view, without the values of its request header rules and the query of its health check."""
     rules = [msgspec.structs.replace(rule, value=HIDDEN) if rule.value else rule for rule in getattr(view, _RULES)]
-    return msgspec.structs.replace(view, **{_RULES: tuple(rules)})
+    health = getattr(view, _HEALTH)
+    return msgspec.structs.replace(
+        view, **{_RULES: tuple(rules), _HEALTH: msgspec.structs.replace(health, path=_of_path(health.path))}
+    )
 
 
 def of_alert(view: V) -> V:
@@ -46,17 +50,17 @@ def of_alert(view: V) -> V:
 
 def of_definition(service: Mapping[str, Any]) -> dict[str, Any]:
     """A service as a document defines it, or as the audit has it."""
-    return {name: _of_rules(value) if name == _RULES else value for name, value in service.items()}
+    return {name: _of_field(name, value) for name, value in service.items()}
 
 
 def of_document(document: bytes) -> bytes:
     """A document of the configuration. By the service: one long call would keep the interpreter's lock."""
-    if _RULES_NAMED not in document:
+    if not _may_hold(document):
         return document
     top = _top.decode(document)
     tenants = _tenants.decode(top["tenants"])
     for tenant in tenants:
-        if _RULES_NAMED in bytes(tenant.get("services", b"")):
+        if _may_hold(bytes(tenant.get("services", b""))):
             tenant["services"] = msgspec.Raw(b"[%s]" % b",".join(map(_of_service, _objects.decode(tenant["services"]))))
     return msgspec.json.encode({**top, "tenants": tenants})
 
@@ -66,8 +70,7 @@ def of_difference(difference: Difference) -> Difference:
     if difference.kind != "service":
         return difference
     fields = tuple(
-        msgspec.structs.replace(each, before=_of_rules(each.before)) if each.field == _RULES else each
-        for each in difference.fields
+        msgspec.structs.replace(each, before=_of_field(each.field, each.before)) for each in difference.fields
     )
     return msgspec.structs.replace(difference, fields=fields)
 
@@ -86,9 +89,26 @@ def of_audited(action: str, told: str | None) -> str | None:
 
 
 def _of_service(service: msgspec.Raw) -> bytes:
-    if _RULES_NAMED not in bytes(service):
+    if not _may_hold(bytes(service)):
         return bytes(service)
     return msgspec.json.encode(of_definition(msgspec.json.decode(service)))
+
+
+def _may_hold(written: bytes) -> bool:
+    return any(name in written for name in _NAMED)
+
+
+def _of_field(name: str, value: Any) -> Any:
+    if name == _RULES:
+        return _of_rules(value)
+    if name == _HEALTH and value and value.get("path"):
+        return {**value, "path": _of_path(value["path"])}
+    return value
+
+
+def _of_path(path: str | None) -> str | None:
+    before, mark, _ = (path or "").partition("?")
+    return f"{before}?{HIDDEN}" if mark else path
 
 
 def _of_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:

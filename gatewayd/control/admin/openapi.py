@@ -48,8 +48,9 @@ What shows one object has an `ETag`. `If-None-Match` with it answers 304 while n
 lets a change through only if nobody else has made one: what moves of itself, as the usage of a key does, does not
 count. Who sends none overwrites. Where nothing has a tag, as where something is made, `If-Match` is refused.
 
-A viewer sees `<hidden from viewers>` where a credential may be: in place of the values of request header rules, also in
-the configuration, its revisions and the audit, and of the paths of webhooks. Nobody can set that as a value.
+A viewer sees `<hidden from viewers>` where a credential may be: in place of the values of request header rules and of
+the queries of health checks, also in the configuration, its revisions and the audit, and of the paths of webhooks.
+Nobody can set that as a value.
 """
 _REF = "#/components/schemas/"
 _SECURITY = {

@@ -12,7 +12,7 @@ from gatewayd.conf import BreakerConf, HeaderRuleConf, HealthConf
 from gatewayd.control.admin.inputs import checked
 from gatewayd.control.admin.problems import invalid
 from gatewayd.policy.breaker import LONGEST_WINDOW_S
-from gatewayd.policy.header_rules import Side, check_rule
+from gatewayd.policy.header_rules import HIDDEN, Side, check_rule
 
 Balance = Literal["round-robin", "least-outstanding", "hash"]
 Often = Annotated[float, msgspec.Meta(ge=0.1, le=3600)]
@@ -78,6 +78,8 @@ def rules_of(stored: str, side: Side) -> tuple[HeaderRule, ...]:
 def changed_health(stored: str, options: HealthOptions) -> str:
     """What the row is to hold. Raises AdminError."""
     health = _with(health_of(stored), options)
+    if health.path is not None and HIDDEN in health.path:
+        raise invalid("health.path", f"{HIDDEN} stands for the query of the path, and is none; give the query itself")
     if health.path is not None and _HEALTH_PATH.fullmatch(health.path) is None:
         raise invalid("health.path", "must begin with / and hold only visible ASCII characters, without #")
     return msgspec.json.encode(health).decode()

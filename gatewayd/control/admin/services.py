@@ -194,7 +194,7 @@ def show(service: Service, tenant: Tenant, targets: Sequence[Target], origin: st
 
 @documented("List services", query=PagedInTenant, answer=Page[ServiceView])
 def list_(request: Request) -> Response:
-    """Of its request header rules a viewer sees all but the values, which may be credentials."""
+    """A viewer is not shown what may be credentials: values of request header rules, the query of the health check."""
     asked, control = read_query(request, PagedInTenant), control_of(request)
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
@@ -210,7 +210,7 @@ def list_(request: Request) -> Response:
 
 @documented("Show a service", query=InTenant, answer=ServiceView, shows_one=True)
 def get(request: Request) -> Response:
-    """Of its request header rules a viewer sees all but the values, which may be credentials."""
+    """A viewer is not shown what may be credentials: values of request header rules, the query of the health check."""
     asked, control = read_query(request, InTenant), control_of(request)
     with control.database.read() as session:
         tenant = tenant_by(session, asked.tenant)
