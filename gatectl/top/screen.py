@@ -272,7 +272,7 @@ def _health(row: Row) -> str:
 _STATE_STYLES = {"healthy": "good", "unhealthy": "bad", "open": "bad", "ejected": "bad", "half-open": "warn",
                  "drained": "warn"}  # fmt: skip
 
-_TENANT = Column("TENANT", 10, lambda row: str(row["tenant"]), 6, right=False, grows=True)
+_TENANT = Column("TENANT", 8, lambda row: str(row["tenant"]), 6, right=False, grows=True)
 _REQUESTS = Column("REQ/S", 8, lambda row: rate(row["requests_s"]), 0, sort="requests")
 _ERR = Column("ERR", 6, lambda row: ratio(row["errors_ratio"]), 1, sort="errors",
               style=lambda row: _error_style(row["errors_ratio"]))  # fmt: skip

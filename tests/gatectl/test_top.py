@@ -88,6 +88,15 @@ def test_each_sort_has_its_column() -> None:
         assert {column.sort for column in COLUMNS[view]} - {""} == set(SORTS[view])
 
 
+def test_eighty_columns_tell_whose_service_it_is() -> None:
+    """Two tenants may each have one of that name; with one tenant there is nothing to tell."""
+    one = picture()["services"][0]
+    theirs = {**picture(), "services": [{**one, "tenant": tenant} for tenant in ("acme", "globex")]}
+    heading, *rows = (plain(line, 80).split() for line in draw(shown(State(), theirs), 80, 24)[4:7])
+    assert heading == ["SERVICE", "TENANT", "REQ/S▼", "ERR", "REF", "P50", "P99", "IN", "FL", "TARGETS"]
+    assert [row[1] for row in rows] == ["acme", "globex"]
+
+
 def names(state: State) -> list[str]:
     field = {"services": "service", "keys": "key", "targets": "url"}[state.view]
     return [row[field][-5:] for row in state.rows()]
