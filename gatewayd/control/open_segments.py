@@ -55,8 +55,8 @@ class OpenSegments:
         return len(self._readers)
 
     def __iter__(self) -> Iterator[Reader]:
-        """As they are now: any may go meanwhile."""
-        return iter(list(self._readers.values()))
+        """Those that are open now, but none that goes meanwhile: its descriptor may by then be another file's."""
+        return (reader for reader in list(self._readers.values()) if self._readers.get(reader.path.name) is reader)
 
     @property
     def damaged(self) -> list[str]:

@@ -16,6 +16,7 @@ import pytest
 from gatewayd.control import segments
 from gatewayd.control.database import FILE_NAME, Database
 from gatewayd.control.ingest import Ingest
+from gatewayd.control.open_segments import OpenSegments
 from gatewayd.control.tables import Key
 from gatewayd.errors import GatewayError
 from gatewayd.proxy.journal import Journal
@@ -244,6 +245,21 @@ def test_a_file_that_is_no_segment_is_set_aside_not_deleted(database: Database, 
     assert [path.name for path in folder.iterdir()] == ["stranger.damaged"] == ingest.damaged
     (folder / "stranger.damaged").unlink()  # as `doctor` says
     assert ingest.damaged == []
+
+
+def test_a_segment_that_has_gone_meanwhile_is_not_gone_on_with(folder: Path) -> None:
+    """It is closed, and the next file that is opened has its descriptor."""
+    for name in ("a.gwj", "b.gwj"):
+        (folder / name).write_bytes(b"not a journal".ljust(SLOT_BYTES))
+        os.utime(folder / name, (1, 1))
+    segments = OpenSegments(folder, {}, lambda why: None)
+    segments.find()
+    found = []
+    for reader in segments:
+        found.append(reader.path.name)
+        for other in segments:
+            assert not segments.check_header(other)
+    assert found == ["a.gwj"]
 
 
 def test_a_segment_that_its_worker_takes_back_for_want_of_room(database: Database, folder: Path) -> None:
