@@ -60,21 +60,24 @@ class Dialer:
             addresses = self._in_turn(self._permitted(await self._addresses()))
             context = await self._context()
             error: OSError = TimeoutError()
-            for index, address in enumerate(addresses):
-                try:
-                    async with asyncio.timeout_at(self._attempt_until(deadline, len(addresses) - index)):
-                        connection = await self._open(address, protocol, context, timeout_s)
-                except OSError as failure:  # which a TimeoutError is
-                    self._failed_at[address] = self._loop.time()
-                    error = failure
-                else:
-                    self._failed_at.pop(address, None)
-                    return connection
-            if isinstance(error, TimeoutError) and error.errno is None:  # ours; the kernel's own has ETIMEDOUT
-                raise error
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise DialError("the gateway has too many open files", out_of_descriptors=True)
-            raise DialError(in_plain_words(error))
+            try:
+                for index, address in enumerate(addresses):
+                    try:
+                        async with asyncio.timeout_at(self._attempt_until(deadline, len(addresses) - index)):
+                            connection = await self._open(address, protocol, context, timeout_s)
+                    except OSError as failure:  # which a TimeoutError is
+                        self._failed_at[address] = self._loop.time()
+                        error = failure
+                    else:
+                        self._failed_at.pop(address, None)
+                        return connection
+                if isinstance(error, TimeoutError) and error.errno is None:  # ours; the kernel's own has ETIMEDOUT
+                    raise error
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    raise DialError("the gateway has too many open files", out_of_descriptors=True)
+                raise DialError(in_plain_words(error))
+            finally:
+                del error  # it holds this frame: a cycle, and the whole request would wait for the collector
 
     def current_addresses(self) -> tuple[str, ...]:
         """Where the target's name leads now; nothing where that is unknown, or no name's affair."""

@@ -77,7 +77,7 @@ class Pool:
             self._unconnected += 1  # the sweeper answers, by the exchange's deadline
         except DialError as error:
             self._unconnected += 1
-            failure = error
+            failure = error.with_traceback(None)  # which holds this frame: see `Dialer.dial`
         finally:
             # False: it was served by another connection, timed out, or left. Or it was served, to no avail, and waits
             # anew: then a connection is welcome, but this connect's failure is not its own.

@@ -315,6 +315,7 @@ class Worker:
 
     def close(self) -> None:
         """End what the drain has left, while there is a journal. Nothing more is read; what is written still goes."""
+        self.installing.drop()
         for exchange in list(self.exchanges):
             exchange.worker_ends()
         self.syncing.close()

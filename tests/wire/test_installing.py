@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections.abc import Iterator
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -16,6 +18,8 @@ from gatewayd.conf import RouteConf, TenantConf
 from gatewayd.policy.balancing import Rotation
 from gatewayd.policy.snapshot import compile_snapshot
 from gatewayd.proxy import installing
+from gatewayd.proxy.client import ClientConnection
+from gatewayd.proxy.exchange import Exchange
 from gatewayd.proxy.installing import Installing
 from tests.wire.harness import Wire, service
 
@@ -206,4 +210,38 @@ def test_what_a_removed_service_had_is_freed_at_once() -> None:
         del each
         assert count() == before + 1
     finally:
+        gc.enable()
+
+
+async def test_a_request_leaves_nothing_to_the_collector(wire: Wire) -> None:
+    """What waits for it while a configuration is compiled would stay for good: no connection is held by its errors."""
+    url = f"http://127.0.0.1:{wire.upstream.port}"
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(0)
+    filling = socket.create_connection(silent.getsockname())
+    full = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    wire.serve(
+        service(1, "open", url),
+        service(2, "refused", "http://127.0.0.1:1"),
+        service(3, "full", full, connect_timeout_s=0.05),
+    )
+    gc.collect()
+    gc.disable()
+    try:
+        with silent, filling:
+            for path, status in (("open", 200), ("refused", 502), ("full", 504), ("none", 404)):
+                client = await wire.client()
+                await client.send(b"GET /%b/ HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
+                assert (await client.message()).status == status, path
+                await client.closed()
+        await wire.settled(lambda: not wire.state.connections and not wire.worker.exchanges)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert not [each for each in gc.garbage if isinstance(each, Exchange | ClientConnection)]
+        frames = [each.tb_frame for each in gc.garbage if isinstance(each, TracebackType)]
+        assert not [frame for frame in frames if "gatewayd" in frame.f_globals.get("__name__", "")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
         gc.enable()
