@@ -10,7 +10,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, exists, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    ScalarSelect,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+)
 
 from gatewayd.control.compile import Overrides
 from gatewayd.control.tables import Key, KeyWas
@@ -81,23 +93,33 @@ def keys_at(moment: int) -> KeysAt:
 def worked(then: KeysAt, since: int, moment: int) -> ColumnElement[bool]:
     """Whether a key was neither expired nor disabled at any time since, up to the moment that `then` is of.
 
-    What it was at last does not always tell: a configuration may name an expiry that was past when it was applied.
+    What it was at last does not tell: a configuration may name an expiry that was past when it was applied, and what
+    had expired may be enabled.
     """
-    before = _was.alias()
+    before, last, other = _was.alias(), _was.alias(), _was.alias()
+    began = _newest(other, other.c.key_id == before.c.key_id, other.c.id < before.c.id)
     earlier = exists().where(
         before.c.key_id == _key.c.id,
         before.c.until >= since,
         before.c.until < moment,
-        _works(before.c.disabled_at, before.c.expires_at, since),
+        _works(before.c.disabled_at, before.c.expires_at, since, began.correlate(before)),
     )
-    return or_(_works(then.disabled_at, then.expires_at, since), earlier)
+    began = _newest(last, last.c.key_id == _key.c.id, last.c.until < moment)
+    return or_(_works(then.disabled_at, then.expires_at, since, began.correlate(_key)), earlier.correlate(_key))
 
 
-def _works(disabled_at: ColumnElement[int], expires_at: ColumnElement[int], since: int) -> ColumnElement[bool]:
+def _newest(was: FromClause, *of: ColumnElement[bool]) -> ScalarSelect[int]:
+    """Until when a key was the last of these; it was something else from then on."""
+    return select(was.c.until).where(*of).order_by(was.c.id.desc()).limit(1).scalar_subquery()
+
+
+def _works(
+    disabled_at: ColumnElement[int], expires_at: ColumnElement[int], since: int, began: ScalarSelect[int]
+) -> ColumnElement[bool]:
     """Of a second in which a key was disabled it worked for a part, of that at which it expires for none."""
     return and_(
-        or_(disabled_at.is_(None), disabled_at >= since),
-        or_(expires_at.is_(None), expires_at > since),
+        or_(disabled_at.is_(None), and_(disabled_at >= since, disabled_at >= func.coalesce(began, _key.c.created_at))),
+        or_(expires_at.is_(None), and_(expires_at > since, expires_at > func.coalesce(began, _key.c.created_at))),
     )
 
 
