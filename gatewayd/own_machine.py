@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
 
 Address = IPv4Address | IPv6Address
 
 # Who is told of it named the target, or calls the service: it names no host and no address.
 REFUSED = "its address is of the gateway's own machine or network link, where nobody bound to a tenant may lead it"
+
+# So many addresses of a name: to judge one takes 20 us of the loop, and a name of theirs may have thousands.
+MOST_JUDGED: Final = 16
 
 # Of the machine's hypervisor, though not link-local: AWS, GCP and Scaleway over IPv6, Alibaba Cloud, Azure, Oracle.
 _METADATA = frozenset(

@@ -8,7 +8,7 @@ import ssl
 
 import httpx
 
-from gatewayd.own_machine import REFUSED, is_of_this_machine
+from gatewayd.own_machine import MOST_JUDGED, REFUSED, is_of_this_machine
 
 
 async def answer_to(
@@ -22,7 +22,7 @@ async def answer_to(
     if not bound:
         return await _asked(request, context, uds)
     failure: httpx.TransportError = httpx.ConnectError(REFUSED)
-    for address in await _addresses(request.url):
+    for address in (await _addresses(request.url))[:MOST_JUDGED]:
         if is_of_this_machine(address):
             continue
         try:

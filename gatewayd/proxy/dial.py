@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from gatewayd.own_machine import REFUSED, is_of_this_machine
+from gatewayd.own_machine import MOST_JUDGED, REFUSED, is_of_this_machine
 from gatewayd.policy.facts import Target
 from gatewayd.upstream_tls import TlsFileError
 
@@ -95,7 +95,7 @@ class Dialer:
         """Asked of the kernel each time: the machine's addresses may change too. 20 us, and only of bound targets."""
         if not self._target.bound:
             return addresses
-        permitted = tuple(address for address in addresses if not is_of_this_machine(address))
+        permitted = tuple(address for address in addresses[:MOST_JUDGED] if not is_of_this_machine(address))
         if not permitted:
             raise DialError(f"the upstream cannot be connected to: {REFUSED}")
         return permitted

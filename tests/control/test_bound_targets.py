@@ -18,6 +18,7 @@ from gatewayd.control.compile import snapshot
 from gatewayd.control.probe import probe
 from gatewayd.control.tables import Alert
 from gatewayd.control.webhooks import post_over_http
+from gatewayd.own_machine import MOST_JUDGED
 from tests.control.conftest import Admin, Holder
 from tests.control.test_config import applied
 from tests.control.test_probing import TlsUpstream
@@ -163,6 +164,19 @@ def test_a_probe_of_another_machine_is_as_ever(names: Names, monkeypatch: pytest
         assert said == "no connection ([Errno -2] Name or service not known)"
 
     run(probed())
+
+
+def test_a_name_of_a_thousand_addresses_does_not_hold_the_loop(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+
+    def judge(address: str) -> bool:
+        judged.append(address)
+        return True
+
+    monkeypatch.setattr(asking, "is_of_this_machine", judge)
+    names.lead_to = [f"192.0.2.{low}" for low in range(256)]
+    assert "own machine" in str(run(probe("http://api.example", HEALTH, TlsConf(), bound=True)))
+    assert judged == names.lead_to[:MOST_JUDGED]
 
 
 def test_no_webhook_goes_to_the_own_machine(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatewayd.conf import ServiceConf, TargetConf
+from gatewayd.own_machine import MOST_JUDGED
 from gatewayd.proxy import dial
 from tests.upstreams.test_names import Dns, close_after_answer, status
 from tests.wire.harness import GET, Wire, service
@@ -73,6 +74,22 @@ async def test_of_several_addresses_the_others_are_tried(wire: Wire, dns: Dns, o
     dns.answers = [one_own_address, "127.0.0.1", "::1"]
     assert [await status(wire) for _ in range(6)] == [200] * 6
     assert {peer._writer.get_extra_info("sockname")[0] for peer in wire.upstream.peers} == {"127.0.0.1"}
+
+
+async def test_a_name_of_a_thousand_addresses_does_not_hold_the_loop(
+    wire: Wire, dns: Dns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To judge them all took 20 ms, at each request, in which this worker served nobody."""
+    judged: list[str] = []
+
+    def judge(address: str) -> bool:
+        judged.append(address)
+        return True
+
+    monkeypatch.setattr(dial, "is_of_this_machine", judge)
+    dns.answers = [f"192.0.2.{low}" for low in range(256)]
+    assert await status(wire) == 502
+    assert judged == dns.answers[:MOST_JUDGED]
 
 
 async def test_a_connection_of_one_who_may_serves_nobody_who_may_not(wire: Wire, dns: Dns) -> None:
