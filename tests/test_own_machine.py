@@ -30,13 +30,18 @@ def test_those_that_are_not(address: str) -> None:
     assert not is_of_this_machine(address)
 
 
-def test_the_machines_addresses_in_the_network() -> None:
+def own_address() -> str:
+    """In the network; a machine without one has no other than those of loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
             asking.connect(("203.0.113.1", 9))  # sends nothing
-            own = asking.getsockname()[0]
         except OSError:
-            own = "127.0.0.2"  # a machine without a network has no other
+            return "127.0.0.2"
+        return str(asking.getsockname()[0])
+
+
+def test_the_machines_addresses_in_the_network() -> None:
+    own = own_address()
     assert is_of_this_machine(own)
     assert is_of_this_machine(f"::ffff:{own}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -13,11 +12,12 @@ from starlette.responses import Response
 
 from gatewayd.control.admin import admission
 from gatewayd.control.admin.app import build_app
-from gatewayd.control.admin.bounds import is_of_this_machine
+from gatewayd.control.admin.bounds import names_this_machine
 from gatewayd.control.admin.callers import Role, caller_of
 from gatewayd.control.admin.operations import OPERATIONS, Operation
 from gatewayd.control.admin.peer import Peer
 from tests.control.conftest import Admin, Holder
+from tests.test_own_machine import own_address
 
 RANKS = {role: rank for rank, role in enumerate(get_args(Role))}
 
@@ -142,7 +142,7 @@ def test_a_handler_is_reached_only_by_who_was_let_in_to_it(admin: Admin, monkeyp
     ],
 )  # fmt: skip
 def test_the_gateways_own_machine_is_no_target_of_theirs(admin: Admin, url: str) -> None:
-    assert is_of_this_machine(url)
+    assert names_this_machine(url)
     admin.post("/v1/tenants", slug="acme")
     operator = admin.holder("operator", "acme")
     new = {"slug": "orders", "targets": [url]}
@@ -158,19 +158,14 @@ def test_the_gateways_own_machine_is_no_target_of_theirs(admin: Admin, url: str)
 
 
 def test_nor_are_its_addresses_in_the_network() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        try:
-            asking.connect(("203.0.113.1", 9))  # sends nothing
-            own = asking.getsockname()[0]
-        except OSError:
-            own = "127.0.0.2"  # a machine without a network has no other
-    assert is_of_this_machine(f"http://{own}:9090")
-    assert is_of_this_machine(f"http://[::ffff:{own}]:9090")
+    own = own_address()
+    assert names_this_machine(f"http://{own}:9090")
+    assert names_this_machine(f"http://[::ffff:{own}]:9090")
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1", "https://api.example.com", "http://a", "http://[2001:db8::1]"])
 def test_others_are(url: str) -> None:
-    assert not is_of_this_machine(url)
+    assert not names_this_machine(url)
 
 
 def test_files_of_the_machine_are_not_theirs(admin: Admin, tmp_path: Any) -> None:

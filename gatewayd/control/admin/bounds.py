@@ -37,7 +37,7 @@ def refuse_own_machine(request: Request, field: str, urls: Iterable[str]) -> Non
     if caller_of(request).tenant is None:
         return
     for url in urls:
-        if is_of_this_machine(url):
+        if names_this_machine(url):
             raise _not_for(request, field, f"{url} is of the gateway's own machine or network link")
 
 
@@ -78,7 +78,7 @@ def refuse_outside(
         raise _not_for(request, "host", f"the host {match.host} is not the tenant's alone")
 
 
-def is_of_this_machine(url: str) -> bool:
+def names_this_machine(url: str) -> bool:
     if url[:5].lower() == "unix:":
         return True
     host = (urlsplit(url).hostname or "").rstrip(".")
